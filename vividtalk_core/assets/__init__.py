@@ -1,0 +1,1 @@
+"""What ships inside the pack, and the command that rebuilds it."""

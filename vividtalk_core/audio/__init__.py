@@ -1,0 +1,1 @@
+"""Waveform to features at video rate."""

@@ -1,0 +1,1 @@
+"""Stage 1 of the paper: audio to expression, head pose and mesh."""

@@ -1,0 +1,1 @@
+"""Portrait to 3DMM: detect, align, fit."""

@@ -1,0 +1,1 @@
+"""Frames to and from files; the crop back into the portrait."""
