@@ -13,7 +13,7 @@ Convention:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from kornia.geometry.transform import remap
 from torch import Tensor
 
 from .structures import CROP
@@ -77,11 +77,13 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     Args:
         image: [B, C, H, W]; one image serves all frames.
         flow: [T, H', W', 2] in grid units (half an image), added to the identity grid of H' × W'.
-        mode: `grid_sample`'s interpolation, "bilinear" or "bicubic".
+        mode: the interpolation, "bilinear" or "bicubic".
 
     Returns:
         [T, C, H', W'], borders repeated. Zero flow at the image's own size returns it to float precision.
     """
     frames, height, width, _ = flow.shape
-    grid = identity_grid(height, width, flow.device) + flow
-    return F.grid_sample(image.expand(frames, -1, -1, -1), grid, mode, padding_mode="border", align_corners=False)
+    x, y = (identity_grid(height, width, flow.device) + flow).unbind(-1)
+    return remap(
+        image.expand(frames, -1, -1, -1), x, y, mode, "border", align_corners=False, normalized_coordinates=True
+    )
