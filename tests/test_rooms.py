@@ -9,6 +9,8 @@ CORE = ROOT / "vividtalk_core"
 # From the bottom up: a room may import only rooms that stand before it.
 ORDER = [
     "structures",
+    "timing",
+    "files",
     "hub",
     "nn",
     "geometry",

@@ -1,0 +1,40 @@
+"""A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A name beside `path` to write to: renamed to `path` when the block ends, removed when it raises."""
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
+    try:
+        yield part
+        os.replace(part, path)
+    except BaseException:  # Ctrl-C too must leave nothing behind
+        part.unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
+    """`path`, or the reason why no file can be written there: asked before the work starts, not after it."""
+    path = Path(path)
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"cannot write '{path}': its ending must be {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise IsADirectoryError(f"cannot write '{path}': it is a folder")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
+    probe = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
+    try:
+        probe.touch(exist_ok=False)
+    except OSError as error:
+        raise OSError(f"cannot write '{path}': {error.strerror}") from error
+    probe.unlink()
+    return path

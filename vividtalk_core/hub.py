@@ -1,0 +1,224 @@
+"""Weights: where they come from, what they must look like, and how they are written. Nothing is ever unpickled.
+
+A weight set is embedded in the pack, a folder, or a repository of the Hugging Face Hub at a revision. A set may hold
+only some of the files; the embedded ones stand in for the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import re
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from .files import whole_file
+
+log = logging.getLogger("vividtalk")
+
+EMBEDDED = Path(__file__).parent / "assets"
+FILE_NAMES = tuple(
+    f"{part}.safetensors"
+    for part in (
+        "head", "detector", "landmarks", "segmentation", "expression", "pose", "motion", "generator"
+    )
+)  # fmt: skip
+HUB_ID = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WeightSet:
+    """Named weight files; the embedded ones stand in for those that the set lacks."""
+
+    source: str  # as the user wrote it: "embedded", a folder or "hub:ID@REVISION"
+    files: Mapping[str, Path]  # file name → file, only what the set itself holds
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.files or (EMBEDDED / name).is_file()
+
+    def file(self, name: str) -> Path:
+        """The path of e.g. "head.safetensors"; FileNotFoundError if neither the set nor the pack has it."""
+        if name in self.files:
+            return self.files[name]
+        if not (EMBEDDED / name).is_file():
+            raise FileNotFoundError(f"the weights '{name}' are neither in the set '{self.source}' nor embedded")
+        if self.source != "embedded":
+            log.info("'%s' has no %s: the embedded one is used", self.source, name)
+        return EMBEDDED / name
+
+    def describe(self) -> str:
+        """One line: the source and, unless all is embedded, the files it brings."""
+        if self.source == "embedded":
+            return self.source
+        return f"{self.source} ({', '.join(sorted(self.files))})"
+
+
+def resolve_weights(source: str = "embedded") -> WeightSet:
+    """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, at once."""
+    if source == "embedded":
+        return WeightSet(source, _known_files(EMBEDDED))
+    if source.startswith("hub:"):
+        return WeightSet(source, _hub_files(source))
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        raise FileNotFoundError(f"weights '{source}': no such folder (or say 'embedded' or 'hub:ID@REVISION')")
+    files = _known_files(folder)
+    if not files:
+        raise FileNotFoundError(f"weights '{source}': the folder holds none of {', '.join(FILE_NAMES)}")
+    return WeightSet(source, files)
+
+
+def _known_files(folder: Path) -> dict[str, Path]:
+    return {name: folder / name for name in FILE_NAMES if (folder / name).is_file()}
+
+
+def _hub_files(source: str) -> dict[str, Path]:
+    match = HUB_ID.fullmatch(source)
+    if match is None:
+        raise ValueError(f"weights '{source}' must look like hub:OWNER/NAME@REVISION")
+    repo, revision = match["repo"], match["revision"]
+    if revision is None:
+        raise ValueError(f"weights '{source}': add the revision, hub:{repo}@REVISION, so that the files cannot change")
+    found = {name: _hub_file(repo, revision, name) for name in FILE_NAMES}
+    files = {name: path for name, path in found.items() if path is not None}
+    if not files:
+        raise FileNotFoundError(f"weights '{source}': the repository holds none of {', '.join(FILE_NAMES)}")
+    return files
+
+
+def _hub_file(repo: str, revision: str, name: str) -> Path | None:
+    """The file in the local cache, downloaded when needed; None if the repository does not have it."""
+    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import utils as hub
+
+    where = f"'{repo}' at revision '{revision}'"
+    try:
+        return Path(hf_hub_download(repo, name, revision=revision, endpoint=os.environ.get("HF_ENDPOINT")))
+    except hub.LocalEntryNotFoundError as error:
+        if try_to_load_from_cache(repo, name, revision=revision) is _CACHED_NO_EXIST:
+            return None
+        raise ConnectionError(
+            f"cannot reach the Hugging Face Hub for {name} of {where} and it is not in the local cache"
+        ) from error
+    except hub.RevisionNotFoundError as error:
+        raise FileNotFoundError(f"the Hugging Face Hub has '{repo}' but not its revision '{revision}'") from error
+    except hub.EntryNotFoundError:
+        return None
+    except hub.GatedRepoError as error:
+        raise PermissionError(f"'{repo}' is gated: accept its terms on the Hugging Face Hub and log in") from error
+    except hub.RepositoryNotFoundError as error:
+        raise FileNotFoundError(f"the Hugging Face Hub has no repository '{repo}', or it is private") from error
+    except hub.HfHubHTTPError as error:
+        raise ConnectionError(f"the Hugging Face Hub refused {name} of {where}: {error}") from error
+
+
+def _check_whole(path: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file, if the file is one and has all its bytes."""
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
+        if not 2 <= length <= 100_000_000:
+            raise ValueError(f"'{path}' is not a safetensors file")
+        raw = stream.read(min(length, size))
+    if len(raw) < length:
+        raise ValueError(f"'{path}' is truncated: {size} bytes, its header alone needs {8 + length}")
+    try:
+        header = json.loads(raw)
+        end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"'{path}' is not a safetensors file") from error
+    if size != 8 + length + end:
+        raise ValueError(f"'{path}' is truncated or damaged: {size} bytes, its header promises {8 + length + end}")
+    return header
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
+    """The metadata of a safetensors file, without its tensors; ValueError if it is truncated or something else."""
+    return _check_whole(Path(path)).get("__metadata__", {})
+
+
+def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """All tensors of a safetensors file as they are stored, on the CPU."""
+    _check_whole(Path(path))
+    return load_file(path)
+
+
+def save_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file, whole or not at all; the same values always give the same bytes."""
+    blob = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
+    length = struct.unpack("<Q", blob[:8])[0]
+    # safetensors writes metadata in random order, which would change the sha256: the header is written here instead
+    header = {"__metadata__": dict(sorted((metadata or {}).items()))} | json.loads(blob[8 : 8 + length])
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with whole_file(path) as part, part.open("wb") as stream:
+        stream.write(struct.pack("<Q", len(text)))
+        stream.write(text)
+        stream.write(memoryview(blob)[8 + length :])
+
+
+def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dtype: torch.dtype | None = None) -> None:
+    """Write a module that `load_module` can read: its class and config (a dataclass) stand in the header.
+
+    Args:
+        path: the .safetensors file.
+        module: what to write.
+        config: the dataclass that the module was built from.
+        dtype: floating-point type of the file, e.g. float16; None keeps the module's own.
+    """
+    state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in module.state_dict().items()}
+    header = {"architecture": type(module).__name__, "config": json.dumps(dataclasses.asdict(config))}
+    save_tensors(path, state, header)
+
+
+def load_module(cls: type[Module], config_cls: type, path: str | os.PathLike[str]) -> Module:
+    """The module that `save_module` wrote, in eval mode and float32; anything missing or left over is an error."""
+    path = Path(path)
+    header = read_header(path)
+    architecture = header.get("architecture", cls.__name__)
+    if architecture != cls.__name__:
+        raise ValueError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
+    config = _read_config(config_cls, header, path)
+    with torch.device("meta"):  # no time and no random numbers are spent on values that are replaced
+        module = cls(config)
+    expected = module.state_dict()
+    tensors = load_tensors(path)
+    _compare_states(path, expected, tensors)
+    module.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, assign=True)
+    return module.eval()
+
+
+def _read_config(config_cls: type, header: Mapping[str, str], path: Path) -> Any:
+    if "config" not in header:
+        raise ValueError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
+    values = json.loads(header["config"])
+    names = {field.name for field in dataclasses.fields(config_cls)}
+    unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
+    if unknown or missing:
+        raise ValueError(f"'{path}': its {config_cls.__name__} has unknown fields {unknown} and lacks {missing}")
+    return config_cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _compare_states(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
+    shapes = [
+        f"{k} {list(found[k].shape)} instead of {list(expected[k].shape)}"
+        for k in sorted(expected.keys() & found.keys())
+        if found[k].shape != expected[k].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "other shapes": shapes}
+    told = [f"{what}: {', '.join(v[:5])}{' …' if len(v) > 5 else ''}" for what, v in problems.items() if v]
+    if told:
+        raise ValueError(f"'{path}' does not fit this architecture; {'; '.join(told)}")
