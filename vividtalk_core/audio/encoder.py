@@ -1,0 +1,133 @@
+"""AudioFeatures at video rate: log-mel by default, or the hidden states of a speech model from the Hub.
+
+Time: video frame t is centred at (t + 0.5)/fps seconds, mel frame i at (i + 0.5)/100. A sound at s seconds therefore
+belongs to video frame floor(s · fps).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures import MEL_RATE, SAMPLE_RATE, AudioFeatures
+from .mel import log_mel, sample_rows
+from .waveform import analysis_gain, check_fps, frame_count, to_mono_16k
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Mel steps around a video frame's centre: at 25 fps exactly the four mel frames that it covers.
+WINDOW = (-1.5, -0.5, 0.5, 1.5)
+SEGMENT_S = 20.0  # speech models see long audio in pieces, so that memory stays constant
+MARGIN_S = 2.0  # heard on either side of a piece and thrown away
+
+logger = logging.getLogger("vividtalk")
+
+
+def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder: str = "mel") -> AudioFeatures:
+    """What the motion generators hear.
+
+    Args:
+        waveform: [N], [C, N] or [1, C, N], any sample type.
+        sample_rate: Hz.
+        fps: video frames per second.
+        encoder: "mel", or a folder or Hub id (`id` or `id@revision`) of a wav2vec2/HuBERT-like model.
+
+    Returns:
+        features [T, 320] for "mel" (four mel frames of 80 bands; frame t depends on 55 ms around its centre and on the
+        clip's level, nothing else), [T, D] hidden states otherwise; T = `frame_count`. `mel` is always there.
+    """
+    fps = check_fps(fps)
+    mono = to_mono_16k(waveform, sample_rate)
+    duration_s = waveform.shape[-1] / sample_rate
+    frames = frame_count(duration_s, fps)
+    mel = log_mel(mono * analysis_gain(mono))
+    features = mel_windows(mel, frames, fps) if encoder == "mel" else speech_states(mono, frames, fps, encoder)
+    return AudioFeatures(features=features, mel=mel, fps=fps, duration_s=duration_s)
+
+
+def mel_windows(mel: Tensor, frames: int, fps: float) -> Tensor:
+    """[T, 4·80] the mel frames [M, 80] around each video frame's centre, linearly interpolated."""
+    position = mel_position(frames, fps, mel.device)[:, None] + torch.tensor(WINDOW, device=mel.device)
+    return sample_rows(mel, position).flatten(1)
+
+
+def mel_position(frames: int, fps: float, device: torch.device | None = None) -> Tensor:
+    """[T] float64, where the centre of each video frame falls among the mel frames."""
+    return (torch.arange(frames, device=device, dtype=torch.float64) + 0.5) * (MEL_RATE / fps) - 0.5
+
+
+@torch.no_grad()
+def speech_states(mono: Tensor, frames: int, fps: float, encoder: str) -> Tensor:
+    """Last hidden states of a speech model at video rate: mono [N] at 16 kHz to [T, D]."""
+    model = load_speech_model(encoder).to(mono.device)
+    field, stride = _receptive_field(model)
+    signal = (mono - mono.mean()) / (mono.std(correction=0) + 1e-7)
+    states = torch.cat([_segment_states(model, signal, start, field, stride) for start in _starts(signal, stride)])
+    seconds = (torch.arange(frames, device=mono.device, dtype=torch.float64) + 0.5) / fps
+    return sample_rows(states, (seconds * SAMPLE_RATE - field / 2) / stride)
+
+
+def _receptive_field(model: PreTrainedModel) -> tuple[int, int]:
+    """Samples that one hidden state looks at through the convolutions, and samples from one to the next."""
+    field, stride = 1, 1
+    for kernel, step in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
+        field, stride = field + (kernel - 1) * stride, stride * step
+    return field, stride
+
+
+def _starts(signal: Tensor, stride: int) -> range:
+    return range(0, signal.shape[0], round(SEGMENT_S * SAMPLE_RATE / stride) * stride)
+
+
+def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: int, stride: int) -> Tensor:
+    """States [K, D] whose receptive fields begin in the segment at `start`, heard with a margin on both sides."""
+    step = round(SEGMENT_S * SAMPLE_RATE / stride) * stride
+    margin = round(MARGIN_S * SAMPLE_RATE / stride) * stride
+    before = min(margin, start)
+    stop = min(signal.shape[0], start + step)
+    piece = signal[start - before : min(signal.shape[0], stop + margin)]
+    piece = F.pad(piece, (0, max(0, field - piece.shape[0])))
+    states = model(piece[None]).last_hidden_state[0]
+    keep = max(1, math.ceil((stop - start) / stride)) if stop < signal.shape[0] else None
+    first = before // stride
+    return states[first : first + keep if keep else None]
+
+
+def load_speech_model(encoder: str) -> PreTrainedModel:
+    """A wav2vec2/HuBERT-like model from a folder, the local Hub cache, or the Hub; safetensors only.
+
+    Args:
+        encoder: folder, `id`, or `id@revision`.
+    """
+    from transformers import AutoModel
+
+    name, _, revision = encoder.partition("@")
+    options = {"revision": revision or "main", "use_safetensors": True}
+    try:
+        model = AutoModel.from_pretrained(name, local_files_only=True, **options)
+    except OSError:
+        logger.info("%s is not on this machine; asking the Hugging Face Hub.", encoder)
+        model = _download(name, options)
+    if not hasattr(model.config, "conv_stride"):
+        kind = model.config.model_type
+        raise ValueError(f"{encoder} is a {kind} model; a speech model like wav2vec2 or HuBERT is needed.")
+    return model.eval()
+
+
+def _download(name: str, options: dict) -> PreTrainedModel:
+    from transformers import AutoModel
+
+    try:
+        return AutoModel.from_pretrained(name, **options)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"the speech model {name} (revision {options['revision']}) is neither a folder with config.json and "
+            "model.safetensors, nor in the local cache, nor reachable on the Hugging Face Hub. Check the name, connect "
+            'once to download it, or use encoder "mel".'
+        ) from error

@@ -1,0 +1,180 @@
+"""Waveforms: any file, rate, layout and sample type in; 16 kHz mono out. Seconds become frames here, nowhere else."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..structures import SAMPLE_RATE
+
+RATES = (4_000, 192_000)  # Hz, what recorders make; outside of it the number is a mistake
+CHANNELS = 8  # 7.1
+FPS = (1.0, 120.0)
+ZERO_CROSSINGS = 16  # of the resampling kernel on each side: about 80 dB of alias rejection with a Kaiser window
+LOUD_SPEECH = 0.1  # RMS that the loud parts of a voice are brought to before analysis (−20 dBFS)
+MAX_GAIN = 300.0  # a recording more than 50 dB too quiet is noise, not speech
+
+logger = logging.getLogger("vividtalk")
+
+
+def check_fps(fps: float) -> float:
+    """Return `fps` as a float, or raise ValueError when it is not within 1..120 frames per second."""
+    if not FPS[0] <= fps <= FPS[1]:
+        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
+    return float(fps)
+
+
+def frame_count(duration_s: float, fps: float) -> int:
+    """Video frames of a clip: round(duration · fps), at least 1. Frame t shows the time from t/fps to (t + 1)/fps."""
+    if not (math.isfinite(duration_s) and duration_s >= 0):
+        raise ValueError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
+    return max(1, round(duration_s * check_fps(fps)))
+
+
+def load_audio(path: str | Path) -> tuple[Tensor, int]:
+    """Decode the first audio track of a sound or video file.
+
+    A track that starts after the picture is padded with silence, so that time 0 is the file's own.
+
+    Args:
+        path: any container and codec that FFmpeg reads.
+
+    Returns:
+        waveform [C, N] float32 in −1..1 and its sample rate in Hz.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file cannot be read as media, has no audio track, or the track is empty.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no audio file {path}.")
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.audio:
+                raise ValueError(f"{path.name} has no audio track; choose a file with sound.")
+            return _decode(container, path.name)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
+
+
+def _decode(container: object, name: str) -> tuple[Tensor, int]:
+    """Waveform [C, N] and rate of the first audio stream of an open PyAV container."""
+    from av import AudioResampler
+
+    stream = container.streams.audio[0]
+    to_float = AudioResampler(format="fltp")
+    chunks, start = [], None
+    for frame in container.decode(stream):
+        start = frame.time if start is None else start
+        chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(frame)]
+    if chunks:
+        chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(None)]
+    if not sum(chunk.shape[-1] for chunk in chunks):
+        raise ValueError(f"the audio track of {name} is empty: 0 samples could be decoded.")
+    late_s = (start or 0.0) - (container.start_time or 0) / 1e6
+    silence = chunks[0].new_zeros(chunks[0].shape[0], max(0, round(late_s * stream.rate)))
+    return torch.cat([silence, *chunks], -1), stream.rate
+
+
+def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Any waveform to what is analysed: mono at 16 kHz.
+
+    Args:
+        waveform: [N], [C, N] or [1, C, N]; floats in −1..1 or any integer type at its full scale.
+        sample_rate: Hz, 4 kHz to 192 kHz.
+
+    Returns:
+        [N'] float32, N' = ceil(N · 16000 / sample_rate).
+
+    Raises:
+        ValueError: empty, not a waveform's shape, NaN or infinite samples, or an impossible rate.
+    """
+    waveform = _as_channels(waveform)
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise ValueError(f"the sample rate must be between {RATES[0]} and {RATES[1]} Hz; got {sample_rate}.")
+    mono = _as_float(waveform).mean(0)
+    bad = int((~mono.isfinite()).sum())
+    if bad:
+        raise ValueError(f"the audio has {bad} of {mono.numel()} samples that are NaN or infinite; export it again.")
+    if not mono.any():
+        logger.warning("The audio is silent: every sample is 0, so the mouth will stay closed.")
+    return resample(mono, int(sample_rate), SAMPLE_RATE)
+
+
+def _as_channels(waveform: Tensor) -> Tensor:
+    """[N], [C, N] or [1, C, N] to [C, N]."""
+    shape = list(waveform.shape)
+    if waveform.ndim == 3 and shape[0] == 1:
+        waveform = waveform[0]
+    elif waveform.ndim == 3:
+        raise ValueError(f"one audio clip at a time: got a batch of {shape[0]}, shape {shape}.")
+    if waveform.ndim not in (1, 2):
+        raise ValueError(f"a waveform is [N], [C, N] or [1, C, N]; got {shape}.")
+    if waveform.numel() == 0:
+        raise ValueError(f"the audio is empty: its shape is {shape}.")
+    waveform = waveform.reshape(-1, waveform.shape[-1])
+    if waveform.shape[0] > CHANNELS:
+        raise ValueError(f"a waveform has at most {CHANNELS} channels, and channels come first; got shape {shape}.")
+    return waveform
+
+
+def _as_float(waveform: Tensor) -> Tensor:
+    """Samples of any type as float32 in −1..1; uint8 is centred at 128, as in WAV files."""
+    if waveform.dtype == torch.bool or waveform.is_complex():
+        raise ValueError(f"samples must be numbers; got {waveform.dtype}.")
+    if waveform.is_floating_point():
+        return waveform.float()
+    if waveform.dtype == torch.uint8:
+        return (waveform.float() - 128) / 128
+    return (waveform.double() / (torch.iinfo(waveform.dtype).max + 1)).float()
+
+
+def resample(signal: Tensor, rate_in: int, rate_out: int) -> Tensor:
+    """Windowed-sinc resampling, in time with the input: sample n of the output lies at n / rate_out seconds.
+
+    Args:
+        signal: [N] float32.
+        rate_in: Hz.
+        rate_out: Hz.
+
+    Returns:
+        [ceil(N · rate_out / rate_in)] float32. Beyond its ends the signal counts as silence.
+    """
+    if rate_in == rate_out:
+        return signal
+    divisor = math.gcd(rate_in, rate_out)
+    up, down = rate_out // divisor, rate_in // divisor
+    bank = _kernel_bank(up, down).to(signal.device)
+    reach = bank.shape[1] // 2
+    taps = torch.nn.functional.pad(signal, (reach - 1, reach + 1)).unfold(0, 2 * reach, 1)  # [N + 1, 2·reach], a view
+    count = -(-signal.shape[0] * up // down)
+    out = signal.new_empty(count)
+    for chunk in torch.arange(count, device=signal.device).split(1 << 16):
+        position = chunk * down
+        out[chunk] = (taps[position // up] * bank[position % up]).sum(-1)
+    return out
+
+
+def _kernel_bank(up: int, down: int) -> Tensor:
+    """[up, 2·reach] Kaiser-windowed sinc, a row for each fraction p/up of an input sample that an output falls on."""
+    cutoff = min(1.0, up / down) * 0.95  # of the input's Nyquist rate; the rest is the filter's slope
+    reach = math.ceil(ZERO_CROSSINGS / cutoff)
+    fraction = torch.arange(up, dtype=torch.float64)[:, None] / up
+    distance = torch.arange(1 - reach, reach + 1, dtype=torch.float64) - fraction  # from the output, input samples
+    window = torch.special.i0(8.0 * (1 - (distance / reach) ** 2).clamp(min=0).sqrt())
+    bank = torch.sinc(cutoff * distance) * window
+    return (bank / bank.sum(-1, keepdim=True)).float()
+
+
+def analysis_gain(mono: Tensor) -> float:
+    """The factor that brings the loud parts of a 16 kHz signal [N] to a fixed level: analysis hears all voices alike."""
+    frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)
+    loud = float(frames.square().mean(-1).sqrt().quantile(0.9))
+    return min(MAX_GAIN, LOUD_SPEECH / loud) if loud > 0 else 1.0
