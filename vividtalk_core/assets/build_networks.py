@@ -1,0 +1,379 @@
+"""Converts the three MediaPipe networks of the pinned wheel to what `face/graph.py` runs.
+
+    python -m vividtalk_core.assets.build_networks --mediapipe-wheel mediapipe-0.10.21-….whl
+
+Needs the `build` extra (tflite, flatbuffers); nothing of MediaPipe itself is imported. The bytes written are the same
+on every machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..face.graph import Graph, Operation, write_graph
+from .checksums import record, write_asset
+
+MODULES = "mediapipe/modules"
+NETWORKS = {
+    "detector": f"{MODULES}/face_detection/face_detection_full_range_sparse.tflite",
+    "landmarks": f"{MODULES}/face_landmark/face_landmark_with_attention.tflite",
+    "segmentation": f"{MODULES}/selfie_segmentation/selfie_segmentation.tflite",
+}
+# Names that say what comes out, for MediaPipe's own.
+OUTPUTS = {
+    "Identity": "boxes",
+    "Identity_1": "scores",
+    "output_mesh_identity": "mesh",
+    "output_lips": "lips",
+    "output_left_eye": "left_eye",
+    "output_right_eye": "right_eye",
+    "output_left_iris": "left_iris",
+    "output_right_iris": "right_iris",
+    "conv_faceflag": "presence",
+    "activation_10": "mask",
+}
+NUMBERS = {0: np.float32, 1: np.float16, 2: np.int32}  # tflite.TensorType
+ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite.ActivationFunctionType
+
+
+def build(wheel: Path, folder: Path) -> list[Path]:
+    """Convert the networks inside a MediaPipe wheel, or an unpacked one, to safetensors files in `folder`."""
+    written = []
+    for name, member in NETWORKS.items():
+        graph, weights = convert(read_member(wheel, member))
+        written.append(write_asset(folder / f"{name}.safetensors", weights, {"graph": write_graph(graph)}))
+    record(written)
+    return written
+
+
+def read_member(wheel: Path, member: str) -> bytes:
+    """Bytes of a file inside a wheel, or below the folder that it was unpacked to."""
+    if wheel.is_dir():
+        return (wheel / member).read_bytes()
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(member)
+
+
+def convert(content: bytes) -> tuple[Graph, dict[str, Tensor]]:
+    """The graph and fp16 weights of a .tflite file."""
+    source = TfliteGraph(content)
+    target = GraphBuilder(source)
+    for operator in source.operators():
+        if operator.name not in CONVERTERS:
+            raise ValueError(f"the .tflite graph uses {operator.name}, which has no converter")
+        CONVERTERS[operator.name](target, operator)
+    return target.graph(), target.weights
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator of a .tflite graph."""
+
+    name: str
+    inputs: list[int]
+    outputs: list[int]
+    table: Any  # the flatbuffers record, for its options
+    custom_options: bytes
+
+
+class TfliteGraph:
+    """What a .tflite file holds: operators, shapes, constants (densified and as arrays)."""
+
+    def __init__(self, content: bytes) -> None:
+        import tflite
+
+        self._model = tflite.Model.GetRootAsModel(content, 0)
+        self._graph = self._model.Subgraphs(0)
+        self.inputs = [int(i) for i in self._graph.InputsAsNumpy()]
+        self.outputs = [int(i) for i in self._graph.OutputsAsNumpy()]
+
+    def operators(self) -> list[Operator]:
+        """All operators, in the order of execution."""
+        return [self._operator(self._graph.Operators(i)) for i in range(self._graph.OperatorsLength())]
+
+    def _operator(self, table: Any) -> Operator:
+        import tflite
+
+        names = {number: name for name, number in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
+        code = self._model.OperatorCodes(table.OpcodeIndex())
+        builtin = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        name = code.CustomCode().decode() if code.CustomCode() else builtin
+        custom = table.CustomOptionsAsNumpy().tobytes() if table.CustomOptionsLength() else b""
+        inputs, outputs = ([int(i) for i in array] for array in (table.InputsAsNumpy(), table.OutputsAsNumpy()))
+        return Operator(name, inputs, outputs, table, custom)
+
+    def name(self, index: int) -> str:
+        """The tensor's own name."""
+        return self._graph.Tensors(index).Name().decode()
+
+    def shape(self, index: int) -> list[int]:
+        """The tensor's shape, channels last."""
+        tensor = self._graph.Tensors(index)
+        return [int(n) for n in tensor.ShapeAsNumpy()] if tensor.ShapeLength() else []
+
+    def constant(self, index: int) -> NDArray | None:
+        """The value of a constant tensor; None for an activation."""
+        tensor = self._graph.Tensors(index)
+        buffer = self._model.Buffers(tensor.Buffer())
+        if not buffer.DataLength():
+            return None
+        values = np.frombuffer(buffer.DataAsNumpy().tobytes(), NUMBERS[tensor.Type()])
+        shape, sparsity = self.shape(index), tensor.Sparsity()
+        return densify(values, shape, sparsity) if sparsity else values.reshape(shape)
+
+
+def densify(values: NDArray, shape: list[int], sparsity: Any) -> NDArray:
+    """The dense array of values that are stored as rows of (column, value) along the last dimension."""
+    last = sparsity.DimMetadata(sparsity.DimMetadataLength() - 1)
+    formats = [sparsity.DimMetadata(i).Format() for i in range(sparsity.DimMetadataLength())]
+    if sparsity.BlockMapLength() or formats != [0] * (len(shape) - 1) + [1]:
+        raise ValueError(f"only tensors that are sparse along their last dimension can be read; got formats {formats}")
+    starts = _vector(last.ArraySegments(), last.ArraySegmentsType())
+    columns = _vector(last.ArrayIndices(), last.ArrayIndicesType())
+    dense = np.zeros((len(starts) - 1, shape[-1]), values.dtype)
+    dense[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), columns] = values
+    return dense.reshape(shape)
+
+
+def _vector(table: Any, kind: int) -> NDArray:
+    import tflite
+
+    vector = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}[kind]()
+    vector.Init(table.Bytes, table.Pos)
+    return vector.ValuesAsNumpy().astype(np.int64)
+
+
+@dataclass(slots=True)
+class GraphBuilder:
+    """Collects operations and weights under new, dense numbers; activation 0 is the image."""
+
+    source: TfliteGraph
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    operations: list[Operation] = field(default_factory=list)
+    renamed: dict[int, int] = field(default_factory=dict)  # .tflite tensor of a constant → the tensor it copies
+    activations: dict[int, int] = field(default_factory=dict)  # .tflite tensor → number here
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        self.activations[self.source.inputs[0]] = 0
+
+    def graph(self) -> Graph:
+        """What was collected."""
+        _, height, width, channels = self.source.shape(self.source.inputs[0])
+        outputs = {OUTPUTS[self.source.name(i)]: self.activations[i] for i in self.source.outputs}
+        return Graph((channels, height, width), outputs, tuple(self.operations))
+
+    def constant(self, index: int) -> NDArray | None:
+        """Value of a .tflite tensor, seen through the copies that unpack it."""
+        return self.source.constant(self.renamed.get(index, index))
+
+    def weight(self, index: int, axes: tuple[int, ...] | None = None) -> str:
+        """Name of a constant as a weight, its axes brought into torch's order."""
+        name = f"weight_{len(self.weights):03d}"
+        value = self.constant(index)
+        value = value.transpose(axes) if axes else value
+        self.weights[name] = torch.from_numpy(np.array(value, np.float16, order="C"))
+        return name
+
+    def operand(self, index: int) -> int | str:
+        """An activation's number, or the name of a constant [..., C] as a weight [C, 1, 1]."""
+        if index in self.activations:
+            return self.activations[index]
+        if self.constant(index).ndim == 4:
+            return self.weight(index, (0, 3, 1, 2))
+        return self.weight(index)
+
+    def add(self, name: str, inputs: list[int | str], output: int, **settings: Any) -> None:
+        """Append an operation that makes the .tflite tensor `output`."""
+        self.made += 1
+        self.activations[output] = self.made
+        self.operations.append(Operation(name, tuple(inputs), self.made, settings))
+
+    def activate(self, kind: int, output: int) -> None:
+        """Append the activation function that is fused into the last operation."""
+        if ACTIVATIONS[kind]:
+            self.add(ACTIVATIONS[kind], [self.activations[output]], output)
+
+
+def _options(operator: Operator, kind: str) -> Any:
+    import tflite
+
+    options = getattr(tflite, kind)()
+    options.Init(operator.table.BuiltinOptions().Bytes, operator.table.BuiltinOptions().Pos)
+    return options
+
+
+def _flex(operator: Operator) -> dict:
+    from flatbuffers import flexbuffers
+
+    return flexbuffers.Loads(operator.custom_options)
+
+
+def _padding(options: Any, size: list[int], kernel: list[int]) -> list[int]:
+    """TensorFlow's padding as [left, right, top, bottom]; the odd pixel of SAME goes right and down."""
+    if options.Padding() == 1:  # VALID
+        return [0, 0, 0, 0]
+    padding = []
+    for length, window, stride in zip(size[::-1], kernel[::-1], (options.StrideW(), options.StrideH()), strict=True):
+        total = max((-(-length // stride) - 1) * stride + window - length, 0)
+        padding += [total // 2, total - total // 2]
+    return padding
+
+
+def _copy(target: GraphBuilder, operator: Operator) -> None:
+    source, output = operator.inputs[0], operator.outputs[0]
+    if source in target.activations:
+        target.activations[output] = target.activations[source]
+    else:
+        target.renamed[output] = target.renamed.get(source, source)
+
+
+def _slice(target: GraphBuilder, operator: Operator) -> None:
+    if target.source.shape(operator.inputs[0]) != target.source.shape(operator.outputs[0]):
+        raise ValueError("only a STRIDED_SLICE that keeps everything can be converted")
+    _copy(target, operator)
+
+
+def _convolution(target: GraphBuilder, operator: Operator) -> None:
+    depthwise = operator.name == "DEPTHWISE_CONV_2D"
+    options = _options(operator, "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions")
+    image, weight, bias = operator.inputs
+    if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
+        raise ValueError("dilated convolutions cannot be converted")
+    shape = target.source.shape(weight)
+    padding = _padding(options, target.source.shape(image)[1:3], shape[1:3])
+    axes = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
+    inputs = [target.operand(image), target.weight(weight, axes), target.weight(bias)]
+    stride, groups = [options.StrideH(), options.StrideW()], shape[3] if depthwise else 1
+    target.add("conv2d", inputs, operator.outputs[0], stride=stride, padding=padding, groups=groups)
+    target.activate(options.FusedActivationFunction(), operator.outputs[0])
+
+
+def _transposed(target: GraphBuilder, operator: Operator) -> None:
+    _, stride_width, stride_height = np.frombuffer(operator.custom_options, "<i4", 3).tolist()
+    image, weight, bias = operator.inputs
+    inputs = [target.operand(image), target.weight(weight, (3, 0, 1, 2)), target.weight(bias)]
+    size = target.source.shape(operator.outputs[0])[1:3]
+    target.add("conv_transpose2d", inputs, operator.outputs[0], stride=[stride_height, stride_width], size=size)
+
+
+def _pooling(target: GraphBuilder, operator: Operator) -> None:
+    options = _options(operator, "Pool2DOptions")
+    kernel, stride = [options.FilterHeight(), options.FilterWidth()], [options.StrideH(), options.StrideW()]
+    padding = _padding(options, target.source.shape(operator.inputs[0])[1:3], kernel)
+    inputs, output = [target.operand(operator.inputs[0])], operator.outputs[0]
+    if operator.name == "MAX_POOL_2D":
+        target.add("max_pool2d", inputs, output, kernel=kernel, stride=stride, padding=padding)
+    elif any(padding):
+        raise ValueError("a padded AVERAGE_POOL_2D cannot be converted")
+    else:
+        target.add("avg_pool2d", inputs, output, kernel=kernel, stride=stride)
+
+
+def _arithmetic(target: GraphBuilder, operator: Operator) -> None:
+    options = _options(operator, "AddOptions" if operator.name == "ADD" else "MulOptions")
+    name = "add" if operator.name == "ADD" else "multiply"
+    target.add(name, [target.operand(i) for i in operator.inputs], operator.outputs[0])
+    target.activate(options.FusedActivationFunction(), operator.outputs[0])
+
+
+def _pad(target: GraphBuilder, operator: Operator) -> None:
+    _, (top, bottom), (left, right), channels = target.constant(operator.inputs[1]).tolist()
+    padding = [left, right, top, bottom, *channels]
+    target.add("pad", [target.operand(operator.inputs[0])], operator.outputs[0], padding=padding)
+
+
+def _prelu(target: GraphBuilder, operator: Operator) -> None:
+    image, slope = operator.inputs
+    target.add("prelu", [target.operand(image), target.weight(slope, (2, 0, 1))], operator.outputs[0])
+    name = target.operations[-1].inputs[1]
+    target.weights[name] = target.weights[name].flatten()
+
+
+def _reshape(target: GraphBuilder, operator: Operator) -> None:
+    shape = target.source.shape(operator.outputs[0])[1:]
+    target.add("reshape", [target.operand(operator.inputs[0])], operator.outputs[0], shape=shape)
+
+
+def _resize(target: GraphBuilder, operator: Operator) -> None:
+    options = _options(operator, "ResizeBilinearOptions")
+    size = target.source.shape(operator.outputs[0])[1:3]
+    flags = {"align_corners": bool(options.AlignCorners()), "half_pixel_centers": bool(options.HalfPixelCenters())}
+    target.add("resize_bilinear", [target.operand(operator.inputs[0])], operator.outputs[0], size=size, **flags)
+
+
+def _depth_to_space(target: GraphBuilder, operator: Operator) -> None:
+    block = _options(operator, "DepthToSpaceOptions").BlockSize()
+    target.add("depth_to_space", [target.operand(operator.inputs[0])], operator.outputs[0], block=block)
+
+
+def _square_matrix(target: GraphBuilder, operator: Operator) -> None:
+    options = _flex(operator)
+    settings = {
+        "subset": options["subset_idxs"],
+        "left": options["left_rotation_idx"],
+        "right": options["right_rotation_idx"],
+        "target_angle": options["target_rotation_radians"],
+        "scale": [options["scale_x"], options["scale_y"]],
+        "size": [options["output_width"], options["output_height"]],
+    }
+    target.add("square_matrix", [target.operand(operator.inputs[0])], operator.outputs[0], **settings)
+
+
+def _sample_square(target: GraphBuilder, operator: Operator) -> None:
+    options = _flex(operator)
+    size = [options["output_width"], options["output_height"]]
+    target.add("sample_square", [target.operand(i) for i in operator.inputs], operator.outputs[0], size=size)
+
+
+def _simple(name: str) -> Callable[[GraphBuilder, Operator], None]:
+    def converter(target: GraphBuilder, operator: Operator) -> None:
+        target.add(name, [target.operand(i) for i in operator.inputs], operator.outputs[0])
+
+    return converter
+
+
+CONVERTERS: dict[str, Callable[[GraphBuilder, Operator], None]] = {
+    "ADD": _arithmetic,
+    "AVERAGE_POOL_2D": _pooling,
+    "CONV_2D": _convolution,
+    "Convolution2DTransposeBias": _transposed,
+    "DENSIFY": _copy,
+    "DEPTHWISE_CONV_2D": _convolution,
+    "DEPTH_TO_SPACE": _depth_to_space,
+    "DEQUANTIZE": _copy,
+    "HARD_SWISH": _simple("hardswish"),
+    "LOGISTIC": _simple("sigmoid"),
+    "Landmarks2TransformMatrix": _square_matrix,
+    "MAX_POOL_2D": _pooling,
+    "MUL": _arithmetic,
+    "PAD": _pad,
+    "PRELU": _prelu,
+    "RELU": _simple("relu"),
+    "RESHAPE": _reshape,
+    "RESIZE_BILINEAR": _resize,
+    "STRIDED_SLICE": _slice,
+    "TransformLandmarks": _simple("transform_points"),
+    "TransformTensorBilinear": _sample_square,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Rebuild the networks beside this file from a downloaded or unpacked MediaPipe wheel."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--mediapipe-wheel", type=Path, required=True)
+    build(parser.parse_args(arguments).mediapipe_wheel, Path(__file__).parent)
+
+
+if __name__ == "__main__":
+    main()

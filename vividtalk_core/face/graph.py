@@ -1,0 +1,257 @@
+"""Runs the converted MediaPipe networks: a list of named operations over fp16 weights, executed in plain torch.
+
+`assets/build_networks.py` writes the files. Activations are [N, C, H, W]; paddings and sizes are numbers in the file,
+so an operation here is one function of its tensors and its settings.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+
+def _pad(x: Tensor, padding: list[int], value: float = 0.0) -> Tensor:
+    """Padding as [left, right, top, bottom] and, if given, [..., front, back] of the channels."""
+    return F.pad(x, padding, value=value) if any(padding) else x
+
+
+def conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], padding: list[int], groups: int) -> Tensor:
+    """Convolution with the padding [left, right, top, bottom], which TensorFlow makes uneven for even strides."""
+    left, right, top, bottom = padding
+    if left == right and top == bottom:
+        return F.conv2d(x, weight, bias, stride, (top, left), groups=groups)
+    return F.conv2d(_pad(x, padding), weight, bias, stride, groups=groups)
+
+
+def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], size: list[int]) -> Tensor:
+    """Transposed convolution, cut to `size` (height, width) as TensorFlow's SAME does for kernel = stride."""
+    return F.conv_transpose2d(x, weight, bias, stride)[..., : size[0], : size[1]]
+
+
+def max_pool2d(x: Tensor, *, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
+    """Maximum over windows; the padding never wins."""
+    return F.max_pool2d(_pad(x, padding, float("-inf")), kernel, stride)
+
+
+def avg_pool2d(x: Tensor, *, kernel: list[int], stride: list[int]) -> Tensor:
+    """Mean over windows that lie inside the image."""
+    return F.avg_pool2d(x, kernel, stride)
+
+
+def reshape(x: Tensor, *, shape: list[int]) -> Tensor:
+    """Reshape in TensorFlow's order of memory (channels last); `shape` leaves the batch out."""
+    flat = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
+    out = flat.reshape(x.shape[0], *shape)
+    return out.permute(0, 3, 1, 2) if out.ndim == 4 else out
+
+
+def resize_bilinear(x: Tensor, *, size: list[int], align_corners: bool, half_pixel_centers: bool) -> Tensor:
+    """Bilinear resize to `size` (height, width); without either flag, TensorFlow 1's: source = target · ratio."""
+    if align_corners or half_pixel_centers:
+        return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
+    rows = _between(x, x.shape[2], size[0])
+    top, bottom, share = rows
+    x = torch.lerp(x[:, :, top], x[:, :, bottom], share[:, None])
+    left, right, share = _between(x, x.shape[3], size[1])
+    return torch.lerp(x[..., left], x[..., right], share)
+
+
+def _between(x: Tensor, length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each of `size` targets the two source indices and the share of the second."""
+    source = torch.arange(size, device=x.device, dtype=x.dtype) * (length / size)
+    low = source.floor().long()
+    return low, (low + 1).clamp(max=length - 1), source - low
+
+
+def depth_to_space(x: Tensor, *, block: int) -> Tensor:
+    """Channels to a block × block square of pixels; TensorFlow's channel order, which is not pixel_shuffle's."""
+    return F.pixel_shuffle(x.unflatten(1, (block * block, -1)).transpose(1, 2).flatten(1, 2), block)
+
+
+def square_matrix(
+    points: Tensor,
+    *,
+    subset: list[int],
+    left: int,
+    right: int,
+    target_angle: float,
+    scale: list[float],
+    size: list[int],
+) -> Tensor:
+    """The affine map [N, 4, 4] from an upright box of `size` (width, height) px to the box around some points.
+
+    The box stands along the line from point `left` to point `right`, turned by −`target_angle`; `scale` widens it.
+    """
+    points = points[..., :2]
+    line = points[:, right] - points[:, left]
+    angle = target_angle - torch.atan2(line[:, 1], line[:, 0])
+    cos, sin = angle.cos(), angle.sin()
+    turn = torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2))
+    turned = points[:, subset] @ turn.mT
+    high, low = turned.amax(1), turned.amin(1)
+    extent = points.new_tensor(size)
+    linear = turn.mT * ((high - low) * points.new_tensor(scale) / extent)[:, None]
+    centre = (turn.mT @ ((high + low) / 2)[..., None]) - linear @ (extent / 2)[:, None]
+    matrix = torch.eye(4, device=points.device, dtype=points.dtype).repeat(len(points), 1, 1)
+    matrix[:, :2, :2], matrix[:, :2, 3:] = linear, centre
+    return matrix
+
+
+def sample_square(x: Tensor, matrix: Tensor, *, size: list[int]) -> Tensor:
+    """Cut the box of `square_matrix` out of feature maps, bilinear; zero wherever a corner would lie outside."""
+    width, height = size
+    rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) + 0.5 for n in (height, width))
+    target = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
+    source = target @ matrix[:, None, :2, :2].mT + matrix[:, None, None, :2, 3] - 0.5
+    last = source.new_tensor((x.shape[3] - 1, x.shape[2] - 1))
+    inside = ((source >= 0) & (source <= last)).all(-1)
+    return F.grid_sample(x, source / last * 2 - 1, align_corners=True) * inside[:, None]
+
+
+def transform_points(points: Tensor, matrix: Tensor) -> Tensor:
+    """Points [N, K, 2] of the upright box, in px, to the image they were cut from."""
+    return points[..., :2] @ matrix[:, :2, :2].mT + matrix[:, None, :2, 3]
+
+
+OPERATIONS: dict[str, Callable[..., Tensor]] = {
+    "add": torch.add,
+    "avg_pool2d": avg_pool2d,
+    "conv2d": conv2d,
+    "conv_transpose2d": conv_transpose2d,
+    "depth_to_space": depth_to_space,
+    "hardswish": F.hardswish,
+    "max_pool2d": max_pool2d,
+    "multiply": torch.mul,
+    "pad": _pad,
+    "prelu": F.prelu,
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "reshape": reshape,
+    "resize_bilinear": resize_bilinear,
+    "sample_square": sample_square,
+    "sigmoid": torch.sigmoid,
+    "square_matrix": square_matrix,
+    "transform_points": transform_points,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One line of the list."""
+
+    name: str
+    inputs: tuple[int | str, ...]  # the number of an activation or the name of a weight
+    output: int
+    settings: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A network as a list of operations."""
+
+    input_shape: tuple[int, int, int]  # C, H, W
+    outputs: dict[str, int]  # name → number of the activation
+    operations: tuple[Operation, ...]  # activation 0 is the image
+
+    def __post_init__(self) -> None:
+        unknown = sorted({operation.name for operation in self.operations} - OPERATIONS.keys())
+        if unknown:
+            raise ValueError(f"the graph uses operations that are not known here: {', '.join(unknown)}")
+        made = {0} | {operation.output for operation in self.operations}
+        used = {i for operation in self.operations for i in operation.inputs if isinstance(i, int)}
+        missing = sorted((used | set(self.outputs.values())) - made)
+        if missing:
+            raise ValueError(f"the graph uses activations that no operation makes: {missing}")
+
+    def weight_names(self) -> set[str]:
+        """Names of the weights that the operations read."""
+        return {i for operation in self.operations for i in operation.inputs if isinstance(i, str)}
+
+    def last_uses(self) -> list[list[int]]:
+        """For each operation the activations that nothing needs after it."""
+        last = {i: n for n, operation in enumerate(self.operations) for i in operation.inputs if isinstance(i, int)}
+        kept = set(self.outputs.values())
+        return [[i for i, at in last.items() if at == n and i not in kept] for n in range(len(self.operations))]
+
+
+class GraphNetwork(nn.Module):
+    """Executes a `Graph` in fp32, whatever the precision of the stored weights."""
+
+    def __init__(self, graph: Graph, weights: dict[str, Tensor]) -> None:
+        super().__init__()
+        missing, unexpected = graph.weight_names() - weights.keys(), weights.keys() - graph.weight_names()
+        if missing or unexpected:
+            raise ValueError(f"weights and graph differ: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
+        self.graph = graph
+        self._last_uses = graph.last_uses()
+        for name, weight in weights.items():
+            self.register_buffer(name, weight.float())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.buffers()).device
+
+    @torch.no_grad()
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Run the network on [N, C, H, W] in the range it was trained for; returns its named outputs."""
+        if tuple(image.shape[1:]) != self.graph.input_shape:
+            raise ValueError(
+                f"image must be [N, {', '.join(map(str, self.graph.input_shape))}]; got {list(image.shape)}"
+            )
+        values: dict[int | str, Tensor] = {0: image, **dict(self.named_buffers())}
+        for operation, done in zip(self.graph.operations, self._last_uses, strict=True):
+            tensors = (values[i] for i in operation.inputs)
+            values[operation.output] = OPERATIONS[operation.name](*tensors, **operation.settings)
+            for i in done:
+                del values[i]
+        return {name: values[i] for name, i in self.graph.outputs.items()}
+
+
+def load_network(path: Path) -> GraphNetwork:
+    """Read a network written by `assets/build_networks.py`: graph JSON in the header, fp16 weights.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: the file is truncated, is not safetensors, or its graph cannot be run here.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no network file {path}; rebuild it with `python -m vividtalk_core.assets.build`")
+    try:
+        with safe_open(path, "pt") as file:
+            header = (file.metadata() or {}).get("graph")
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
+    except SafetensorError as error:
+        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from error
+    if header is None:
+        raise ValueError(f"{path} has no graph in its header: it is not a converted MediaPipe network")
+    try:
+        return GraphNetwork(read_graph(header), weights)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_graph(text: str) -> Graph:
+    """The `Graph` of its JSON text."""
+    graph = json.loads(text)
+    operations = tuple(
+        Operation(o["name"], tuple(o["inputs"]), o["output"], o.get("settings", {})) for o in graph["operations"]
+    )
+    return Graph(tuple(graph["input_shape"]), graph["outputs"], operations)
+
+
+def write_graph(graph: Graph) -> str:
+    """JSON text of a `Graph`, the same bytes every time."""
+    operations = [
+        {"name": o.name, "inputs": o.inputs, "output": o.output} | ({"settings": o.settings} if o.settings else {})
+        for o in graph.operations
+    ]
+    content = {"input_shape": graph.input_shape, "outputs": graph.outputs, "operations": operations}
+    return json.dumps(content, separators=(",", ":"), sort_keys=True)
