@@ -1,0 +1,31 @@
+"""How long each stage takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class StageTimer:
+    """Adds up wall-clock seconds per stage: `with timer("mesh"): ...`.
+
+    Stages may nest; a second is counted once, for the innermost stage, so that the stages add up to the whole.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._inner: list[float] = []  # seconds spent in nested stages, one sum per open stage
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Count the seconds of the block for `stage`."""
+        start = time.perf_counter()
+        self._inner.append(0.0)
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - start
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed - self._inner.pop()
+            if self._inner:
+                self._inner[-1] += elapsed

@@ -1,0 +1,195 @@
+"""Pictures and videos from files: upright RGB in sRGB, at a constant frame rate, one frame in memory at a time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio.waveform import FPS, load_audio
+
+if TYPE_CHECKING:
+    import av
+
+HD_HEIGHT = 720  # px; video of this height and more that names no colour matrix is BT.709, smaller is BT.601
+ITU709 = 1  # FFmpeg's number of the BT.709 colour matrix
+UNSPECIFIED = 2  # FFmpeg's number of no colour matrix
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class VideoClip:
+    """A video that is being read."""
+
+    fps: float  # frames per second, constant
+    frames: Iterator[Tensor]  # of [3, H, W] uint8 RGB; can be walked once
+    audio: tuple[Tensor, int] | None  # waveform [C, N] that starts with the first frame, and its rate in Hz
+    frame_count: int  # how many `frames` gives
+    height: int  # px
+    width: int  # px
+
+
+@dataclass(frozen=True, slots=True)
+class _Timeline:
+    """When frames are shown; a file with an uneven rate is resampled to an even one by its timestamps."""
+
+    start: float  # seconds, the first frame
+    fps: float
+    frame_count: int
+
+    def slot(self, seconds: float) -> int:
+        return round((seconds - self.start) * self.fps)
+
+
+def read_image(path: str | os.PathLike[str]) -> Tensor:
+    """A picture file as [1, 3, H, W] RGB in 0..1.
+
+    The EXIF orientation is applied, transparency is laid over white, 16-bit, greyscale and CMYK files are converted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a picture.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no picture '{path}'")
+    data = np.fromfile(path, np.uint8)  # imread cannot open every file name on Windows
+    image = _decode_image(data) if data.size else None
+    if image is None:
+        raise ValueError(f"'{path}' is not a picture that can be read ({data.size} bytes): try PNG, JPEG or WebP")
+    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
+    image = np.atleast_3d(image).astype(np.float32) / full
+    if image.shape[2] == 4:
+        alpha = image[..., 3:]
+        image = image[..., :3] * alpha + (1 - alpha)
+    rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+    return rgb.nan_to_num(0).clamp(0, 1).expand(1, 3, -1, -1).contiguous()
+
+
+def _decode_image(data: np.ndarray) -> np.ndarray | None:
+    """[H, W] or [H, W, 3 or 4] BGR of any number type, or None."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+        if image is None or image.dtype.kind == "f" or (image.ndim == 3 and image.shape[2] == 4):
+            return image
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # only this one turns by EXIF
+    except cv2.error:
+        return None
+
+
+def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audio: bool = True) -> VideoClip:
+    """Open a video: its upright frames at a constant rate and its sound, if it has any.
+
+    Args:
+        path: any container and codec that FFmpeg reads.
+        fps: frames per second to resample to by time; None keeps the file's own rate.
+        with_audio: read the sound too.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is not a video, is a single picture, or holds no frame that can be decoded.
+    """
+    import av
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no video '{path}'")
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            timeline = _timeline(container, stream, fps, path)
+            has_audio = with_audio and bool(container.streams.audio)
+            origin = (container.start_time or 0) / av.time_base
+        first = next(_frames(path, timeline))
+    except av.error.FFmpegError as error:
+        raise ValueError(f"'{path}' cannot be read as a video ({error.strerror})") from error
+    audio = _audio_from(path, timeline.start - origin) if has_audio else None
+    frames = _frames(path, timeline)
+    return VideoClip(timeline.fps, frames, audio, timeline.frame_count, first.shape[1], first.shape[2])
+
+
+def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    from av.stream import Disposition
+
+    if container.format.name.endswith("_pipe") or container.format.name == "image2":
+        raise ValueError(f"'{path}' is a single picture, a video is needed")
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise ValueError(f"'{path}' has no video track")
+    return streams[0]
+
+
+def _timeline(
+    container: av.container.InputContainer, stream: av.VideoStream, fps: float | None, path: Path
+) -> _Timeline:
+    """Read the timestamps of all packets, without decoding them."""
+    stamps = [p.dts if p.pts is None else p.pts for p in container.demux(stream) if p.size and not p.is_discard]
+    times = np.sort(np.array([s for s in stamps if s is not None], np.float64)) * float(stream.time_base)
+    if not len(times):
+        raise ValueError(f"'{path}' holds no video frames")
+    fps = fps or _frame_rate(times, stream)
+    if not FPS[0] <= fps <= FPS[1]:
+        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps:g}")
+    return _Timeline(float(times[0]), float(fps), round((times[-1] - times[0]) * fps) + 1)
+
+
+def _frame_rate(times: np.ndarray, stream: av.VideoStream) -> float:
+    """The usual distance of two frames, as the exact rate that the file names if one of them fits."""
+    named = [float(rate) for rate in (stream.average_rate, stream.base_rate) if rate]
+    gaps = np.diff(times)
+    gaps = gaps[gaps > 0]
+    if not len(gaps):
+        return next((rate for rate in named if FPS[0] <= rate <= FPS[1]), 25.0)
+    gap = float(np.median(gaps))
+    tolerance = max(float(stream.time_base), gap / 200)
+    fitting = [rate for rate in named if abs(1 / rate - gap) <= tolerance]
+    return float(np.clip(fitting[0] if fitting else 1 / gap, *FPS))
+
+
+def _frames(path: Path, timeline: _Timeline) -> Iterator[Tensor]:
+    """Exactly `frame_count` frames: each slot shows the last picture that is due, the first one from the start."""
+    import av
+
+    slot, due = 0, None
+    try:
+        with av.open(str(path)) as container:
+            stream = _video_stream(container, path)
+            stream.thread_type = "AUTO"
+            aspect = stream.sample_aspect_ratio or 1
+            for frame in container.decode(stream):
+                arrival = timeline.slot(frame.time) if frame.time is not None else slot + (due is not None)
+                while due is not None and slot < min(arrival, timeline.frame_count):
+                    yield _to_tensor(due, aspect)
+                    slot += 1
+                due = frame
+    except av.error.FFmpegError as error:
+        raise ValueError(f"'{path}' is damaged at frame {slot} of {timeline.frame_count} ({error.strerror})") from error
+    if due is None:
+        raise ValueError(f"'{path}' holds no video frame that can be decoded")
+    for _ in range(slot, timeline.frame_count):
+        yield _to_tensor(due, aspect)
+
+
+def _to_tensor(frame: av.VideoFrame, aspect: Fraction | int) -> Tensor:
+    """[3, H, W] uint8 RGB, upright, with square pixels where `aspect` is that of the file's."""
+    untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
+    rgb = frame.to_ndarray(
+        format="rgb24",
+        width=round(frame.width * aspect),
+        src_colorspace=ITU709 if untagged_hd else None,
+    )
+    rgb = np.rot90(rgb, round(frame.rotation / 90))
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
+def _audio_from(path: Path, start_s: float) -> tuple[Tensor, int]:
+    """The sound from `start_s` seconds into the file, where its first frame is shown."""
+    waveform, rate = load_audio(path)
+    return waveform[:, max(0, round(start_s * rate)) :], rate
