@@ -203,7 +203,7 @@ class NccRender:
 
     ncc: Tensor  # [T, 3, H, W] 0..1, normalised coordinate code of the driven mesh, 0 where no mesh
     projected_texture: Tensor  # [T, 3, H, W] 0..1, PT = PT_in·M + PT_out·(1−M)
-    lip_maps: Tensor  # [T, K, H, W] Gaussian maps of lip landmarks, driven − reference
+    lip_maps: Tensor  # [T, K, h, w] Gaussian maps of lip landmarks, driven − reference
     fragments: Fragments
     mesh: MeshSequence
 
@@ -211,7 +211,7 @@ class NccRender:
         check_shapes(
             ncc=(self.ncc, "T 3 H W"),
             projected_texture=(self.projected_texture, "T 3 H W"),
-            lip_maps=(self.lip_maps, "T K H W"),
+            lip_maps=(self.lip_maps, "T K h w"),
             triangle_index=(self.fragments.triangle_index, "T H W"),
             vertices=(self.mesh.vertices, "T V 3"),
         )

@@ -1,0 +1,126 @@
+"""Dense motion in closed form: the two z-buffered meshes say exactly where each face pixel came from.
+
+Three layers make the field. The head as a flat card through its centre carries hair, ears and whatever the mesh does
+not know; it dies out over the background and the neck. On top of it the mesh gives the exact correspondence wherever
+the portrait shows the surface. What the mesh adds to the card is spread smoothly around it, so that no edge is seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import CAMERA_DISTANCE, CROP, pixel_centres, project, unproject, warp
+from ..structures import DenseMotion, FaceFit, NccRender
+from .rasterizer import interpolate
+from .source_view import SourceView, blur, smoothstep, view_source
+
+COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
+NEAR_PX, FAR_PX = 2.0, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
+FAR_SHARE = 0.12  # weight of the far scale beside the near one
+STILL_SHARE = 0.01  # weight of standing still: where the spread mesh motion has died out
+STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is none at all, above the second it is kept
+
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+def estimate_motion(
+    face: FaceFit, render: NccRender, view: SourceView | None = None, progress: Progress | None = None
+) -> DenseMotion:
+    """Dense backward motion from the rendered meshes.
+
+    Args:
+        face: the fitted portrait.
+        render: T frames of `render_ncc`.
+        view: `view_source(face)` when it is already there.
+        progress: called as (done, total, None) after each frame.
+
+    Returns:
+        Flow [T, 256, 256, 2] and occlusion [T, 1, 256, 256]; exactly zero flow where nothing moves.
+    """
+    view = view or view_source(face)
+    flows, occlusions = [], []
+    total = len(render.mesh.vertices)
+    for frame in range(total):
+        flow, occlusion = _frame_motion(face, render, view, frame)
+        flows.append(flow)
+        occlusions.append(occlusion)
+        if progress:
+            progress(frame + 1, total, None)
+    return DenseMotion(torch.stack(flows), torch.stack(occlusions))
+
+
+def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:
+    """Flow [256, 256, 2] and occlusion [1, 256, 256] of one frame."""
+    card = _card_motion(view, render.mesh.vertices[frame]) * view.follow[..., None]  # [H, W, 2] px
+    mesh, confidence = _mesh_motion(render, view, frame)  # [H, W, 2] px, [H, W]
+    extra = _spread(mesh - card, confidence)
+    flow = card + torch.lerp(extra, mesh - card, confidence[..., None])
+    flow = flow * smoothstep((flow.norm(dim=-1, keepdim=True) - STILL_PX[0]) / (STILL_PX[1] - STILL_PX[0]))
+    hidden = (render.fragments.triangle_index[frame] >= 0) & (confidence < 0.05)
+    inner = render.fragments.triangle_index[frame].clamp(min=0)
+    face_pixel = view.regions.inner_face[render.mesh.triangles[inner]].amin(-1) > 0
+    return flow * (2 / CROP), 1 - (hidden & face_pixel).float()[None]
+
+
+def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:
+    """Displacement to the portrait's pixel [H, W, 2] px and its confidence [H, W] where the mesh is seen."""
+    fragments = type(render.fragments)(
+        *(getattr(render.fragments, name)[frame : frame + 1] for name in ("triangle_index", "barycentric", "depth"))
+    )
+    trust = (view.confidence * view.regions.inner_face)[:, None]
+    attributes = torch.cat((view.pixels[:, :2], trust), 1)  # [V, 3]
+    maps = interpolate(attributes, render.mesh.triangles, fragments)[0]  # [H, W, 3]
+    displacement = maps[..., :2] - pixel_centres(CROP, CROP, maps.device)
+    triangle = fragments.triangle_index[0]
+    covered, index = triangle >= 0, triangle.clamp(min=0)
+    eyeball, mouth = view.regions.eyes[index] & covered, view.regions.interior[index] & covered
+    shown = warp(view.eyes, displacement[None] * (2 / CROP))[0, 0]
+    confidence = torch.where(eyeball, shown, maps[..., 2] * covered)
+    confidence = smoothstep(confidence) * ~mouth
+    return torch.where(covered[..., None], displacement, 0), confidence
+
+
+def _spread(motion: Tensor, weight: Tensor) -> Tensor:
+    """Continue the motion [H, W, 2] from where its weight [H, W] is 1 to everywhere, dying out with distance."""
+    stacked = torch.cat((motion * weight[..., None], weight[..., None]), -1).movedim(-1, 0)[None]  # [1, 3, H, W]
+    coarse = F.avg_pool2d(stacked, CROP // COARSE)
+    near, far = blur(coarse, NEAR_PX), blur(coarse, FAR_PX)
+    total = near + FAR_SHARE * far
+    spread = total[:, :2] / (total[:, 2:] + STILL_SHARE * FAR_SHARE)
+    return F.interpolate(spread, size=(CROP, CROP), mode="bilinear", align_corners=False)[0].movedim(0, -1)
+
+
+def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
+    """Displacement [256, 256, 2] px of a flat card through the middle of the head, facing the camera in the portrait.
+
+    driven: [V, 3] camera space.
+    """
+    source = view.mesh.vertices[0]
+    rotation, translation = _rigid_motion(source[view.regions.rigid], driven[view.regions.rigid])
+    depth = CAMERA_DISTANCE - source[view.regions.rigid, 2].mean()  # of the card in the portrait
+    step = CROP // COARSE
+    centres = pixel_centres(COARSE, COARSE, source.device) * step
+    ray = unproject(F.pad(centres, (0, 1), value=1.0)) - source.new_tensor((0.0, 0.0, CAMERA_DISTANCE))
+    eye = source.new_tensor((0.0, 0.0, CAMERA_DISTANCE))
+    normal = rotation[:, 2]
+    through = rotation @ source.new_tensor((0.0, 0.0, float(CAMERA_DISTANCE - depth))) + translation
+    reach = ((through - eye) @ normal) / (ray @ normal)  # [h, w]
+    points = (eye + ray * reach[..., None] - translation) @ rotation  # back to the portrait's card
+    coarse = project(points)[..., :2] - centres
+    return F.interpolate(
+        coarse.movedim(-1, 0)[None], size=(CROP, CROP), mode="bilinear", align_corners=False
+    )[0].movedim(0, -1)  # fmt: skip
+
+
+def _rigid_motion(source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotation [3, 3] and translation [3] that take source [N, 3] to driven [N, 3] (Kabsch)."""
+    middle, moved = source.mean(0), driven.mean(0)
+    u, _, v = torch.linalg.svd((driven - moved).T @ (source - middle))
+    sign = torch.ones(3, device=source.device)
+    sign[2] = torch.det(u @ v).sign()
+    rotation = u @ torch.diag(sign) @ v
+    return rotation, moved - rotation @ middle

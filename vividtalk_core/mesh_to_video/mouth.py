@@ -1,0 +1,183 @@
+"""Teeth, tongue and cavity of the head mesh, rendered and lit like the portrait.
+
+What the portrait itself shows of its mouth is kept and carried by the dense motion; only what it never showed is
+painted. The palette comes from the portrait: the whites of the eyes say how white a tooth may be, the lips say how
+red the inside is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..face.morphable import landmark_positions
+from ..face.topology import INNER_LIPS, OUTER_LIPS
+from ..geometry import CROP, pixel_centres, project
+from ..structures import FaceFit, MeshSequence, Paint
+from .rasterizer import interpolate, rasterize
+from .source_view import SourceView, blur, smoothstep, vertex_normals
+
+BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
+TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
+ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
+TONGUE, GUM = (0.95, 0.62, 0.60), (0.85, 0.52, 0.50)  # relative to the lips
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Palette:
+    """Colours [3] of the mouth's inside, taken from the portrait, RGB in 0..1."""
+
+    enamel: Tensor
+    tongue: Tensor
+    cavity: Tensor
+
+
+def render_mouth(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+    """Paint the mouth's inside where the portrait does not show it.
+
+    Args:
+        face: the fitted portrait.
+        mesh: T driven meshes.
+        view: `view_source(face)`.
+        detail: px of the painting per px of the crop.
+
+    Returns:
+        Colour and alpha of a box that follows the mouth, [T, ·, h, w].
+    """
+    palette = mouth_palette(face, view)
+    shown = _interior(face, view.mesh, view, detail)
+    colors, alphas, boxes = [], [], []
+    for vertices in mesh.vertices:
+        frame = MeshSequence(vertices[None], mesh.triangles, mesh.fps)
+        inside = _interior(face, frame, view, detail)
+        kept = _sample_box(shown.alpha, shown.box, inside.source)
+        colors.append(_shade(inside, palette))
+        alphas.append(inside.alpha * (1 - kept))
+        boxes.append(inside.box)
+    return Paint(torch.cat(colors), torch.cat(alphas), torch.stack(boxes))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Interior:
+    """The mouth's inside in one frame, at the painting's resolution."""
+
+    alpha: Tensor  # [1, 1, h, w] 1 where the inside of the mouth is seen
+    teeth: Tensor  # [1, 1, h, w] 1 on teeth
+    tongue: Tensor  # [1, 1, h, w] 1 on the tongue
+    head: Tensor  # [1, 3, h, w] position in the head frame, model units
+    facing: Tensor  # [1, 1, h, w] 0..1, how squarely the surface faces the viewer
+    source: Tensor  # [h, w, 2] px of the crop where the portrait has the same point
+    box: Tensor  # [4] px of the crop
+
+
+def _interior(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> _Interior:
+    """Rasterise the mouth of one mesh (T = 1)."""
+    box, width, height = _box(face, mesh, view, detail)
+    triangles = mesh.triangles[view.regions.mouth]
+    screen = project(mesh.vertices)
+    scale = torch.tensor((detail, detail, 1.0), device=screen.device)
+    screen = (screen - F.pad(box[:2], (0, 1))) * scale
+    fragments = rasterize(screen, triangles, height, width)
+    normals = vertex_normals(mesh.vertices[0], mesh.triangles)[:, 2:].clamp(0, 1)
+    attributes = torch.cat((view.pixels[:, :2], face.model.mean_shape, normals), 1)  # [V, 6]
+    maps = interpolate(attributes, triangles, fragments)  # [1, h, w, 6]
+    index = fragments.triangle_index
+    part = face.model.triangle_parts[view.regions.mouth][index.clamp(min=0)]
+    named = {name: number for number, name in enumerate(face.model.part_names)}
+    inside = view.regions.interior[view.regions.mouth][index.clamp(min=0)] & (index >= 0)
+    teeth = inside & ((part == named["upper_teeth"]) | (part == named["lower_teeth"]))
+    maps = maps.movedim(-1, 1)
+    return _Interior(
+        alpha=inside[:, None].float(),
+        teeth=teeth[:, None].float(),
+        tongue=(inside & (part == named["tongue"]))[:, None].float(),
+        head=maps[:, 2:5],
+        facing=maps[:, 5:],
+        source=maps[0, :2].movedim(0, -1),
+        box=box,
+    )
+
+
+def _box(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> tuple[Tensor, int, int]:
+    """The box [4] px of the crop around the driven mouth; its size depends on the portrait alone."""
+    own = project(landmark_positions(face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]
+    mouth_width = float((own.amax(0) - own.amin(0))[0])
+    width, height = (max(8, round(share * mouth_width)) for share in BOX_SIZE)
+    lips = project(landmark_positions(face.model, mesh.vertices[0])[list(INNER_LIPS)])[:, :2]
+    middle = (lips.amax(0) + lips.amin(0)) / 2
+    half = torch.tensor((width / 2, height / 2), device=middle.device)
+    return torch.cat((middle - half, middle + half)), width * detail, height * detail
+
+
+def _sample_box(image: Tensor, box: Tensor, points: Tensor) -> Tensor:
+    """An image [1, C, h, w] over a box [4] of the crop, read at points [h', w', 2] px of the crop; 0 outside."""
+    grid = (points - box[:2]) / (box[2:] - box[:2]) * 2 - 1
+    return F.grid_sample(image, grid[None], align_corners=False, padding_mode="zeros")
+
+
+def _shade(inside: _Interior, palette: Palette) -> Tensor:
+    """Colour [1, 3, h, w] of the mouth's inside."""
+    depth = inside.head[:, 2:]
+    front = depth.amax() if inside.alpha.any() else depth.new_tensor(0.0)
+    shadow = ((depth - (front - 0.75)) / 0.75).clamp(0, 1)  # the cavity darkens towards the throat
+    column = inside.head[:, :1] / TOOTH_WIDTH
+    gap = (column - column.round()).abs() * TOOTH_WIDTH  # the mid-line between the incisors is a gap, at x = 0
+    enamel = palette.enamel.view(1, 3, 1, 1) * (1 - 0.16 * torch.exp(-((gap / 0.007) ** 2)))
+    enamel = enamel * (0.62 + 0.38 * shadow) * (0.72 + 0.28 * inside.facing)
+    tongue = palette.tongue.view(1, 3, 1, 1) * (0.35 + 0.65 * shadow) * (0.6 + 0.4 * inside.facing)
+    cavity = palette.cavity.view(1, 3, 1, 1) * (0.25 + 0.75 * shadow)
+    color = torch.where(inside.teeth > 0, enamel, torch.where(inside.tongue > 0, tongue, cavity))
+    # lips shade what is behind them
+    reach = max(1.5, inside.alpha.shape[-1] * 0.035)
+    return (color * (0.45 + 0.55 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.6))).clamp(0, 1)
+
+
+def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
+    """Colours of the mouth's inside, in the light of the portrait."""
+    image = face.image[0]  # [3, 256, 256]
+    skin = _mean(image, face.face_mask[0, 0] > 0.5)
+    lips = _lip_color(face)
+    eyes = view.eyes[0, 0] > 0
+    luminance = image.mean(0)
+    white = skin * 0.9 + 0.1
+    if eyes.sum() > 12:
+        bright = luminance >= luminance[eyes].quantile(0.75)
+        white = torch.maximum(_mean(image, eyes & bright), white)
+    white = torch.lerp(white, white.mean().expand(3), 0.5)  # a tooth takes half of the light's tint
+    enamel = (white * image.new_tensor(ENAMEL)).clamp(0, 0.92)
+    return Palette(enamel, lips * image.new_tensor(TONGUE), lips * image.new_tensor(GUM) * 0.42)
+
+
+def _lip_color(face: FaceFit) -> Tensor:
+    """[3] mean colour between the outer and inner lip contours."""
+    points = face.landmarks[list(OUTER_LIPS), :2] * 0.6 + face.landmarks[list(INNER_LIPS), :2] * 0.4
+    flow = (points / CROP * 2 - 1)[None, :, None]  # [1, N, 1, 2]
+    return F.grid_sample(face.image, flow, align_corners=False)[0, :, :, 0].median(1).values
+
+
+def _mean(image: Tensor, where: Tensor) -> Tensor:
+    """[3] mean of image [3, H, W] where [H, W] is true; mid grey when nowhere."""
+    return image[:, where].mean(1) if where.any() else image.new_full((3,), 0.5)
+
+
+def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
+    """Blend the painting over frames.
+
+    Args:
+        image: [T, 3, H, W], the crop (or a part of it from its origin) at `detail` px per px of the 256 crop.
+        paint: T frames.
+        detail: px of the image per px of the crop.
+
+    Returns:
+        [T, 3, H, W]; pixels under zero alpha are untouched.
+    """
+    height, width = image.shape[2:]
+    grid = pixel_centres(height, width, image.device) / detail  # px of the crop
+    size = paint.box[:, 2:] - paint.box[:, :2]
+    place = (grid[None] - paint.box[:, None, None, :2]) / size[:, None, None] * 2 - 1  # [T, H, W, 2]
+    layer = torch.cat((paint.color * paint.alpha, paint.alpha), 1)
+    layer = F.grid_sample(blur(layer, 0.6), place, align_corners=False, padding_mode="zeros")
+    return image * (1 - layer[:, 3:]) + layer[:, :3]

@@ -1,0 +1,61 @@
+"""Pictures of the stages between: for eyes, not for the next stage."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..geometry import project
+from ..structures import CROP, DenseMotion, FaceFit, MeshSequence
+
+SCALE = 4  # drawn larger and scaled down, so that lines are smooth
+LANDMARK_COLOR, MESH_COLOR = (0, 255, 120), (120, 220, 255)  # RGB
+FULL_COLOR_PX = 16  # px of the crop: motion that is drawn in full colour
+
+
+def draw_landmarks(face: FaceFit) -> Tensor:
+    """The landmarks over the crop, [1, 3, 256, 256] in 0..1."""
+    canvas = _canvas(face)
+    for x, y in face.landmarks[:, :2].cpu().tolist():
+        cv2.circle(canvas, (round(x * SCALE), round(y * SCALE)), 3, LANDMARK_COLOR, -1, cv2.LINE_AA)
+    return _picture(canvas)[None]
+
+
+def draw_mesh(face: FaceFit, mesh: MeshSequence) -> Tensor:
+    """The mesh as lines over the crop, [T, 3, 256, 256] in 0..1; triangles that face away are left out."""
+    return torch.stack([_picture(_draw_wires(_canvas(face), frame, mesh.triangles)) for frame in mesh.vertices])
+
+
+def draw_flow(motion: DenseMotion) -> Tensor:
+    """Direction as hue and length as saturation, [T, 3, H, W] in 0..1; white stands still."""
+    flow = (motion.flow * (CROP / 2)).cpu().numpy()  # [T, H, W, 2] px
+    hue = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * math.pi) + 0.5) * 360
+    saturation = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / FULL_COLOR_PX, 0, 1)
+    hsv = np.stack((hue, saturation, np.ones_like(hue)), -1).astype(np.float32)
+    colors = np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB) for frame in hsv])
+    return torch.from_numpy(colors).movedim(-1, 1).to(motion.flow.device)
+
+
+def _draw_wires(canvas: np.ndarray, vertices: Tensor, triangles: Tensor) -> np.ndarray:
+    """Draw the front-facing triangles of camera-space vertices [V, 3] on the canvas."""
+    pixels = (project(vertices)[:, :2] * SCALE)[triangles].cpu().numpy()  # [F, 3, 2]
+    first, second = pixels[:, 1] - pixels[:, 0], pixels[:, 2] - pixels[:, 0]
+    front = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
+    cv2.polylines(canvas, list(pixels[front].round().astype(np.int32)), True, MESH_COLOR, 1, cv2.LINE_AA)
+    return canvas
+
+
+def _canvas(face: FaceFit) -> np.ndarray:
+    """The crop enlarged, [H, W, 3] uint8."""
+    image = (face.image[0].movedim(0, -1).cpu().numpy() * 255).round().astype(np.uint8)
+    return cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+
+
+def _picture(canvas: np.ndarray) -> Tensor:
+    """[H, W, 3] uint8 canvas to [3, 256, 256] in 0..1."""
+    small = cv2.resize(canvas, (CROP, CROP), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(small).movedim(-1, 0).float() / 255

@@ -1,0 +1,70 @@
+"""Parts of the head model that the renderer treats differently, found once from the mean shape."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..face.morphable import landmark_positions
+from ..face.topology import FACE_OVAL, INNER_LIPS
+from ..structures import MorphableModel
+
+OVAL_SOFTNESS = 0.12  # model units over which the inner face fades at its oval
+MOUTH_REACH = 0.75  # model units around the mouth that can hide or show its interior
+EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
+INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
+EYES = ("left_eye", "right_eye")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Regions:
+    """Masks over vertices [V] and triangles [F] of one head model."""
+
+    inner_face: Tensor  # [V] 0..1, 1 inside the face oval
+    rigid: Tensor  # [V] bool, moved by the head pose alone
+    setback: Tensor  # [V] model units added to the depth when visibility is decided
+    drawn: Tensor  # [F] bool: all but the lashes, which are flat ribbons
+    mouth: Tensor  # [F] bool: drawn and near the mouth
+    interior: Tensor  # [F] bool: inside of the mouth
+    eyes: Tensor  # [F] bool
+
+
+def find_regions(model: MorphableModel) -> Regions:
+    """The regions of a head model."""
+    points = landmark_positions(model, model.mean_shape)
+    drawn = ~_in_parts(model, ("lashes",))
+    near = (model.mean_shape - points[list(INNER_LIPS)].mean(0)).norm(dim=-1) < MOUTH_REACH
+    eyes = _in_parts(model, EYES)
+    setback = torch.zeros(len(model.mean_shape), device=model.mean_shape.device)
+    setback[model.triangles[eyes].unique()] = EYE_SETBACK
+    still = model.exp_basis.norm(dim=-1).amax(0) < 1e-3
+    return Regions(
+        inner_face=_inside_oval(model.mean_shape, points[list(FACE_OVAL)]),
+        rigid=still & (model.pose_weight > 0.999),
+        setback=setback,
+        drawn=drawn,
+        mouth=drawn & near[model.triangles].all(1),
+        interior=_in_parts(model, INTERIOR),
+        eyes=eyes,
+    )
+
+
+def _in_parts(model: MorphableModel, names: tuple[str, ...]) -> Tensor:
+    """[F] bool, the triangles of the named parts."""
+    numbers = torch.tensor([model.part_names.index(name) for name in names], device=model.triangles.device)
+    return torch.isin(model.triangle_parts, numbers)
+
+
+def _inside_oval(vertices: Tensor, oval: Tensor) -> Tensor:
+    """[V] 0..1: signed distance of vertices [V, 3] to the oval [N, 3] seen from the front, softened; 0 at the back."""
+    start, end = oval[:, :2], oval.roll(-1, 0)[:, :2]
+    offset, edge = vertices[:, None, :2] - start, end - start  # [V, N, 2], [N, 2]
+    along = ((offset * edge).sum(-1) / (edge**2).sum(-1)).clamp(0, 1)
+    distance = (offset - along[..., None] * edge).norm(dim=-1).amin(1)
+    above = (start[:, 1] > vertices[:, 1, None]) != (end[:, 1] > vertices[:, 1, None])
+    crossing = start[:, 0] + edge[:, 0] * (vertices[:, 1, None] - start[:, 1]) / edge[:, 1]
+    inside = (above & (vertices[:, 0, None] < crossing)).sum(1) % 2 == 1
+    signed = torch.where(inside, distance, -distance)
+    return ((signed + OVAL_SOFTNESS) / OVAL_SOFTNESS).clamp(0, 1) * (vertices[:, 2] > -0.1)

@@ -1,0 +1,122 @@
+"""What stage 2 needs to know of the portrait itself: computed once, used for every frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..audio_to_mesh.mesh import face_mesh
+from ..face.topology import FACE_OVAL
+from ..geometry import pixel_centres, project
+from ..structures import CROP, FaceFit, Fragments, MeshSequence
+from .rasterizer import rasterize
+from .regions import Regions, find_regions
+
+FADE_PX = 26  # px of the crop over which motion dies out in the background beside the head
+BORDER_PX = 10  # px of the crop over which it dies out at the crop's own border
+COLLAR = 0.55  # of the face height below the chin: where the neck stands still
+VISIBLE = 0.06  # model units a vertex may lie behind the z-buffer and still count as seen
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SourceView:
+    """The portrait as the renderer sees it."""
+
+    mesh: MeshSequence  # T = 1
+    pixels: Tensor  # [V, 3] x, y px of the crop, depth
+    fragments: Fragments  # T = 1, at 256
+    confidence: Tensor  # [V] 0..1, how well the portrait shows the vertex
+    follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
+    eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
+    regions: Regions
+
+
+def view_source(face: FaceFit) -> SourceView:
+    """Project, rasterise and classify the portrait's own mesh."""
+    mesh, regions = face_mesh(face), find_regions(face.model)
+    pixels = project(mesh.vertices)
+    fragments = rasterize_mesh(mesh, regions)
+    triangle = fragments.triangle_index[0]
+    eyes = (regions.eyes[triangle.clamp(min=0)] & (triangle >= 0)).float()
+    return SourceView(
+        mesh=mesh,
+        pixels=pixels[0],
+        fragments=fragments,
+        confidence=_confidence(mesh.vertices[0], pixels[0], fragments.depth[0], mesh.triangles, regions),
+        follow=_follow(face),
+        eyes=eyes[None, None],
+        regions=regions,
+    )
+
+
+def rasterize_mesh(mesh: MeshSequence, regions: Regions) -> Fragments:
+    """Z-buffer of the drawn triangles at 256, with eyeballs set back; indices are into `mesh.triangles`."""
+    screen = project(mesh.vertices) + F.pad(regions.setback[:, None], (2, 0))  # [T, V, 3]
+    numbers = regions.drawn.nonzero()[:, 0]
+    fragments = rasterize(screen, mesh.triangles[numbers], CROP, CROP)
+    index = fragments.triangle_index
+    return Fragments(torch.where(index >= 0, numbers[index.clamp(min=0)], -1), fragments.barycentric, fragments.depth)
+
+
+def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """Unit normals [..., V, 3] of vertices [..., V, 3], area-weighted over the triangles around each."""
+    a, b, c = (vertices[..., triangles[:, i], :] for i in range(3))
+    faces = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(vertices)
+    for corner in range(3):
+        normals.index_add_(-2, triangles[:, corner], faces)
+    return F.normalize(normals, dim=-1)
+
+
+def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tensor, regions: Regions) -> Tensor:
+    """[V] 0..1 from facing and visibility; px [V, 3], the z-buffer [H, W]."""
+    normals = vertex_normals(vertices, triangles)
+    towards = F.normalize(vertices.new_tensor((0.0, 0.0, 10.0)) - vertices, dim=-1)
+    facing = (((normals * towards).sum(-1) - 0.10) / 0.25).clamp(0, 1)
+    x, y = (pixels[:, i].floor().long().clamp(0, CROP - 1) for i in (0, 1))
+    # the nearest surface within a pixel: at a silhouette the pixel under a vertex may miss the mesh
+    nearest = -F.max_pool2d(-depth.clamp(max=1e3)[None, None], 3, 1, 1)[0, 0]
+    seen = pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
+    return facing * seen
+
+
+def _follow(face: FaceFit) -> Tensor:
+    """[256, 256] how far each pixel of the crop follows the head's rigid motion."""
+    person = (face.person_mask[0, 0] > 0.5).cpu().numpy().astype(np.uint8)
+    oval = face.landmarks[list(FACE_OVAL), :2].cpu().numpy()
+    cv2.fillPoly(person, [oval.round().astype(np.int32)], 1)  # a matte may miss a painted face; the fit did not
+    away = torch.from_numpy(cv2.distanceTransform(1 - person, cv2.DIST_L2, 5)).to(face.image.device)
+    beside = smoothstep(1 - away / FADE_PX)
+    chin, brow = float(oval[:, 1].max()), float(oval[:, 1].min())
+    rows = pixel_centres(CROP, CROP, face.image.device)[..., 1]
+    above_collar = smoothstep((chin + COLLAR * (chin - brow) - rows) / (COLLAR * (chin - brow)))
+    return blur(beside * above_collar, 3.0) * _border(face.image.device)
+
+
+def _border(device: torch.device) -> Tensor:
+    """[256, 256] 1 inside, 0 at the border of the crop."""
+    centres = pixel_centres(CROP, CROP, device)
+    edge = torch.minimum(centres, CROP - centres).amin(-1)
+    return smoothstep((edge - 1) / BORDER_PX)
+
+
+def smoothstep(value: Tensor) -> Tensor:
+    """3x² − 2x³ of the value clamped to 0..1, any shape [...]."""
+    value = value.clamp(0, 1)
+    return value * value * (3 - 2 * value)
+
+
+def blur(image: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of [..., H, W], separable, border repeated."""
+    radius = max(1, round(2.5 * sigma_px))
+    taps = torch.exp(-((torch.arange(-radius, radius + 1, device=image.device) / sigma_px) ** 2) / 2)
+    taps = taps / taps.sum()
+    flat = image.reshape(-1, 1, *image.shape[-2:])
+    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="replicate"), taps.view(1, 1, 1, -1))
+    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="replicate"), taps.view(1, 1, -1, 1))
+    return flat.reshape(image.shape)

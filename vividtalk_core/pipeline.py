@@ -1,0 +1,191 @@
+"""The whole paper as one readable function: portrait + audio → frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .audio.encoder import encode_audio
+from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
+from .audio_to_mesh.blink import add_blinks
+from .audio_to_mesh.mesh import drive_mesh
+from .audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
+from .face.fit import fit_face
+from .face.models import FaceModels, load_face_models
+from .hub import resolve_weights
+from .mesh_to_video.dense_motion import estimate_motion
+from .mesh_to_video.generator import generate_frames
+from .mesh_to_video.ncc import render_ncc
+from .mesh_to_video.source_view import view_source
+from .structures import Expression, FaceFit, HeadPose
+from .timing import StageTimer
+from .video.paste import paste_back
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Everything that is loaded before a portrait can talk."""
+
+    face: FaceModels
+    weights: str  # where they came from
+
+    def to(self, device: torch.device | str) -> Models:
+        """The same models on another device."""
+        return Models(self.face.to(device), self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class TalkSettings:
+    """What a user may choose."""
+
+    fps: float = 25.0  # frames per second
+    seed: int = 0  # of blinks, gaze and idle motion
+    pose: str = "idle"  # still | idle; other sources come in as a HeadPose
+    pose_amplitude: float = 1.0
+    blinks: bool = True
+    acoustic: AcousticSettings = field(default_factory=AcousticSettings)
+    face_index: int = 0  # counted from the largest face
+    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
+    threshold: float = 0.5  # of the face detector
+    chunk: int = 8  # frames held at a time; the result does not depend on it
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TalkStream:
+    """A talking portrait, made chunk by chunk as it is read, in constant memory."""
+
+    portrait: Tensor  # [1, 3, H, W]
+    face: FaceFit
+    expression: Expression
+    pose: HeadPose
+    chunk: int
+    timer: StageTimer
+
+    @property
+    def frames(self) -> int:
+        """Number of frames."""
+        return len(self.expression.coefficients)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second."""
+        return self.expression.fps
+
+    @property
+    def height(self) -> int:
+        """Px of the portrait."""
+        return self.portrait.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Px of the portrait."""
+        return self.portrait.shape[3]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Chunks of frames [t, 3, H, W] in 0..1."""
+        timer, face = self.timer, self.face
+        with timer("render"):
+            view = view_source(face)
+        for first in range(0, self.frames, self.chunk):
+            expression, pose = _frames(self.expression, self.pose, slice(first, first + self.chunk))
+            with timer("mesh"):
+                mesh = drive_mesh(face, expression, pose)
+            with timer("render"):
+                render = render_ncc(face, mesh, view)
+            with timer("motion"):
+                motion = estimate_motion(face, render, view)
+            with timer("generate"):
+                frames = generate_frames(face, render, motion, view)
+            with timer("paste"):
+                chunk = paste_back(self.portrait, face, frames)
+            yield chunk
+
+
+def load_models(weights: str = "embedded") -> Models:
+    """Load the networks and the head model.
+
+    Args:
+        weights: "embedded", a folder, or "hub:ID@REVISION".
+    """
+    found = resolve_weights(weights)
+    return Models(load_face_models(found), weights)
+
+
+def talk(
+    models: Models,
+    portrait: Tensor,
+    waveform: Tensor,
+    sample_rate: int,
+    settings: TalkSettings | None = None,
+    pose: HeadPose | None = None,
+    timer: StageTimer | None = None,
+) -> TalkStream:
+    """Make a portrait say what is heard.
+
+    Args:
+        models: from `load_models`.
+        portrait: [1, 3, H, W] RGB in 0..1.
+        waveform: [C, N] audio of any rate and number of channels.
+        sample_rate: Hz.
+        settings: the user's choices.
+        pose: motion on top of the portrait's own pose; None takes `settings.pose`.
+        timer: collects the seconds of each stage.
+
+    Returns:
+        round(duration · fps) frames, computed as they are read.
+    """
+    settings, timer = settings or TalkSettings(), timer or StageTimer()
+    with timer("fit"):
+        face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)
+    with timer("audio"):
+        features = encode_audio(waveform, sample_rate, settings.fps)
+    with timer("expression"):
+        expression = acoustic_expression(features, len(face.model.lip_vertices), settings.acoustic)
+        if settings.blinks:
+            expression = add_blinks(expression, settings.seed)
+    with timer("pose"):
+        pose = choose_pose(settings, len(expression.coefficients), pose)
+    return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
+
+
+def drive(
+    models: Models,
+    portrait: Tensor,
+    expression: Expression,
+    pose: HeadPose,
+    settings: TalkSettings | None = None,
+    timer: StageTimer | None = None,
+) -> TalkStream:
+    """Put tracked or edited motion on a portrait; see `talk` for the arguments that both share."""
+    settings, timer = settings or TalkSettings(), timer or StageTimer()
+    with timer("fit"):
+        face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)
+    return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
+
+
+def choose_pose(settings: TalkSettings, frames: int, given: HeadPose | None) -> HeadPose:
+    """The head pose of a clip: the given one fitted to its length, or the source that the settings name."""
+    if given is not None:
+        return fit_to_length(given, frames, settings.fps)
+    if settings.pose == "still":
+        return still_pose(frames, settings.fps)
+    if settings.pose == "idle":
+        return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude)
+    raise ValueError(f"There is no head pose source {settings.pose!r}: choose still or idle, or give a head pose.")
+
+
+def _frames(expression: Expression, pose: HeadPose, part: slice) -> tuple[Expression, HeadPose]:
+    """Some of the frames of a motion."""
+    return (
+        Expression(
+            expression.coefficients[part],
+            expression.lip_offsets[part],
+            expression.fps,
+            expression.neutral_coefficients,
+            expression.neutral_lip_offsets,
+        ),
+        HeadPose(pose.rotation[part], pose.translation[part], pose.fps),
+    )

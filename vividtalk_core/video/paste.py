@@ -1,0 +1,111 @@
+"""The generated crop back into the portrait, at the portrait's own resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import warp
+from ..mesh_to_video.mouth import paint_over
+from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
+
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progress: Progress | None = None) -> Tensor:
+    """Apply motion and paint to the portrait itself.
+
+    Args:
+        portrait: [1, 3, H, W] in 0..1, the picture that was fitted.
+        face: its fit.
+        frames: T frames of `generate_frames`.
+        progress: called as (done, total, frame [3, H, W]) after each frame; it may raise to cancel.
+
+    Returns:
+        [T, 3, H, W] in 0..1. Pixels that do not move are the portrait's own, bit for bit.
+
+    Raises:
+        ValueError: the portrait has another size than the one that was fitted.
+    """
+    height, width = portrait.shape[-2:]
+    if (height, width) != (face.crop.height, face.crop.width):
+        fitted = f"{face.crop.width}×{face.crop.height}"
+        raise ValueError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
+    source = crop_portrait(portrait[:1], face.crop)
+    total = len(frames.motion.flow)
+    out = portrait[:1].repeat(total, 1, 1, 1)
+    for index in range(total):
+        _paste_frame(out[index], source, face.crop, frames, index)
+        if progress:
+            progress(index + 1, total, out[index])
+    return out
+
+
+def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
+    """The crop at native size [1, 3, size, size]; where it overhangs the portrait the border is repeated."""
+    device = portrait.device
+    rows = torch.arange(crop.top, crop.top + crop.size, device=device).clamp(0, crop.height - 1)
+    columns = torch.arange(crop.left, crop.left + crop.size, device=device).clamp(0, crop.width - 1)
+    return portrait[:, :, rows][:, :, :, columns]
+
+
+def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
+    """Write one frame into out [3, H, W]; only the box that moves is computed."""
+    flow = frames.motion.flow[index : index + 1]
+    paint = Paint(*(getattr(frames.paint, name)[index : index + 1] for name in ("color", "alpha", "box")))
+    left, top, right, bottom = _moving_box(flow[0], paint, crop)
+    if right <= left or bottom <= top:
+        return
+    native = F.interpolate(
+        flow.movedim(-1, 1), size=(crop.size, crop.size), mode="bilinear", align_corners=False
+    )[:, :, top:bottom, left:right].movedim(1, -1)  # fmt: skip
+    moved = warp_part(source, native, left, top)
+    still = (native == 0).all(-1)[:, None]
+    moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
+    scale = crop.size / CROP
+    shifted = Paint(paint.color, paint.alpha, paint.box - paint.box.new_tensor((left, top, left, top)) / scale)
+    moved = paint_over(moved, shifted, scale).clamp(0, 1)
+    y, x = top + crop.top, left + crop.left
+    out[:, y : y + bottom - top, x : x + right - left] = moved[0]
+
+
+def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
+    """Warp the window of source [1, 3, S, S] at (left, top) by its flow [1, h, w, 2] (units of half the source)."""
+    height, width = flow.shape[1:3]
+    size = source.shape[-1]
+    reach = int(torch.ceil(flow.abs().amax() * size / 2)) + 3  # px, with the support of the bicubic kernel
+    x0, y0 = max(0, left - reach), max(0, top - reach)
+    x1, y1 = min(size, left + width + reach), min(size, top + height + reach)
+    window = source[:, :, y0:y1, x0:x1]
+    padded = F.pad(
+        flow.movedim(-1, 1), (left - x0, x1 - left - width, top - y0, y1 - top - height)
+    ).movedim(1, -1)  # fmt: skip
+    unit = flow.new_tensor((size / (x1 - x0), size / (y1 - y0)))
+    warped = warp(window, padded * unit, "bicubic").clamp(0, 1)
+    return warped[:, :, top - y0 : top - y0 + height, left - x0 : left - x0 + width]
+
+
+def _moving_box(flow: Tensor, paint: Paint, crop: Crop) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait."""
+    scale = crop.size / CROP
+    active = (flow != 0).any(-1)
+    if not active.any() and not (paint.alpha > 0).any():
+        return 0, 0, 0, 0
+    rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
+    low, high = [], []
+    if len(rows):
+        low.append((int(columns[0]), int(rows[0])))
+        high.append((int(columns[-1]) + 1, int(rows[-1]) + 1))
+    if (paint.alpha > 0).any():
+        box = paint.box[0]
+        low.append((int(box[0].floor()), int(box[1].floor())))
+        high.append((int(box[2].ceil()), int(box[3].ceil())))
+    margin = 1  # px of the crop: bilinear upsampling reaches that far
+    left, top = (int((min(value) - margin) * scale) for value in zip(*low, strict=True))
+    right, bottom = (int((max(value) + margin) * scale) + 1 for value in zip(*high, strict=True))
+    left, top = max(left, 0, -crop.left), max(top, 0, -crop.top)
+    right, bottom = min(right, crop.size, crop.width - crop.left), min(bottom, crop.size, crop.height - crop.top)
+    return left, top, right, bottom
