@@ -174,7 +174,7 @@ def _kernel_bank(up: int, down: int) -> Tensor:
 
 
 def analysis_gain(mono: Tensor) -> float:
-    """The factor that brings the loud parts of a 16 kHz signal [N] to a fixed level: analysis hears all voices alike."""
+    """Factor that brings the loud parts of a 16 kHz signal [N] to one level, so that all voices are heard alike."""
     frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)
     loud = float(frames.square().mean(-1).sqrt().quantile(0.9))
     return min(MAX_GAIN, LOUD_SPEECH / loud) if loud > 0 else 1.0

@@ -1,0 +1,116 @@
+"""Blinks and small movements of the eyes: seeded, with the statistics of people who talk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Generator, Tensor
+
+from ..structures import ARKIT_NAMES, Expression
+
+
+@dataclass(frozen=True, slots=True)
+class BlinkSettings:
+    """Times in seconds, strengths as coefficients 0..1."""
+
+    per_minute: float = 16.0  # people who talk blink 12 to 20 times a minute
+    spread: float = 0.5  # standard deviation of the logarithm of the pauses between blinks
+    shortest_pause_s: float = 1.2
+    first_s: float = 0.5  # nobody blinks at the first frame
+    double_share: float = 0.06  # of blinks that are followed by another at once
+    closing_s: float = 0.075  # lids close faster …
+    closed_s: float = 0.02
+    opening_s: float = 0.12  # … than they open
+    strength: float = 1.0
+    squint: float = 0.12  # of eyeSquint and browDown that comes with a full blink
+    gaze_amplitude: float = 0.06  # of eyeLook*; 0 = the eyes stay where the portrait's are
+    gaze_pause_s: tuple[float, float] = (0.5, 2.4)
+    saccade_s: float = 0.045
+
+
+def add_blinks(expression: Expression, seed: int, settings: BlinkSettings = BlinkSettings()) -> Expression:
+    """Blinks and gaze on top of an expression, combined by the larger value.
+
+    They depend on the seed and on time only: a longer clip begins exactly like a shorter one.
+    """
+    if not 0 <= settings.per_minute <= 60:
+        raise ValueError(f"people blink 0 to 60 times a minute; got {settings.per_minute}.")
+    seconds = (torch.arange(len(expression.coefficients), dtype=torch.float64) + 0.5) / expression.fps
+    lids, gaze = blink_curve(seconds, seed, expression.fps, settings), gaze_curve(seconds, seed, settings)
+    right, up = gaze.unbind(-1)
+    curves = {
+        ("eyeBlinkLeft", "eyeBlinkRight"): settings.strength * lids,
+        ("eyeSquintLeft", "eyeSquintRight", "browDownLeft", "browDownRight"): settings.squint * lids,
+        ("eyeLookOutLeft", "eyeLookInRight"): right,  # the names are the person's own left and right
+        ("eyeLookInLeft", "eyeLookOutRight"): -right,
+        ("eyeLookUpLeft", "eyeLookUpRight"): up,
+        ("eyeLookDownLeft", "eyeLookDownRight"): -up,
+    }
+    coefficients = expression.coefficients.clone()
+    for names, curve in curves.items():
+        index = [ARKIT_NAMES.index(name) for name in names]
+        coefficients[:, index] = torch.maximum(coefficients[:, index], curve[:, None].to(coefficients).clamp(0, 1))
+    return replace(expression, coefficients=coefficients)
+
+
+def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[float]:
+    """When the lids are shut, in seconds, ascending."""
+    if settings.per_minute == 0:
+        return []
+    generator = torch.Generator().manual_seed(2 * seed)
+    mean_pause = max(60.0 / settings.per_minute - settings.shortest_pause_s, 0.05)
+    median = mean_pause * math.exp(-(settings.spread**2) / 2)
+    times: list[float] = []
+    now = settings.first_s - settings.shortest_pause_s + settings.closing_s
+    while True:
+        normal, double = _draw(generator, torch.randn), _draw(generator, torch.rand)
+        now += settings.shortest_pause_s + median * math.exp(settings.spread * normal)
+        if now > duration_s:
+            return times
+        times.append(now)
+        if double < settings.double_share:
+            now += 0.1 + settings.closing_s + settings.opening_s
+            times.append(now)
+
+
+def _draw(generator: Generator, distribution: object) -> float:
+    return float(distribution((), generator=generator, dtype=torch.float64))
+
+
+def blink_curve(seconds: Tensor, seed: int, fps: float, settings: BlinkSettings) -> Tensor:
+    """[T] 0..1, how far the lids are shut at each of the times [T] in s.
+
+    The middle of a blink is put on a frame: between two frames at 25 fps the lids would never be seen shut.
+    """
+    lids = torch.zeros_like(seconds)
+    lead_s = settings.closing_s + settings.closed_s  # a blink after the end may begin before it
+    for time in blink_times(float(seconds[-1]) + lead_s if len(seconds) else 0.0, seed, settings):
+        away = seconds - (math.floor(time * fps) + 0.5) / fps
+        travel = torch.where(away < 0, settings.closing_s, settings.opening_s)
+        open_share = ((away.abs() - settings.closed_s / 2) / travel).clamp(0, 1)
+        lids = torch.maximum(lids, 1 - open_share**2 * (3 - 2 * open_share))
+    return lids
+
+
+def gaze_curve(seconds: Tensor, seed: int, settings: BlinkSettings) -> Tensor:
+    """[T, 2] to the viewer's right and up, within ± gaze_amplitude: the eyes rest, jump, and mostly come back."""
+    gaze = seconds.new_zeros(len(seconds), 2)
+    generator = torch.Generator().manual_seed(2 * seed + 1)
+    duration_s = float(seconds[-1]) if len(seconds) else 0.0
+    low, high = settings.gaze_pause_s
+    now, here = settings.first_s, (0.0, 0.0)
+    while now < duration_s and settings.gaze_amplitude > 0:
+        wait, side, rise, home = (_draw(generator, torch.rand) for _ in range(4))
+        away = 0.0 if home < 0.45 else settings.gaze_amplitude
+        there = (away * (2 * side - 1), 0.5 * away * (2 * rise - 1))
+        share = ((seconds - now) / settings.saccade_s).clamp(0, 1)[:, None]
+        gaze = gaze + share * _difference(there, here, seconds)
+        now, here = now + low + (high - low) * wait, there
+    return gaze
+
+
+def _difference(there: Sequence[float], here: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor([b - a for a, b in zip(here, there, strict=True)], dtype=like.dtype)
