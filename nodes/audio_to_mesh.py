@@ -1,0 +1,125 @@
+"""Stage 1 of the paper: audio → expression and head pose → driven mesh."""
+
+from __future__ import annotations
+
+from comfy_api.latest import Input, io
+
+from ..vividtalk_core.audio.encoder import encode_audio
+from ..vividtalk_core.audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
+from ..vividtalk_core.audio_to_mesh.blink import add_blinks
+from ..vividtalk_core.audio_to_mesh.mesh import drive_mesh
+from ..vividtalk_core.mesh_to_video.preview import draw_mesh
+from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose, MeshSequence
+from . import convert, models, sockets
+
+
+class EncodeAudio(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_EncodeAudio",
+            display_name="Encode Audio",
+            category="VividTalk/audio to mesh",
+            description="Turns speech into features at video rate: log-mel, or the states of a wav2vec2/HuBERT model.",
+            inputs=[
+                io.Audio.Input("audio", tooltip="Speech of any rate, channels and length."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=5.0,
+                    max=120.0,
+                    step=0.001,
+                    tooltip="Frames per second of the video that is made.",
+                ),
+                io.Combo.Input(
+                    "encoder",
+                    options=[models.MEL, *models.encoder_folders()],
+                    default=models.MEL,
+                    tooltip="'mel' needs no weights; others are transformers folders in models/audio_encoders.",
+                ),
+                io.String.Input(
+                    "hub_id",
+                    default="",
+                    optional=True,
+                    placeholder="OWNER/NAME@REVISION",
+                    tooltip="A wav2vec2 or HuBERT model of the Hugging Face Hub to use instead.",
+                ),
+            ],
+            outputs=[sockets.AudioFeatures.Output(display_name="audio_features")],
+        )
+
+    @classmethod
+    def execute(cls, audio: Input.Audio, fps: float, encoder: str, hub_id: str = "") -> io.NodeOutput:
+        waveform, sample_rate = convert.sound(audio)
+        return io.NodeOutput(encode_audio(waveform, sample_rate, fps, models.encoder_source(encoder, hub_id)))
+
+
+class GenerateExpression(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_GenerateExpression",
+            display_name="Generate Expression",
+            category="VividTalk/audio to mesh",
+            description="Makes lip and face motion for the speech: 52 named curves and lip vertex offsets.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face: whose lips are moved."),
+                sockets.AudioFeatures.Input("audio_features", tooltip="From Encode Audio."),
+                io.Float.Input(
+                    "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
+                ),
+                io.Float.Input("jaw_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How wide the jaw opens."),
+                io.Boolean.Input("blinks", default=True, tooltip="Add natural blinks."),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When the blinks come."),
+            ],
+            outputs=[sockets.Expression.Output(display_name="expression")],
+        )
+
+    @classmethod
+    def execute(
+        cls, face: FaceFit, audio_features: AudioFeatures, lip_strength: float, jaw_gain: float, blinks: bool, seed: int
+    ) -> io.NodeOutput:
+        settings = AcousticSettings(lip_strength=lip_strength, jaw_gain=jaw_gain)
+        expression = acoustic_expression(audio_features, len(face.model.lip_vertices), settings)
+        return io.NodeOutput(add_blinks(expression, seed) if blinks else expression)
+
+
+class DriveMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_DriveMesh",
+            display_name="Drive Mesh",
+            category="VividTalk/audio to mesh",
+            description="Moves the portrait's 3-D head with the expression and the head pose: one mesh per frame.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Expression.Input("expression", tooltip="From Generate Expression, Track Video or Load Motion."),
+                sockets.HeadPose.Input("head_pose", tooltip="From any head pose node, as long as the expression."),
+            ],
+            outputs=[sockets.Mesh.Output(display_name="mesh")],
+        )
+
+    @classmethod
+    def execute(cls, face: FaceFit, expression: Expression, head_pose: HeadPose) -> io.NodeOutput:
+        return io.NodeOutput(drive_mesh(face, expression, head_pose))
+
+
+class PreviewMesh(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_PreviewMesh",
+            display_name="Preview Mesh",
+            category="VividTalk/audio to mesh",
+            description="Draws the driven mesh over the 256 px crop, one image per frame.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Mesh.Input("mesh", tooltip="From Drive Mesh."),
+            ],
+            outputs=[io.Image.Output(display_name="images")],
+        )
+
+    @classmethod
+    def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
+        return io.NodeOutput(convert.to_comfy(draw_mesh(face, mesh)))

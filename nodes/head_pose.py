@@ -1,0 +1,71 @@
+"""Sources of head motion. They share one socket, so that any of them can drive the mesh."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..vividtalk_core.audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
+from ..vividtalk_core.structures import Expression, HeadPose
+from . import sockets
+
+TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
+
+
+class StillPose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_StillPose",
+            display_name="Still Pose",
+            category="VividTalk/head pose",
+            description="The head stays as it is in the portrait.",
+            inputs=[sockets.Expression.Input("expression", tooltip=TIMING)],
+            outputs=[sockets.HeadPose.Output(display_name="head_pose")],
+        )
+
+    @classmethod
+    def execute(cls, expression: Expression) -> io.NodeOutput:
+        return io.NodeOutput(still_pose(len(expression.coefficients), expression.fps))
+
+
+class IdlePose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_IdlePose",
+            display_name="Idle Pose",
+            category="VividTalk/head pose",
+            description="The head sways a little and smoothly, as people do who stand and talk.",
+            inputs=[
+                sockets.Expression.Input("expression", tooltip=TIMING),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Which sway; the same seed repeats it."),
+                io.Float.Input(
+                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."
+                ),
+            ],
+            outputs=[sockets.HeadPose.Output(display_name="head_pose")],
+        )
+
+    @classmethod
+    def execute(cls, expression: Expression, seed: int, amplitude: float) -> io.NodeOutput:
+        return io.NodeOutput(idle_pose(len(expression.coefficients), expression.fps, seed, amplitude))
+
+
+class VideoPose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_VideoPose",
+            display_name="Video Pose (fit to length)",
+            category="VividTalk/head pose",
+            description="Takes the head motion of a video or a file and fits it to the length and fps of the speech.",
+            inputs=[
+                sockets.HeadPose.Input("head_pose", tooltip="From Track Video or Load Motion."),
+                sockets.Expression.Input("expression", tooltip=TIMING),
+            ],
+            outputs=[sockets.HeadPose.Output(display_name="head_pose")],
+        )
+
+    @classmethod
+    def execute(cls, head_pose: HeadPose, expression: Expression) -> io.NodeOutput:
+        return io.NodeOutput(fit_to_length(head_pose, len(expression.coefficients), expression.fps))

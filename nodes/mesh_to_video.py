@@ -1,0 +1,114 @@
+"""Stage 2 of the paper: driven mesh → NCC and projected texture → dense motion → frames → the portrait talks."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..vividtalk_core.mesh_to_video.dense_motion import estimate_motion
+from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames
+from ..vividtalk_core.mesh_to_video.ncc import render_ncc
+from ..vividtalk_core.mesh_to_video.preview import flow_colors
+from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
+from ..vividtalk_core.video.paste import paste_back
+from . import convert, sockets
+
+
+class RenderNcc(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_RenderNCC",
+            display_name="Render NCC",
+            category="VividTalk/mesh to video",
+            description="Renders the driven mesh as normalised coordinate code and projects the portrait onto it.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Mesh.Input("mesh", tooltip="From Drive Mesh."),
+            ],
+            outputs=[
+                sockets.Ncc.Output(display_name="ncc"),
+                io.Image.Output(display_name="ncc_image"),
+                io.Image.Output(display_name="projected_texture"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
+        render = render_ncc(face, mesh)
+        return io.NodeOutput(render, convert.to_comfy(render.ncc), convert.to_comfy(render.projected_texture))
+
+
+class EstimateMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_DenseMotion",
+            display_name="Dense Motion",
+            category="VividTalk/mesh to video",
+            description="Where each pixel comes from in the portrait, and what the portrait does not show.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
+            ],
+            outputs=[
+                sockets.Motion.Output(display_name="motion"),
+                io.Image.Output(display_name="flow"),
+                io.Mask.Output(display_name="occlusion"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, face: FaceFit, ncc: NccRender) -> io.NodeOutput:
+        motion = estimate_motion(face, ncc, convert.progress())
+        return io.NodeOutput(motion, convert.to_comfy(flow_colors(motion)), convert.to_mask(motion.occlusion))
+
+
+class GenerateFrames(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_GenerateFrames",
+            display_name="Generate Frames",
+            category="VividTalk/mesh to video",
+            description="Paints what the portrait does not show, such as the inside of the mouth; previews at 256 px.",
+            inputs=[
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
+                sockets.Motion.Input("motion", tooltip="From Dense Motion."),
+            ],
+            outputs=[
+                sockets.Frames.Output(display_name="frames"),
+                io.Image.Output(display_name="preview"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, face: FaceFit, ncc: NccRender, motion: DenseMotion) -> io.NodeOutput:
+        frames = generate_frames(face, ncc, motion)
+        return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)))
+
+
+class PasteBack(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_PasteBack",
+            display_name="Paste Back",
+            category="VividTalk/mesh to video",
+            description="Applies the motion to the portrait at its own size. Pixels that do not move stay as they are.",
+            inputs=[
+                io.Image.Input("portrait", tooltip="The portrait that the face was fitted on."),
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Frames.Input("frames", tooltip="From Generate Frames."),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Float.Output(display_name="fps"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, portrait: Tensor, face: FaceFit, frames: GeneratedFrames) -> io.NodeOutput:
+        images = paste_back(convert.to_core(portrait[:1]), face, frames, convert.progress())
+        return io.NodeOutput(convert.to_comfy(images), frames.fps)

@@ -1,0 +1,93 @@
+"""Where weights come from and on which device they run."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import folder_paths
+from comfy import model_management
+from comfy_api.latest import io
+
+from ..vividtalk_core.pipeline import Models, load_models
+from . import sockets
+
+FOLDER = "vividtalk"
+EMBEDDED = "embedded"
+MEL = "mel"
+ENCODERS = "audio_encoders"
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?")  # never a path: it may not begin with a dot or slash
+
+
+def register_folder() -> None:
+    """Make ComfyUI look for weight sets in models/vividtalk (and where extra_model_paths.yaml says)."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+
+
+def weight_sets() -> dict[str, Path]:
+    """The folders of models/vividtalk that hold weights, by name."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
+    found = (file.parent for root in roots if root.is_dir() for file in sorted(root.glob("*/*.safetensors")))
+    return {folder.name: folder for folder in found}
+
+
+def encoder_folders() -> dict[str, Path]:
+    """The folders of models/audio_encoders that transformers can load, by name."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(ENCODERS)]
+    return {file.parent.name: file.parent for root in roots for file in sorted(root.glob("*/config.json"))}
+
+
+def encoder_source(encoder: str, hub_id: str) -> str:
+    """What the core calls an encoder: "mel", a folder or a Hub id; the Hub id wins if there is one."""
+    if hub_id.strip():
+        return checked_hub_id(hub_id)
+    return encoder if encoder == MEL else str(encoder_folders()[encoder])
+
+
+def checked_hub_id(text: str) -> str:
+    """The text without spaces around it, if it is OWNER/NAME or OWNER/NAME@REVISION."""
+    hub_id = text.strip()
+    if not HUB_ID.fullmatch(hub_id):
+        raise ValueError(f"'{hub_id}' is not a Hugging Face id: it must look like OWNER/NAME@REVISION.")
+    return hub_id
+
+
+def load(source: str = EMBEDDED) -> Models:
+    """The models of a weight set on ComfyUI's device. All together have tens of MB: they are not offloaded."""
+    return load_models(source).to(model_management.get_torch_device())
+
+
+class LoadModels(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_LoadModels",
+            display_name="Load Models (VividTalk)",
+            category="VividTalk",
+            description="Loads the weights: those inside the pack, a folder of models/vividtalk, or a Hugging Face "
+            "repository at a fixed revision.",
+            inputs=[
+                io.Combo.Input(
+                    "weights",
+                    options=[EMBEDDED, *weight_sets()],
+                    default=EMBEDDED,
+                    tooltip="'embedded' ships inside the pack; others are the folders of models/vividtalk.",
+                ),
+                io.String.Input(
+                    "hub_id",
+                    default="",
+                    optional=True,
+                    placeholder="OWNER/NAME@REVISION",
+                    tooltip="A Hugging Face repository and revision to use instead, e.g. owner/name@1a2b3c4. "
+                    "Files that it lacks are taken from the pack. Downloaded once.",
+                ),
+            ],
+            outputs=[sockets.Models.Output(display_name="model")],
+        )
+
+    @classmethod
+    def execute(cls, weights: str, hub_id: str = "") -> io.NodeOutput:
+        if hub_id.strip():
+            return io.NodeOutput(load(f"hub:{checked_hub_id(hub_id)}"))
+        return io.NodeOutput(load(weights if weights == EMBEDDED else str(weight_sets()[weights])))

@@ -1,0 +1,121 @@
+"""Motion from and to the outside: driving videos and curve files."""
+
+from __future__ import annotations
+
+import os
+
+import folder_paths
+from comfy_api.latest import Input, io, ui
+from torch import Tensor
+
+from ..vividtalk_core.audio_to_mesh.curves import read_motion, write_motion
+from ..vividtalk_core.audio_to_mesh.pose import relative_to_first
+from ..vividtalk_core.face.track import track_video
+from ..vividtalk_core.pipeline import Models
+from ..vividtalk_core.structures import Expression, HeadPose
+from . import convert, sockets
+
+FORMATS = ("npz", "csv")
+
+
+def motion_files() -> list[str]:
+    """Names of the curve files in ComfyUI's input folder."""
+    names = os.listdir(folder_paths.get_input_directory())
+    return sorted(name for name in names if name.rpartition(".")[2].lower() in FORMATS)
+
+
+class TrackVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_TrackVideo",
+            display_name="Track Video",
+            category="VividTalk/motion",
+            description="Reads the expression and the head motion of the face in a video. The motion is relative to "
+            "the first frame.",
+            inputs=[
+                sockets.Models.Input("model", tooltip="From Load Models."),
+                io.Video.Input("video", optional=True, tooltip="The driving video: one face, at its full frame rate."),
+                io.Image.Input("frames", optional=True, tooltip="Or its frames, if there is no VIDEO."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.001,
+                    tooltip="Frames per second of 'frames'. A VIDEO brings its own.",
+                ),
+            ],
+            outputs=[
+                sockets.Expression.Output(display_name="expression"),
+                sockets.HeadPose.Output(display_name="head_pose"),
+                io.Image.Output(display_name="preview"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: Models, fps: float, video: Input.Video | None = None, frames: Tensor | None = None
+    ) -> io.NodeOutput:
+        images, rate = convert.driving_frames(video, frames, fps)
+        track = track_video(model.face, convert.to_core(images), rate, convert.progress())
+        return io.NodeOutput(track.expression, relative_to_first(track.pose), images)
+
+
+class LoadMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_LoadMotion",
+            display_name="Load Motion",
+            category="VividTalk/motion",
+            description="Reads expression and head motion from a curve file in ComfyUI's input folder: .npz as Save "
+            "Motion and `vividtalk track` write it, or .csv as Live Link Face does.",
+            inputs=[io.Combo.Input("file", options=motion_files(), tooltip="A .npz or .csv in the input folder.")],
+            outputs=[
+                sockets.Expression.Output(display_name="expression"),
+                sockets.HeadPose.Output(display_name="head_pose"),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, file: str) -> float:
+        return os.path.getmtime(folder_paths.get_annotated_filepath(file))
+
+    @classmethod
+    def execute(cls, file: str) -> io.NodeOutput:
+        motion = read_motion(folder_paths.get_annotated_filepath(file))
+        return io.NodeOutput(motion.expression, motion.pose)
+
+
+class SaveMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_SaveMotion",
+            display_name="Save Motion",
+            category="VividTalk/motion",
+            description="Writes expression and head motion to ComfyUI's output folder, to edit or to use elsewhere.",
+            inputs=[
+                sockets.Expression.Input("expression", tooltip="The curves to write."),
+                sockets.HeadPose.Input("head_pose", tooltip="The head motion to write, as long as the expression."),
+                io.String.Input("filename_prefix", default="motion/VividTalk", tooltip="Folder and beginning of name."),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="npz",
+                    tooltip="npz keeps everything; csv has ARKit names as Live Link Face writes them, no lip offsets.",
+                ),
+            ],
+            outputs=[],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, expression: Expression, head_pose: HeadPose, filename_prefix: str, format: str) -> io.NodeOutput:
+        folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
+            filename_prefix, folder_paths.get_output_directory()
+        )
+        file = f"{name}_{counter:05}_.{format}"
+        write_motion(os.path.join(folder, file), expression, head_pose)
+        return io.NodeOutput(ui=ui.PreviewText(os.path.join(subfolder, file)))

@@ -1,0 +1,102 @@
+"""The whole chain in one node, and its video."""
+
+from __future__ import annotations
+
+from comfy_api.latest import Input, io
+from torch import Tensor
+
+from ..vividtalk_core.pipeline import Models, TalkSettings, talk
+from ..vividtalk_core.structures import HeadPose
+from . import convert, models, sockets
+
+
+class TalkingHead(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_TalkingHead",
+            display_name="Talking Head",
+            category="VividTalk",
+            description="Makes the portrait speak: every stage in one node, at the portrait's own size.",
+            inputs=[
+                io.Image.Input("portrait", tooltip="One picture with a face: photo, painting or drawing, any size."),
+                io.Audio.Input("audio", tooltip="What is said."),
+                io.Combo.Input(
+                    "motion",
+                    options=["idle", "still"],
+                    default="idle",
+                    tooltip="How the head moves: swaying a little, or not at all. A linked head_pose wins.",
+                ),
+                io.Float.Input(
+                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head sways."
+                ),
+                io.Float.Input(
+                    "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
+                ),
+                io.Float.Input(
+                    "fps", default=25.0, min=5.0, max=120.0, step=0.001, tooltip="Frames per second of the video."
+                ),
+                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When it blinks and how the head sways."),
+                io.Int.Input(
+                    "face_index", default=0, min=0, max=99, tooltip="Which face, counted from the largest (0)."
+                ),
+                sockets.Models.Input(
+                    "model",
+                    optional=True,
+                    tooltip="From Load Models; the weights inside the pack if nothing is linked.",
+                ),
+                sockets.HeadPose.Input(
+                    "head_pose", optional=True, tooltip="Head motion of your own; it is fitted to the length."
+                ),
+            ],
+            outputs=[
+                io.Image.Output(display_name="images"),
+                io.Audio.Output(display_name="audio"),
+                io.Float.Output(display_name="fps"),
+                io.Video.Output(display_name="video"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        portrait: Tensor,
+        audio: Input.Audio,
+        model: Models | None = None,
+        head_pose: HeadPose | None = None,
+        **settings: str | float | int,
+    ) -> io.NodeOutput:
+        waveform, sample_rate = convert.sound(audio)
+        stream = talk(
+            model or models.load(),
+            convert.to_core(portrait[:1]),
+            waveform,
+            sample_rate,
+            TalkSettings(**settings),
+            head_pose,
+        )
+        images = convert.collect(stream, stream.frames, convert.progress())
+        return io.NodeOutput(images, audio, stream.fps, convert.video(images, stream.fps, audio))
+
+
+class MakeVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_MakeVideo",
+            display_name="Make Video",
+            category="VividTalk",
+            description="Joins frames and sound to a VIDEO. An odd last row or column is left out.",
+            inputs=[
+                io.Image.Input("images", tooltip="The frames, from Paste Back."),
+                io.Float.Input(
+                    "fps", default=25.0, min=1.0, max=240.0, step=0.001, tooltip="Frames per second, from Paste Back."
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="What is said."),
+            ],
+            outputs=[io.Video.Output(display_name="video")],
+        )
+
+    @classmethod
+    def execute(cls, images: Tensor, fps: float, audio: Input.Audio | None = None) -> io.NodeOutput:
+        return io.NodeOutput(convert.video(images, fps, audio))
