@@ -1,0 +1,238 @@
+"""Finds where MediaPipe's 468 landmarks lie on the head: the landmark network looks at pictures of it."""
+
+from __future__ import annotations
+
+import struct
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..face.landmarks import Landmarker
+from ..face.region import Region
+from ..structures import ARKIT_NAMES
+from . import head_views
+from .head_topology import PARTS, Topology
+
+PACKED_ASSETS = "package/face_mesh_solution_packed_assets.data"
+CANONICAL_MESH = slice(3737848, 3757224)  # bytes of it that hold the canonical face of version 0.4.1657299874
+PICTURE = 512  # px shown to the network
+LOOKUP = 1024  # px of the z-buffer that tells which triangle a landmark fell on
+REACH = 8.0  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
+PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
+
+TURNS = ((0, 0), (-15, 0), (15, 0), (-32, 0), (32, 0), (0, -12), (0, 12))  # yaw, pitch in degrees
+FACES = (
+    {},
+    {"jawOpen": 0.35},
+    {"jawOpen": 0.15, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.4},
+)  # expressions that are looked at from every side
+PEOPLE = 8  # identities that are looked at from the front
+SKIN, LIPS, BROWS, LASHES = (0.86, 0.66, 0.55), (0.70, 0.36, 0.35), (0.25, 0.17, 0.12), (0.12, 0.08, 0.06)
+EYE, IRIS, TEETH, MOUTH = (0.93, 0.92, 0.90), (0.22, 0.14, 0.09), (0.92, 0.90, 0.84), (0.45, 0.16, 0.15)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SurfacePoints:
+    """Points of a triangle mesh."""
+
+    vertices: np.ndarray  # [K, 3]
+    weights: np.ndarray  # [K, 3] barycentric
+
+    def of(self, shape: np.ndarray) -> np.ndarray:
+        """Their positions [K, 3] on a shape [V, 3]."""
+        return (shape[self.vertices] * self.weights[..., None]).sum(1)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PaintedHead:
+    """The model with colours that a landmark network can read."""
+
+    mean: np.ndarray  # [V, 3]
+    identity: np.ndarray  # [I, V, 3]
+    expression: np.ndarray  # [E, V, 3]
+    topology: Topology  # parts with cavity
+    lips: np.ndarray  # [V] 0..1
+    brows: np.ndarray  # [V] 0..1
+
+    def shape(self, coefficients: dict[str, float], identity: np.ndarray | None = None) -> np.ndarray:
+        """[V, 3] with some expression and, if given, identity coefficients [I]."""
+        shape = self.mean + sum(w * self.expression[ARKIT_NAMES.index(n)] for n, w in coefficients.items())
+        return shape if identity is None else shape + np.tensordot(identity, self.identity, 1)
+
+    def colors(self) -> np.ndarray:
+        """RGB [F, 3, 3] at each triangle's corners."""
+        plain = {"lashes": LASHES, "tongue": MOUTH, "cavity": MOUTH, "upper_teeth": TEETH, "lower_teeth": TEETH}
+        table = np.array([plain.get(part, EYE if part.endswith("eye") else SKIN) for part in PARTS])
+        colors = np.repeat(table[self.topology.parts][:, None], 3, 1)
+        skin = self.topology.parts == PARTS.index("skin")
+        for paint, amount in ((LIPS, self.lips), (BROWS, self.brows)):
+            share = amount[self.topology.triangles[skin]][..., None]
+            colors[skin] = colors[skin] * (1 - share) + np.array(paint) * share
+        for part in ("left_eye", "right_eye"):
+            ball = self.topology.vertices_of(part)
+            depth = self.mean[:, 2].max() - self.mean[:, 2]
+            front = ball[np.argmin(depth[ball])]
+            near = np.linalg.norm(self.mean[:, :2] - self.mean[front, :2], axis=1) < 0.062
+            faces = self.topology.parts == PARTS.index(part)
+            colors[faces] = np.where(near[self.topology.triangles[faces]][..., None], IRIS, colors[faces])
+        return colors
+
+
+def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Path, seed: int = 0) -> SurfacePoints:
+    """The triangle and barycentric weights of each of the 468 landmarks, symmetric.
+
+    Args:
+        head: the painted model.
+        landmarker: the landmark network; it is run in double precision so that any machine finds the same points.
+        face_mesh_tgz: the npm package `@mediapipe/face_mesh`, which tells the mirror pairs.
+        seed: of the identities that are looked at.
+    """
+    parted = head.shape({"jawOpen": PARTED})
+    skin = head.topology.triangles[head.topology.parts == PARTS.index("skin")]
+    total, weight = np.zeros((468, 3)), np.zeros((468, 1))
+    for shape, yaw, pitch in _views(head, seed):
+        points, facing = _look(head, shape, yaw, pitch, landmarker, parted, skin)
+        total, weight = total + facing * points, weight + facing
+    points = total / np.maximum(weight, 1e-9)
+    pair = mirror_pairs(face_mesh_tgz)
+    points = (points + points[pair] * (-1, 1, 1)) / 2
+    return _symmetric(closest_points(points, parted, skin), pair, head.topology.mirror)
+
+
+def _views(head: PaintedHead, seed: int) -> Iterator[tuple[np.ndarray, float, float]]:
+    for face in FACES:
+        for yaw, pitch in TURNS:
+            yield head.shape(face), yaw, pitch
+    rng = np.random.default_rng(seed)
+    for k in range(PEOPLE):
+        identity = rng.normal(size=len(head.identity)) * 0.8
+        yield head.shape(FACES[k % len(FACES)], identity), (-10, 0, 10)[k % 3], 0
+
+
+def _look(
+    head: PaintedHead,
+    shape: np.ndarray,
+    yaw: float,
+    pitch: float,
+    landmarker: Landmarker,
+    parted: np.ndarray,
+    skin: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the landmarks of one view lie on the parted shape [468, 3] and how much to trust each [468, 1]."""
+    picture, _, _ = head_views.shade(shape, head.topology.triangles, head.colors(), yaw, pitch, PICTURE)
+    centre = head_views.project(np.array([[0.0, -0.15, 0.6]]), yaw, pitch, PICTURE)[:, :2]
+    region = Region(torch.from_numpy(centre), torch.tensor([PICTURE * 0.62]).double(), torch.zeros(1).double())
+    image = torch.from_numpy(picture).permute(2, 0, 1)[None]
+    landmarks, _ = landmarker.refine(image, region)
+    pixels = (landmarks[0, :468, :2].numpy() + 0.5) * (LOOKUP / PICTURE)
+    index, weights = head_views.rasterize(head_views.project(shape, yaw, pitch, LOOKUP), skin, LOOKUP)
+    normals = head_views.vertex_normals(shape, head.topology.triangles) @ head_views.rotation(yaw, pitch).T
+    y, x = np.nonzero(index >= 0)
+    corners = skin[index[y, x]]
+    facing = (normals[corners, 2] * weights[y, x]).sum(1)
+    front = facing > 0.05
+    y, x, corners, facing = y[front], x[front], corners[front], facing[front]
+    nearest, distance = _nearest(pixels, np.stack((x, y), 1) + 0.5)
+    points = (parted[corners[nearest]] * weights[y[nearest], x[nearest]][..., None]).sum(1)
+    return points, (facing[nearest] ** 2 * (distance < REACH))[:, None]
+
+
+def _nearest(points: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index [K] of the pixel [P, 2] nearest to each point [K, 2], and its distance."""
+    index = np.array([((pixels - p) ** 2).sum(1).argmin() for p in points])
+    return index, np.linalg.norm(pixels[index] - points, axis=1)
+
+
+def closest_points(points: np.ndarray, shape: np.ndarray, triangles: np.ndarray) -> SurfacePoints:
+    """The points of a surface nearest to some points.
+
+    Args:
+        points: [K, 3].
+        shape: [V, 3].
+        triangles: [F, 3] those of the surface that may be used.
+    """
+    vertices, weights = np.empty((len(points), 3), np.int64), np.empty((len(points), 3))
+    centres, size = shape[triangles].mean(1), 64
+    for k, point in enumerate(points):
+        near = triangles[np.argsort(((centres - point) ** 2).sum(1), kind="stable")[:size]]
+        candidates = barycentric_of_closest(point, shape[near])
+        distance = ((candidates[..., None] * shape[near]).sum(1) - point) ** 2
+        best = distance.sum(1).argmin()
+        vertices[k], weights[k] = near[best], candidates[best]
+    return SurfacePoints(vertices, weights)
+
+
+def barycentric_of_closest(point: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Barycentric weights [F, 3] of the point of each triangle [F, 3, 3] nearest to a point [3]."""
+    a, edges = corners[:, 0], corners[:, 1:] - corners[:, :1]
+    gram = edges @ edges.transpose(0, 2, 1) + 1e-15 * np.eye(2)
+    inner = np.linalg.solve(gram, np.einsum("fkc,fc->fk", edges, point - a)[..., None])[..., 0]
+    options = [np.concatenate((1 - inner.sum(1, keepdims=True), inner), 1)]
+    for i, j in ((0, 1), (1, 2), (2, 0)):
+        edge = corners[:, j] - corners[:, i]
+        along = ((point - corners[:, i]) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-15)
+        option = np.zeros((len(corners), 3))
+        option[:, j] = along.clip(0, 1)
+        option[:, i] = 1 - option[:, j]
+        options.append(option)
+    weights = np.stack(options)
+    distance = (((weights[..., None] * corners).sum(2) - point) ** 2).sum(-1)
+    distance[0, (weights[0] < 0).any(1)] = np.inf
+    return np.take_along_axis(weights, distance.argmin(0)[None, :, None], 0)[0]
+
+
+def _symmetric(points: SurfacePoints, pair: np.ndarray, mirror: np.ndarray) -> SurfacePoints:
+    """Landmarks of the subject's right take the mirrored triangle of their partner."""
+    partner = pair < np.arange(len(pair))
+    vertices = np.where(partner[:, None], mirror[points.vertices[pair]], points.vertices)
+    return SurfacePoints(vertices, np.where(partner[:, None], points.weights[pair], points.weights))
+
+
+def mirror_pairs(face_mesh_tgz: Path) -> np.ndarray:
+    """For each of the 468 landmarks the one on the other side (itself on the midline)."""
+    points = canonical_face(face_mesh_tgz)
+    reflected = points * (-1, 1, 1)
+    return ((reflected[:, None] - points[None]) ** 2).sum(-1).argmin(1)
+
+
+def canonical_face(face_mesh_tgz: Path) -> np.ndarray:
+    """MediaPipe's canonical face [468, 3] in centimetres, from the packed assets of its npm package."""
+    with tarfile.open(face_mesh_tgz) as package:
+        member = package.extractfile(PACKED_ASSETS)
+        if member is None:
+            raise ValueError(f"{face_mesh_tgz} has no {PACKED_ASSETS}; wanted @mediapipe/face_mesh 0.4.1657299874")
+        message = member.read()[CANONICAL_MESH]
+    mesh = next(value for number, value in _fields(message) if number == 1)
+    buffer = b"".join(value for number, value in _fields(mesh) if number == 3)
+    return np.frombuffer(buffer, "<f4").reshape(-1, 5)[:, :3].astype(np.float64)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
+    """(number, bytes) of the fields of a protocol-buffer message; varints are given as empty bytes."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        kind = key & 7
+        if kind == 0:
+            _, at = _varint(message, at)
+            size = 0
+        elif kind == 2:
+            size, at = _varint(message, at)
+        else:
+            size = struct.calcsize({5: "<f", 1: "<d"}[kind])
+        yield key >> 3, message[at : at + size]
+        at += size
+
+
+def _varint(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at

