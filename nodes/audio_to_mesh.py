@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 
 from ..vividtalk_core.audio.encoder import encode_audio
-from ..vividtalk_core.audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
+from ..vividtalk_core.audio_to_mesh.acoustic import acoustic_expression
 from ..vividtalk_core.audio_to_mesh.blink import add_blinks
 from ..vividtalk_core.audio_to_mesh.mesh import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
@@ -69,8 +69,14 @@ class GenerateExpression(io.ComfyNode):
                     "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
                 ),
                 io.Float.Input("jaw_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How wide the jaw opens."),
-                io.Boolean.Input("blinks", default=True, tooltip="Add natural blinks."),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When the blinks come."),
+                io.Boolean.Input("blinks", default=True, tooltip="Add natural blinks and small movements of the eyes."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**63 - 1,
+                    tooltip="Of blinks and small movements; the same seed repeats them.",
+                ),
             ],
             outputs=[sockets.Expression.Output(display_name="expression")],
         )
@@ -79,7 +85,7 @@ class GenerateExpression(io.ComfyNode):
     def execute(
         cls, face: FaceFit, audio_features: AudioFeatures, lip_strength: float, jaw_gain: float, blinks: bool, seed: int
     ) -> io.NodeOutput:
-        settings = AcousticSettings(lip_strength=lip_strength, jaw_gain=jaw_gain)
+        settings = convert.acoustic(lip_strength, jaw_gain, seed)
         expression = acoustic_expression(audio_features, len(face.model.lip_vertices), settings)
         return io.NodeOutput(add_blinks(expression, seed) if blinks else expression)
 

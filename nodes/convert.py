@@ -1,8 +1,12 @@
-"""ComfyUI's values to the core's, and back. The only place where a channel moves."""
+"""ComfyUI's values to the core's, and back. The only place where a channel moves.
+
+The core runs on the CPU: its networks are small, and there the same seed gives the same bits on every machine.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
 
 import torch
@@ -11,23 +15,25 @@ from comfy_api.latest import Input, InputImpl, Types
 from PIL import Image
 from torch import Tensor
 
+from ..vividtalk_core.audio_to_mesh.acoustic import AcousticSettings
+
 PREVIEW_SIZE = 512  # px, the longer side of a preview frame
 Progress = Callable[[int, int, Tensor | None], None]
 
 
 def to_core(image: Tensor) -> Tensor:
     """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; an alpha channel is dropped."""
-    return image[..., :3].movedim(-1, 1)
+    return image[..., :3].movedim(-1, 1).float().cpu()
 
 
 def to_comfy(image: Tensor) -> Tensor:
     """[B, 3, H, W] to IMAGE [B, H, W, 3], both RGB in 0..1."""
-    return image.movedim(1, -1).cpu()
+    return image.movedim(1, -1)
 
 
 def to_mask(mask: Tensor) -> Tensor:
     """[B, 1, H, W] to MASK [B, H, W], both 0..1."""
-    return mask.squeeze(1).cpu()
+    return mask.squeeze(1)
 
 
 def mask_to_comfy(mask: Tensor) -> Tensor:
@@ -37,7 +43,7 @@ def mask_to_comfy(mask: Tensor) -> Tensor:
 
 def sound(audio: Input.Audio) -> tuple[Tensor, int]:
     """AUDIO [B, C, N] to its first waveform [C, N] and the sample rate in Hz."""
-    return audio["waveform"][0], audio["sample_rate"]
+    return audio["waveform"][0].cpu(), audio["sample_rate"]
 
 
 def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int] | None:
@@ -51,6 +57,12 @@ def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int]
         )
     rows, columns = torch.nonzero(mask[0] > 0.5, as_tuple=True)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def acoustic(lip_strength: float, jaw_gain: float, seed: int) -> AcousticSettings:
+    """Two factors, 1 = the default strength, and a seed to the settings of the acoustic baseline."""
+    usual = AcousticSettings()
+    return replace(usual, lips=usual.lips * lip_strength, jaw=usual.jaw * jaw_gain, seed=seed)
 
 
 def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float) -> tuple[Tensor, float]:
@@ -95,5 +107,5 @@ def collect(chunks: Iterable[Tensor], frames: int, report: Progress) -> Tensor:
 def _picture(frame: Tensor) -> Image.Image:
     """A frame [3, H, W] in 0..1, thinned to preview size."""
     step = max(1, max(frame.shape[1:]) // PREVIEW_SIZE)
-    pixels = frame[:, ::step, ::step].movedim(0, -1).mul(255).round().clamp(0, 255).to("cpu", torch.uint8)
+    pixels = frame[:, ::step, ::step].movedim(0, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(pixels.numpy())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vividtalk_core.audio_to_mesh import edit
+from ..vividtalk_core.audio_to_mesh import groups
+from ..vividtalk_core.audio_to_mesh.edit import smooth_pose
 from ..vividtalk_core.structures import Expression, HeadPose
 from . import sockets
 
@@ -38,7 +39,7 @@ class ScaleExpression(io.ComfyNode):
 
     @classmethod
     def execute(cls, expression: Expression, **gains: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.scale_expression(expression, gains))
+        return io.NodeOutput(groups.scale_groups(expression, gains))
 
 
 class MixExpression(io.ComfyNode):
@@ -53,14 +54,14 @@ class MixExpression(io.ComfyNode):
             inputs=[
                 sockets.Expression.Input("first", tooltip="Taken where the weight is 0."),
                 sockets.Expression.Input("second", tooltip="Taken where the weight is 1. As long as the first."),
-                *(gain(name, f"Weight of the second motion's {name}.", 0.0, 1.0, 0.5) for name in edit.GROUPS),
+                *(gain(name, f"Weight of the second motion's {name}.", 0.0, 1.0, 0.5) for name in groups.GROUPS),
             ],
             outputs=[sockets.Expression.Output(display_name="expression")],
         )
 
     @classmethod
     def execute(cls, first: Expression, second: Expression, **weights: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.mix_expressions(first, second, weights))
+        return io.NodeOutput(groups.mix_groups(first, second, weights))
 
 
 class SmoothExpression(io.ComfyNode):
@@ -80,7 +81,7 @@ class SmoothExpression(io.ComfyNode):
 
     @classmethod
     def execute(cls, expression: Expression, width: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.smooth_expression(expression, width))
+        return io.NodeOutput(groups.smooth_all(expression, width))
 
 
 class ScalePose(io.ComfyNode):
@@ -103,7 +104,7 @@ class ScalePose(io.ComfyNode):
 
     @classmethod
     def execute(cls, head_pose: HeadPose, pitch: float, yaw: float, roll: float, shift: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.scale_pose(head_pose, pitch, yaw, roll, shift))
+        return io.NodeOutput(groups.scale_angles(head_pose, pitch, yaw, roll, shift))
 
 
 class MixPose(io.ComfyNode):
@@ -124,7 +125,7 @@ class MixPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: HeadPose, second: HeadPose, weight: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.mix_poses(first, second, weight))
+        return io.NodeOutput(groups.mix_poses(first, second, weight))
 
 
 class SmoothPose(io.ComfyNode):
@@ -144,4 +145,4 @@ class SmoothPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, head_pose: HeadPose, width: float) -> io.NodeOutput:
-        return io.NodeOutput(edit.smooth_pose(head_pose, width))
+        return io.NodeOutput(smooth_pose(head_pose, width))

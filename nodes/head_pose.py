@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..vividtalk_core.audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
-from ..vividtalk_core.structures import Expression, HeadPose
+from ..vividtalk_core.structures import AudioFeatures, Expression, HeadPose
 from . import sockets
 
 TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
@@ -42,13 +42,19 @@ class IdlePose(io.ComfyNode):
                 io.Float.Input(
                     "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."
                 ),
+                sockets.AudioFeatures.Input(
+                    "audio_features", optional=True, tooltip="Speech to nod to on its accents, from Encode Audio."
+                ),
             ],
             outputs=[sockets.HeadPose.Output(display_name="head_pose")],
         )
 
     @classmethod
-    def execute(cls, expression: Expression, seed: int, amplitude: float) -> io.NodeOutput:
-        return io.NodeOutput(idle_pose(len(expression.coefficients), expression.fps, seed, amplitude))
+    def execute(
+        cls, expression: Expression, seed: int, amplitude: float, audio_features: AudioFeatures | None = None
+    ) -> io.NodeOutput:
+        frames = len(expression.coefficients)
+        return io.NodeOutput(idle_pose(frames, expression.fps, seed, amplitude, audio_features))
 
 
 class VideoPose(io.ComfyNode):

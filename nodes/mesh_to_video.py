@@ -8,7 +8,7 @@ from torch import Tensor
 from ..vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames
 from ..vividtalk_core.mesh_to_video.ncc import render_ncc
-from ..vividtalk_core.mesh_to_video.preview import flow_colors
+from ..vividtalk_core.mesh_to_video.preview import draw_flow
 from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
 from ..vividtalk_core.video.paste import paste_back
 from . import convert, sockets
@@ -60,8 +60,8 @@ class EstimateMotion(io.ComfyNode):
 
     @classmethod
     def execute(cls, face: FaceFit, ncc: NccRender) -> io.NodeOutput:
-        motion = estimate_motion(face, ncc, convert.progress())
-        return io.NodeOutput(motion, convert.to_comfy(flow_colors(motion)), convert.to_mask(motion.occlusion))
+        motion = estimate_motion(face, ncc, progress=convert.progress())
+        return io.NodeOutput(motion, convert.to_comfy(draw_flow(motion)), convert.to_mask(motion.occlusion))
 
 
 class GenerateFrames(io.ComfyNode):

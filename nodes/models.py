@@ -1,4 +1,4 @@
-"""Where weights come from and on which device they run."""
+"""Where weights come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 import folder_paths
-from comfy import model_management
 from comfy_api.latest import io
 
 from ..vividtalk_core.pipeline import Models, load_models
@@ -53,11 +52,6 @@ def checked_hub_id(text: str) -> str:
     return hub_id
 
 
-def load(source: str = EMBEDDED) -> Models:
-    """The models of a weight set on ComfyUI's device. All together have tens of MB: they are not offloaded."""
-    return load_models(source).to(model_management.get_torch_device())
-
-
 class LoadModels(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -89,5 +83,5 @@ class LoadModels(io.ComfyNode):
     @classmethod
     def execute(cls, weights: str, hub_id: str = "") -> io.NodeOutput:
         if hub_id.strip():
-            return io.NodeOutput(load(f"hub:{checked_hub_id(hub_id)}"))
-        return io.NodeOutput(load(weights if weights == EMBEDDED else str(weight_sets()[weights])))
+            return io.NodeOutput(load_models(f"hub:{checked_hub_id(hub_id)}"))
+        return io.NodeOutput(load_models(weights if weights == EMBEDDED else str(weight_sets()[weights])))

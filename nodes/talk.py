@@ -5,9 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..vividtalk_core.pipeline import Models, TalkSettings, talk
+from ..vividtalk_core.pipeline import Models, TalkSettings, load_models, talk
 from ..vividtalk_core.structures import HeadPose
-from . import convert, models, sockets
+from . import convert, sockets
 
 
 class TalkingHead(io.ComfyNode):
@@ -62,19 +62,19 @@ class TalkingHead(io.ComfyNode):
         cls,
         portrait: Tensor,
         audio: Input.Audio,
+        motion: str,
+        amplitude: float,
+        lip_strength: float,
+        fps: float,
+        seed: int,
+        face_index: int,
         model: Models | None = None,
         head_pose: HeadPose | None = None,
-        **settings: str | float | int,
     ) -> io.NodeOutput:
-        waveform, sample_rate = convert.sound(audio)
-        stream = talk(
-            model or models.load(),
-            convert.to_core(portrait[:1]),
-            waveform,
-            sample_rate,
-            TalkSettings(**settings),
-            head_pose,
-        )
+        acoustic = convert.acoustic(lip_strength, 1.0, seed)
+        settings = TalkSettings(fps, seed, motion, amplitude, acoustic=acoustic, face_index=face_index)
+        loaded = model or load_models()
+        stream = talk(loaded, convert.to_core(portrait[:1]), *convert.sound(audio), settings, head_pose)
         images = convert.collect(stream, stream.frames, convert.progress())
         return io.NodeOutput(images, audio, stream.fps, convert.video(images, stream.fps, audio))
 
