@@ -1,1 +1,1 @@
-"""The command line: one file per command."""
+"""The command line: files and words in, one verb of the core, files out."""

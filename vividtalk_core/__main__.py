@@ -1,0 +1,8 @@
+"""`python -m vividtalk_core`."""
+
+import sys
+
+from .cli.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

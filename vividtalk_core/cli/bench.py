@@ -1,0 +1,122 @@
+"""`vividtalk bench`: the speed of every stage and the memory of a run, on the shipped portrait and speech."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..audio.waveform import load_audio
+from ..files import check_writable
+from ..hub import EMBEDDED
+from ..pipeline import load_models, talk
+from ..timing import StageTimer
+from ..video.reader import read_image
+from ..video.writer import VideoWriter
+from .progress import ProgressBar
+from .render import scale_portrait
+from .report import STAGES, write_json
+
+PORTRAIT, SPEECH = EMBEDDED / "demo" / "portrait.jpg", EMBEDDED / "demo" / "speech.flac"
+SIZES = ("256", "512")
+CLIP_S = 2.0  # of speech in each timed run
+MEMORY_S = 10.0  # of video in the run whose memory is measured
+WARM_UP = 1  # runs that do not count
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measure, print the table, and write the figures to `--json`."""
+    if args.repeats < 1:
+        raise ValueError(f"--repeats must be at least 1; got {args.repeats}")
+    if args.json:
+        check_writable(args.json, (".json",))
+    figures: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "ms_per_frame": {}}
+    with tempfile.TemporaryDirectory() as folder:
+        for size in SIZES:
+            figures["ms_per_frame"][size] = time_size(args, size, Path(folder))
+        figures |= measure_process(args.weights, Path(folder))
+    sys.stdout.write(table(figures))
+    if args.json:
+        write_json(args.json, figures)
+
+
+def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, float]:
+    """Median milliseconds per frame of each stage, and of the whole run without loading and fitting."""
+    models = load_models(args.weights)
+    portrait = scale_portrait(read_image(PORTRAIT), size)
+    waveform, rate = load_audio(SPEECH)
+    audio = (waveform[:, : round(CLIP_S * rate)], rate)
+    progress = ProgressBar(f"{size} px", args.progress)
+    rows = []
+    for number in range(WARM_UP + args.repeats):
+        timer, start = StageTimer(), time.perf_counter()
+        stream = talk(models, portrait, *audio, timer=timer)
+        with timer("encode"), VideoWriter(folder / "bench.mp4", stream.fps, stream.height, stream.width, audio) as out:
+            for frames in stream:
+                out.write(frames)
+        total_s = time.perf_counter() - start - timer.seconds["fit"]
+        seconds = {stage: timer.seconds.get(stage, 0.0) for stage in STAGES[2:]} | {"total": total_s}
+        rows.append({stage: 1000 * s / stream.frames for stage, s in seconds.items()})
+        progress(number + 1, WARM_UP + args.repeats)
+    return {stage: round(statistics.median(row[stage] for row in rows[WARM_UP:]), 3) for stage in rows[0]}
+
+
+def measure_process(weights: str, folder: Path) -> dict[str, float]:
+    """Memory and start-up of a fresh process that makes 10 s of video at 512 px."""
+    speech, report = folder / "speech.wav", folder / "report.json"
+    write_wave(speech, *load_audio(SPEECH), MEMORY_S)
+    words = ["talk", "--portrait", PORTRAIT, "--audio", speech, "--out", folder / "memory.mp4", "--size", "512"]
+    words += ["--weights", weights, "--report", report, "--no-progress"]
+    run_command(words)
+    values = json.loads(report.read_text(encoding="utf-8"))
+    keys = {"load_s": values["seconds"]["load"], "fit_s": values["seconds"]["fit"]}
+    return keys | {"peak_rss_mb": values["peak_rss_mb"], "process_ms_per_frame": values["ms_per_frame"]}
+
+
+def run_command(words: Sequence[str | Path]) -> None:
+    """Run `python -m vividtalk_core` with these words; its last line is the error if it fails."""
+    package = __package__.rpartition(".")[0]
+    done = subprocess.run(
+        [sys.executable, "-m", package, *map(str, words)],
+        cwd=EMBEDDED.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise OSError(f"the measured run failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+
+
+def write_wave(path: Path, waveform: Tensor, rate: int, seconds: float) -> None:
+    """Write [C, N] as mono 16-bit sound of a given length, repeated to fill it."""
+    mono = waveform.mean(0)
+    index = torch.arange(round(seconds * rate)) % len(mono)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes((mono[index].clamp(-1, 1) * 32767).short().numpy().tobytes())
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as text."""
+    columns = figures["ms_per_frame"]
+    lines = [f"{'ms per frame':12}" + "".join(f"{size + ' px':>10}" for size in columns)]
+    for stage in next(iter(columns.values())):
+        lines.append(f"{stage:12}" + "".join(f"{column[stage]:10.2f}" for column in columns.values()))
+    peak = figures["peak_rss_mb"]
+    lines.append(f"peak memory, {MEMORY_S:g} s of 512 px video: {'unknown' if peak is None else f'{peak:.0f} MB'}")
+    lines.append(f"load {figures['load_s']:.2f} s, fit {figures['fit_s']:.2f} s in a fresh process")
+    lines.append(f"torch {figures['torch']}, {figures['threads']} threads")
+    return "\n".join(lines) + "\n"

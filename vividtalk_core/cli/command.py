@@ -1,0 +1,129 @@
+"""`vividtalk talk | track | drive | bench`: exit code 0, or 2 and one sentence on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    args = build_parser().parse_args(argv)
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # what it has to say about bad pictures is said once, by us
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        # imported only now: torch takes seconds that --help and a misspelt option need not wait for
+        importlib.import_module(f".{args.command}", __package__).run(args)
+    except (ValueError, OSError, MemoryError) as error:
+        sys.stderr.write(f"vividtalk {args.command}: {' '.join(str(error).split())}\n")
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write(f"vividtalk {args.command}: interrupted, nothing was written\n")
+        return INTERRUPTED
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """End as by Ctrl-C, so that nothing half-written stays behind."""
+    raise KeyboardInterrupt
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The arguments of all commands."""
+    parser = _Parser(prog="vividtalk", description="A portrait and a voice become a talking-head video.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="talk | track | drive | bench")
+    talk = commands.add_parser("talk", help="portrait + audio → video", description=_TALK)
+    _portrait(talk)
+    talk.add_argument("--audio", required=True, metavar="FILE", help="what is said: any sound or video file")
+    talk.add_argument(
+        "--pose",
+        default="idle",
+        type=_pose,
+        metavar="still|idle|codebook|video:FILE|file:FILE",
+        help="where head motion comes from (default: idle)",
+    )
+    talk.add_argument("--seed", type=int, default=0, help="of blinks and idle motion (default: 0)")
+    talk.add_argument("--fps", type=float, default=25.0, help="frames per second of the video (default: 25)")
+    drive = commands.add_parser("drive", help="portrait + motion curves → video", description=_DRIVE)
+    _portrait(drive)
+    drive.add_argument("--motion", required=True, metavar="FILE", help="curves: .npz, .json, or Live Link Face .csv")
+    drive.add_argument("--audio", metavar="FILE", help="sound to put under the video")
+    track = commands.add_parser("track", help="video → motion curves", description=_TRACK)
+    track.add_argument("--video", required=True, metavar="FILE", help="one face, at its full frame rate")
+    track.add_argument("--out", required=True, metavar="FILE", help="where the curves go: .npz, .json or .csv")
+    bench = commands.add_parser("bench", help="speed and memory on this machine", description=_BENCH)
+    bench.add_argument("--repeats", type=int, default=3, help="runs per size; their median counts (default: 3)")
+    bench.add_argument("--json", metavar="FILE", help="write the figures to a file too")
+    for command in (talk, drive, track, bench):
+        _common(command)
+    return parser
+
+
+_TALK = "Make a portrait say what is heard. The video has the portrait's size and the length of the audio."
+_DRIVE = "Put tracked or edited motion on a portrait. No motion gives the portrait back."
+_TRACK = "Read expression and head motion of the face in a video, relative to its first frame."
+_BENCH = "Milliseconds per frame of each stage at 256 and 512 px, memory for 10 s of video, seconds to load and fit."
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--weights",
+        default="embedded",
+        metavar="embedded|DIR|hub:ID@REVISION",
+        help="the weight set (default: the one in the package)",
+    )
+    parser.add_argument(
+        "--progress", action=argparse.BooleanOptionalAction, default=True, help="progress bars on stderr"
+    )
+
+
+def _portrait(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--portrait", required=True, metavar="FILE", help="a picture with a face")
+    parser.add_argument("--out", required=True, metavar="FILE.mp4", help="the video; it appears whole or not at all")
+    parser.add_argument(
+        "--size",
+        default="native",
+        choices=("native", "256", "512"),
+        help="longer side of the video in px, the portrait is scaled to it (default: native, not scaled)",
+    )
+    parser.add_argument("--face-index", type=int, default=0, metavar="N", help="which face, 0 = the largest")
+    parser.add_argument("--box", type=_box, metavar="L,T,R,B", help="where the face is, px of the picture")
+    parser.add_argument("--threshold", type=float, default=0.5, help="of the face detector, 0..1 (default: 0.5)")
+    parser.add_argument("--report", metavar="FILE.json", help="write seconds per stage, memory, face box")
+
+
+def _pose(text: str) -> str:
+    """One of the pose sources; a file is looked up later."""
+    kind, colon, file = text.partition(":")
+    if (kind in ("video", "file") and file) or (kind in ("still", "idle", "codebook") and not colon):
+        return text
+    raise argparse.ArgumentTypeError(f"'{text}' is none of still, idle, codebook, video:FILE, file:FILE")
+
+
+def _box(text: str) -> tuple[float, ...]:
+    """Left, top, right, bottom in px."""
+    try:
+        left, top, right, bottom = (float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not four numbers L,T,R,B") from None
+    if not (left < right and top < bottom):
+        raise argparse.ArgumentTypeError(f"'{text}' is empty: left must be below right and top below bottom")
+    return left, top, right, bottom

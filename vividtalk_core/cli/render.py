@@ -1,0 +1,78 @@
+"""What `talk` and `drive` share: the portrait in, the video and its report out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..files import check_writable
+from ..pipeline import Models, TalkSettings, TalkStream, load_models
+from ..timing import StageTimer
+from ..video.reader import read_image
+from ..video.writer import VideoWriter
+from .progress import ProgressBar
+from .report import make_report, write_json
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Inputs:
+    """What both commands begin with."""
+
+    models: Models
+    portrait: Tensor  # [1, 3, H, W] 0..1 at the size of the video
+    box: tuple[float, ...] | None  # left, top, right, bottom px of `portrait`
+    timer: StageTimer
+    start: float  # seconds of `time.perf_counter`
+
+
+def open_inputs(args: argparse.Namespace) -> Inputs:
+    """Read the portrait and load the models, after a look at whether the results can be written at all."""
+    start, timer = time.perf_counter(), StageTimer()
+    check_writable(args.out, (".mp4",))
+    if args.report:
+        check_writable(args.report, (".json",))
+    with timer("load"):
+        picture = read_image(args.portrait)
+        portrait = scale_portrait(picture, args.size)
+        ratio = portrait.shape[-1] / picture.shape[-1]
+        box = None if args.box is None else tuple(ratio * side for side in args.box)
+        models = load_models(args.weights)
+    return Inputs(models, portrait, box, timer, start)
+
+
+def scale_portrait(portrait: Tensor, size: str) -> Tensor:
+    """A portrait [1, 3, H, W] with its longer side at `size` px and even sides; "native" leaves it alone."""
+    if size == "native":
+        return portrait
+    height, width = portrait.shape[2:]
+    factor = int(size) / max(height, width)
+    sides = [max(2, 2 * round(side * factor / 2)) for side in (height, width)]
+    if sides == [height, width]:
+        return portrait
+    return F.interpolate(portrait, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+
+
+def settings_of(args: argparse.Namespace, inputs: Inputs, **more: float | int | str) -> TalkSettings:
+    """The pipeline's settings for what stands on the command line."""
+    return TalkSettings(face_index=args.face_index, box=inputs.box, threshold=args.threshold, **more)
+
+
+def write_video(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: tuple[Tensor, int] | None) -> None:
+    """Render the stream into the mp4 and write the report."""
+    timer, done = inputs.timer, 0
+    progress = ProgressBar(args.command, args.progress)
+    with timer("encode"), VideoWriter(args.out, stream.fps, stream.height, stream.width, audio) as writer:
+        for frames in stream:  # its stages keep their own time; what is left of this block is encoding
+            writer.write(frames)
+            done += len(frames)
+            progress(done, stream.frames)
+    size = (stream.width // 2 * 2, stream.height // 2 * 2)
+    sys.stdout.write(f"{args.out}: {stream.frames} frames, {size[0]} × {size[1]} px, {stream.fps:g} fps\n")
+    if args.report:
+        total_s = time.perf_counter() - inputs.start
+        write_json(args.report, make_report(stream, size, total_s, inputs.models.weights))

@@ -1,0 +1,38 @@
+"""`vividtalk track`: video → motion curves."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from ..audio_to_mesh.curves import SUFFIXES, write_motion
+from ..audio_to_mesh.pose import relative_to_first
+from ..face.models import FaceModels, load_face_models
+from ..face.track import Track, track_video
+from ..files import check_writable
+from ..hub import resolve_weights
+from ..video.reader import VideoClip, read_video
+from .progress import ProgressBar
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the curves of the face in a video; head motion is relative to the first frame, which is all zero."""
+    check_writable(args.out, SUFFIXES)
+    clip = read_video(args.video, with_audio=False)
+    track = track_clip(clip, load_face_models(resolve_weights(args.weights)), args.progress)
+    write_motion(args.out, track.expression, relative_to_first(track.pose), track.vertices_2d, track.landmarks_2d)
+    sys.stdout.write(f"{args.out}: {len(track.pose.rotation)} frames at {clip.fps:g} fps\n")
+
+
+def track_clip(clip: VideoClip, models: FaceModels, shown: bool = True) -> Track:
+    """Track the face of an open video, with a progress bar if `shown`."""
+    return track_video(models, _counted(clip, ProgressBar("track", shown)), clip.fps)
+
+
+def _counted(clip: VideoClip, progress: ProgressBar) -> Iterator[Tensor]:
+    for done, frame in enumerate(clip.frames, 1):
+        yield frame
+        progress(done, clip.frame_count)
