@@ -7,6 +7,7 @@ Convention:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,12 @@ class Region:
         corner = self.centre - linear.sum(-1) * (side / 2)
         return torch.cat((linear, corner[..., None]), -1)
 
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __getitem__(self, chosen: slice) -> Region:
+        return Region(self.centre[chosen], self.size[chosen], self.angle[chosen])
+
     def to(self, device: torch.device) -> Region:
         """The same squares on another device."""
         return Region(self.centre.to(device), self.size.to(device), self.angle.to(device))
@@ -63,7 +70,7 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
         [N, 3, side, side], bilinear.
     """
     check_shapes(image=(image, "1 3 H W"))
-    count, (height, width) = len(regions.size), image.shape[-2:]
+    height, width = image.shape[-2:]
     index = torch.arange(side, device=image.device, dtype=image.dtype)
     target = torch.stack(torch.meshgrid(index, index, indexing="xy"), -1)
     matrix = regions.to(image.device).matrix(side).to(image.dtype)
@@ -73,9 +80,10 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
         image = F.interpolate(image, scale_factor=0.5, mode="area")
     # One tall grid, so that the image is not copied for each region.
     tall = F.grid_sample(image, grid.reshape(1, -1, side, 2), padding_mode=padding_mode, align_corners=False)
-    return tall.unflatten(2, (count, side))[0].transpose(0, 1)
+    return tall.unflatten(2, (len(regions), side))[0].transpose(0, 1)
 
 
 def _halvings(regions: Region, side: int) -> int:
-    reduction = float(regions.size.min()) / side if len(regions.size) else 0.0
-    return int(max(0.0, torch.tensor(reduction / MAX_REDUCTION).log2().floor().item() + 1)) if reduction > 0 else 0
+    """How often the image is halved first, so that the smallest region shrinks by at most `MAX_REDUCTION`."""
+    reduction = float(regions.size.amin()) / side if len(regions) else 1.0
+    return max(0, math.ceil(math.log2(reduction / MAX_REDUCTION))) if reduction > 0 else 0
