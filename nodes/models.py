@@ -9,7 +9,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..vividtalk_core.pipeline import Models, load_models
+from ..vividtalk_core.pipeline import load_models
 from . import sockets
 
 FOLDER = "vividtalk"

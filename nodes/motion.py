@@ -10,12 +10,13 @@ from torch import Tensor
 
 from ..vividtalk_core.audio_to_mesh.curves import read_motion, write_motion
 from ..vividtalk_core.audio_to_mesh.pose import relative_to_first
+from ..vividtalk_core.cli.drive import fill_in
 from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import Expression, HeadPose
 from . import convert, sockets
 
-FORMATS = ("npz", "csv")
+FORMATS = ("npz", "csv", "json")
 
 
 def motion_files() -> list[str]:
@@ -70,8 +71,19 @@ class LoadMotion(io.ComfyNode):
             display_name="Load Motion",
             category="VividTalk/motion",
             description="Reads expression and head motion from a curve file in ComfyUI's input folder: .npz as Save "
-            "Motion and `vividtalk track` write it, or .csv as Live Link Face does.",
-            inputs=[io.Combo.Input("file", options=motion_files(), tooltip="A .npz or .csv in the input folder.")],
+            "Motion and `vividtalk track` write it, .json, or .csv of Live Link Face. What the file lacks is still.",
+            inputs=[
+                sockets.Models.Input("model", tooltip="From Load Models: the head that the lip offsets belong to."),
+                io.Combo.Input("file", options=motion_files(), tooltip="A .npz, .json or .csv in the input folder."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.001,
+                    tooltip="Frames per second of a file that does not say its own.",
+                ),
+            ],
             outputs=[
                 sockets.Expression.Output(display_name="expression"),
                 sockets.HeadPose.Output(display_name="head_pose"),
@@ -79,13 +91,13 @@ class LoadMotion(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, file: str) -> float:
+    def fingerprint_inputs(cls, model: Models | None, file: str, fps: float) -> float:
         return os.path.getmtime(folder_paths.get_annotated_filepath(file))
 
     @classmethod
-    def execute(cls, file: str) -> io.NodeOutput:
-        motion = read_motion(folder_paths.get_annotated_filepath(file))
-        return io.NodeOutput(motion.expression, motion.pose)
+    def execute(cls, model: Models, file: str, fps: float) -> io.NodeOutput:
+        lips = len(model.face.head.lip_vertices)
+        return io.NodeOutput(*fill_in(read_motion(folder_paths.get_annotated_filepath(file), lips, fps), lips))
 
 
 class SaveMotion(io.ComfyNode):
@@ -104,7 +116,7 @@ class SaveMotion(io.ComfyNode):
                     "format",
                     options=list(FORMATS),
                     default="npz",
-                    tooltip="npz keeps everything; csv has ARKit names as Live Link Face writes them, no lip offsets.",
+                    tooltip="npz and json keep everything; csv is Live Link Face: no lip offsets.",
                 ),
             ],
             outputs=[],
