@@ -1,14 +1,10 @@
 """Converts the three MediaPipe networks of the pinned wheel to what `face/graph.py` runs.
 
-    python -m vividtalk_core.assets.build_networks --mediapipe-wheel mediapipe-0.10.21-….whl
-
-Needs the `build` extra (tflite, flatbuffers); nothing of MediaPipe itself is imported. The bytes written are the same
-on every machine.
+Nothing of MediaPipe itself is imported. Same wheel, same bytes, on every machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..face.graph import Graph, Operation, write_graph
-from .checksums import record, write_asset
+from .checksums import write_asset
+from .tflite_file import Operator, TfliteGraph, flex_options, options_of
 
 MODULES = "mediapipe/modules"
 NETWORKS = {
@@ -42,17 +39,15 @@ OUTPUTS = {
     "conv_faceflag": "presence",
     "activation_10": "mask",
 }
-NUMBERS = {0: np.float32, 1: np.float16, 2: np.int32}  # tflite.TensorType
 ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite.ActivationFunctionType
 
 
 def build(wheel: Path, folder: Path) -> list[Path]:
-    """Convert the networks inside a MediaPipe wheel, or an unpacked one, to safetensors files in `folder`."""
+    """Convert the networks inside a MediaPipe wheel, or below its unpacked folder, to safetensors files in `folder`."""
     written = []
     for name, member in NETWORKS.items():
         graph, weights = convert(read_member(wheel, member))
         written.append(write_asset(folder / f"{name}.safetensors", weights, {"graph": write_graph(graph)}))
-    record(written)
     return written
 
 
@@ -73,84 +68,6 @@ def convert(content: bytes) -> tuple[Graph, dict[str, Tensor]]:
             raise ValueError(f"the .tflite graph uses {operator.name}, which has no converter")
         CONVERTERS[operator.name](target, operator)
     return target.graph(), target.weights
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """One operator of a .tflite graph."""
-
-    name: str
-    inputs: list[int]
-    outputs: list[int]
-    table: Any  # the flatbuffers record, for its options
-    custom_options: bytes
-
-
-class TfliteGraph:
-    """What a .tflite file holds: operators, shapes, constants (densified and as arrays)."""
-
-    def __init__(self, content: bytes) -> None:
-        import tflite
-
-        self._model = tflite.Model.GetRootAsModel(content, 0)
-        self._graph = self._model.Subgraphs(0)
-        self.inputs = [int(i) for i in self._graph.InputsAsNumpy()]
-        self.outputs = [int(i) for i in self._graph.OutputsAsNumpy()]
-
-    def operators(self) -> list[Operator]:
-        """All operators, in the order of execution."""
-        return [self._operator(self._graph.Operators(i)) for i in range(self._graph.OperatorsLength())]
-
-    def _operator(self, table: Any) -> Operator:
-        import tflite
-
-        names = {number: name for name, number in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
-        code = self._model.OperatorCodes(table.OpcodeIndex())
-        builtin = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-        name = code.CustomCode().decode() if code.CustomCode() else builtin
-        custom = table.CustomOptionsAsNumpy().tobytes() if table.CustomOptionsLength() else b""
-        inputs, outputs = ([int(i) for i in array] for array in (table.InputsAsNumpy(), table.OutputsAsNumpy()))
-        return Operator(name, inputs, outputs, table, custom)
-
-    def name(self, index: int) -> str:
-        """The tensor's own name."""
-        return self._graph.Tensors(index).Name().decode()
-
-    def shape(self, index: int) -> list[int]:
-        """The tensor's shape, channels last."""
-        tensor = self._graph.Tensors(index)
-        return [int(n) for n in tensor.ShapeAsNumpy()] if tensor.ShapeLength() else []
-
-    def constant(self, index: int) -> NDArray | None:
-        """The value of a constant tensor; None for an activation."""
-        tensor = self._graph.Tensors(index)
-        buffer = self._model.Buffers(tensor.Buffer())
-        if not buffer.DataLength():
-            return None
-        values = np.frombuffer(buffer.DataAsNumpy().tobytes(), NUMBERS[tensor.Type()])
-        shape, sparsity = self.shape(index), tensor.Sparsity()
-        return densify(values, shape, sparsity) if sparsity else values.reshape(shape)
-
-
-def densify(values: NDArray, shape: list[int], sparsity: Any) -> NDArray:
-    """The dense array of values that are stored as rows of (column, value) along the last dimension."""
-    last = sparsity.DimMetadata(sparsity.DimMetadataLength() - 1)
-    formats = [sparsity.DimMetadata(i).Format() for i in range(sparsity.DimMetadataLength())]
-    if sparsity.BlockMapLength() or formats != [0] * (len(shape) - 1) + [1]:
-        raise ValueError(f"only tensors that are sparse along their last dimension can be read; got formats {formats}")
-    starts = _vector(last.ArraySegments(), last.ArraySegmentsType())
-    columns = _vector(last.ArrayIndices(), last.ArrayIndicesType())
-    dense = np.zeros((len(starts) - 1, shape[-1]), values.dtype)
-    dense[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), columns] = values
-    return dense.reshape(shape)
-
-
-def _vector(table: Any, kind: int) -> NDArray:
-    import tflite
-
-    vector = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}[kind]()
-    vector.Init(table.Bytes, table.Pos)
-    return vector.ValuesAsNumpy().astype(np.int64)
 
 
 @dataclass(slots=True)
@@ -205,20 +122,6 @@ class GraphBuilder:
             self.add(ACTIVATIONS[kind], [self.activations[output]], output)
 
 
-def _options(operator: Operator, kind: str) -> Any:
-    import tflite
-
-    options = getattr(tflite, kind)()
-    options.Init(operator.table.BuiltinOptions().Bytes, operator.table.BuiltinOptions().Pos)
-    return options
-
-
-def _flex(operator: Operator) -> dict:
-    from flatbuffers import flexbuffers
-
-    return flexbuffers.Loads(operator.custom_options)
-
-
 def _padding(options: Any, size: list[int], kernel: list[int]) -> list[int]:
     """TensorFlow's padding as [left, right, top, bottom]; the odd pixel of SAME goes right and down."""
     if options.Padding() == 1:  # VALID
@@ -246,7 +149,7 @@ def _slice(target: GraphBuilder, operator: Operator) -> None:
 
 def _convolution(target: GraphBuilder, operator: Operator) -> None:
     depthwise = operator.name == "DEPTHWISE_CONV_2D"
-    options = _options(operator, "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions")
+    options = options_of(operator, "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions")
     image, weight, bias = operator.inputs
     if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
         raise ValueError("dilated convolutions cannot be converted")
@@ -268,7 +171,7 @@ def _transposed(target: GraphBuilder, operator: Operator) -> None:
 
 
 def _pooling(target: GraphBuilder, operator: Operator) -> None:
-    options = _options(operator, "Pool2DOptions")
+    options = options_of(operator, "Pool2DOptions")
     kernel, stride = [options.FilterHeight(), options.FilterWidth()], [options.StrideH(), options.StrideW()]
     padding = _padding(options, target.source.shape(operator.inputs[0])[1:3], kernel)
     inputs, output = [target.operand(operator.inputs[0])], operator.outputs[0]
@@ -281,7 +184,7 @@ def _pooling(target: GraphBuilder, operator: Operator) -> None:
 
 
 def _arithmetic(target: GraphBuilder, operator: Operator) -> None:
-    options = _options(operator, "AddOptions" if operator.name == "ADD" else "MulOptions")
+    options = options_of(operator, "AddOptions" if operator.name == "ADD" else "MulOptions")
     name = "add" if operator.name == "ADD" else "multiply"
     target.add(name, [target.operand(i) for i in operator.inputs], operator.outputs[0])
     target.activate(options.FusedActivationFunction(), operator.outputs[0])
@@ -306,19 +209,19 @@ def _reshape(target: GraphBuilder, operator: Operator) -> None:
 
 
 def _resize(target: GraphBuilder, operator: Operator) -> None:
-    options = _options(operator, "ResizeBilinearOptions")
+    options = options_of(operator, "ResizeBilinearOptions")
     size = target.source.shape(operator.outputs[0])[1:3]
     flags = {"align_corners": bool(options.AlignCorners()), "half_pixel_centers": bool(options.HalfPixelCenters())}
     target.add("resize_bilinear", [target.operand(operator.inputs[0])], operator.outputs[0], size=size, **flags)
 
 
 def _depth_to_space(target: GraphBuilder, operator: Operator) -> None:
-    block = _options(operator, "DepthToSpaceOptions").BlockSize()
+    block = options_of(operator, "DepthToSpaceOptions").BlockSize()
     target.add("depth_to_space", [target.operand(operator.inputs[0])], operator.outputs[0], block=block)
 
 
 def _square_matrix(target: GraphBuilder, operator: Operator) -> None:
-    options = _flex(operator)
+    options = flex_options(operator)
     settings = {
         "subset": options["subset_idxs"],
         "left": options["left_rotation_idx"],
@@ -331,7 +234,7 @@ def _square_matrix(target: GraphBuilder, operator: Operator) -> None:
 
 
 def _sample_square(target: GraphBuilder, operator: Operator) -> None:
-    options = _flex(operator)
+    options = flex_options(operator)
     size = [options["output_width"], options["output_height"]]
     target.add("sample_square", [target.operand(i) for i in operator.inputs], operator.outputs[0], size=size)
 
@@ -366,14 +269,3 @@ CONVERTERS: dict[str, Callable[[GraphBuilder, Operator], None]] = {
     "TransformLandmarks": _simple("transform_points"),
     "TransformTensorBilinear": _sample_square,
 }
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Rebuild the networks beside this file from a downloaded or unpacked MediaPipe wheel."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--mediapipe-wheel", type=Path, required=True)
-    build(parser.parse_args(arguments).mediapipe_wheel, Path(__file__).parent)
-
-
-if __name__ == "__main__":
-    main()
