@@ -1,7 +1,7 @@
-"""What a log-mel says about a mouth: curves at 100 per second of loudness, opening, lip shape, hiss and closures.
+"""What a log-mel says about a mouth: loudness, opening, lip shape, hiss and closures, 100 times a second.
 
-No weights: a few bands, compared with the clip's own loud and quiet parts, so that quiet speakers, other microphones
-and background noise are treated alike. The levels are taken from the whole clip; all else looks at a bounded window.
+No weights: eight bands, each compared with the clip's own loud parts and background, so that quiet speakers, other
+microphones and noisy rooms are heard alike. These levels are taken from the whole clip; all else has a bounded window.
 """
 
 from __future__ import annotations
@@ -13,20 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..structures import MEL_RATE
 from .mel import band_centres
 
 # Hz. Voicing bar · first formant of closed, of open vowels · second of back, of front vowels · third · friction.
 BANDS = (40, 270, 480, 850, 1350, 2000, 2900, 4300, 8000)
 DECIBEL = math.log(10) / 10  # nats of log-energy
-RANGE = 26 * DECIBEL  # what a band's energy falls from a wide open vowel to a closed mouth
-NOISE_MARGIN = 5 * DECIBEL  # above the quiet parts of the clip: still background
-LEAST_RANGE = 8 * DECIBEL  # a clip whose loud and quiet parts differ by less is not speech
-# How far a band speaks for an open mouth. Open vowels are strong at 0.5–0.85 kHz (their F1) and from 1.3 to 2.9 kHz;
-# a strong 0.27–0.48 kHz is the F1 of a nearly closed mouth, and of nasals.
-OPENING = (0.1, -0.4, 0.5, -0.1, 0.5, 0.6, 0.1, 0.0)
-# Spread (F2 high) against round lips (F2 low, energy between 0.27 and 0.48 kHz only).
-SPREAD = (-0.1, -0.8, 0.0, -0.3, 0.9, 0.1, 0.4, 0.0)
+RANGE = 26 * DECIBEL  # from the loud parts of a band down to a closed mouth
+LOUD_SHARE = 15 * DECIBEL  # below the clip's peak: still speech at full voice
+NOISE_MARGIN = 4 * DECIBEL  # above the quiet parts of the clip: still background
+LEAST_RANGE = 8 * DECIBEL  # a band that varies less than this does not speak: steady noise, or cut off by a codec
+# How far a band speaks for an open mouth. Open vowels are strong at 0.5–0.85 kHz (F1) and from 1.3 to 2.9 kHz; a
+# strong 0.27–0.48 kHz is the F1 of a nearly closed mouth and of nasals; friction keeps the lips apart. Set by hand
+# after the correlation of each band with the measured lip aperture of 26 speakers.
+OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
+# Spread lips (a high F2) against round ones (a low F2, energy at 0.27–0.48 kHz only).
+SPREAD = (0.0, -0.8, 0.0, -0.3, 0.9, 0.0, 0.5, 0.0)
+FLATTENING = 0.8  # exponent: half-loud syllables still open the mouth
+DIP = 3  # frames on either side: shorter dips are tongue consonants, for which the lips do not close
+HOLD = 3  # frames on either side of a labial closure, so that a video frame catches it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -34,60 +38,81 @@ class Speech:
     """Curves at 100 per second, all [M]."""
 
     level: Tensor  # 0..1 loudness between the clip's background and its loud parts
-    opening: Tensor  # 0 closed … 1 the clip's widest vowels
+    opening: Tensor  # 0 closed … 1 the clip's wide vowels, up to 1.3
     spread: Tensor  # −1 round … +1 spread
     hiss: Tensor  # 0..1 friction without voice: teeth close together
-    closure: Tensor  # 0..1 lips shut: silence, p, b, m
+    closure: Tensor  # 0..1 lips pressed together: p, b, m
 
 
 def analyse(mel: Tensor) -> Speech:
     """Curves of a log-mel [M, 80] at 100 frames per second."""
-    bands = _band_energy(mel)
-    loudness = bands[:, 1:7].logsumexp(-1)
-    share = _above_background(bands, loudness)  # [M, 8] 0..1
-    level = _above_background(loudness[:, None], loudness)[:, 0] * modulation(loudness)
-    opening = (share @ share.new_tensor(OPENING)).clamp(min=0) * level.clamp(max=0.5) * 2
-    loud = level > 0.5
-    opening = opening / opening[loud].quantile(0.9) if loud.any() else opening
+    energy = band_energy(mel)
+    loudness = energy[:, 1:7].logsumexp(-1)  # without the voicing bar, where hum lives, and the hiss
+    share = blur(_above_background(energy, loudness), 1.5, 1.5)  # [M, 8]
+    level = blur(_above_background(loudness[:, None], loudness), 1.5, 1.5)[:, 0]
+    loud = level > 0.6
+    if not loud.any():
+        return Speech(*torch.zeros(5, len(mel), device=mel.device))
+    opening = _fill_dips((share @ share.new_tensor(OPENING)).clamp(min=0))
+    opening = (opening / _quantile(opening[loud], 0.9).clamp(min=0.1)) ** FLATTENING
     tilt = share @ share.new_tensor(SPREAD)
-    spread = torch.tanh(2 * (tilt - tilt[loud].median())) * level if loud.any() else torch.zeros_like(tilt)
-    hiss = (share[:, 7] - share[:, 1:4].amax(-1)).clamp(0, 1) * (share[:, 7] > 0)
-    closure = (1 - opening / 0.25).clamp(0, 1) * (1 - hiss)
-    return Speech(level, opening.clamp(max=1.3), spread, hiss, closure)
+    spread = torch.tanh(1.5 * (tilt - _quantile(tilt[loud], 0.5))) * (2 * level).clamp(max=1)
+    hiss = (share[:, 7] - share[:, 1:4].amax(-1)).clamp(0, 1)
+    return Speech(level.clamp(max=1), opening.clamp(max=1.3), spread, hiss, _labial_closure(share))
 
 
-def _band_energy(mel: Tensor) -> Tensor:
-    """[M, 8] log-energies of the bands between the edges of `BANDS`."""
+def band_energy(mel: Tensor) -> Tensor:
+    """[M, 8] mean log-energy between the edges of `BANDS`."""
     edges = torch.bucketize(torch.tensor(BANDS[1:-1], dtype=torch.float32), band_centres()).tolist()
     return torch.stack([part.mean(-1) for part in mel.tensor_split(edges, -1)], -1)
 
 
-def _above_background(bands: Tensor, loudness: Tensor) -> Tensor:
-    """Energies [M, K] as 0 (the clip's background, or `RANGE` under its loud parts) … 1 (its loud parts)."""
-    top = loudness.quantile(0.98)
-    loud = bands[loudness > top - 15 * DECIBEL].quantile(0.9, 0)
-    background = bands.quantile(0.1, 0)
-    low = torch.maximum(loud - RANGE, background + NOISE_MARGIN).minimum(loud - LEAST_RANGE)
-    return ((bands - low) / (loud - low)).clamp(0, 1.2)
+def _above_background(energy: Tensor, loudness: Tensor) -> Tensor:
+    """Log-energies [M, K] as 0 (the clip's background, or `RANGE` under its loud parts) … 1 (its loud parts)."""
+    loud = _quantile(energy[loudness > _quantile(loudness, 0.98) - LOUD_SHARE], 0.9)
+    low = torch.maximum(loud - RANGE, _quantile(energy, 0.1) + NOISE_MARGIN)
+    return ((energy - low) / (loud - low).clamp(min=LEAST_RANGE)).clamp(0, 1.2)
 
 
-def modulation(loudness: Tensor, window_s: float = 1.2) -> Tensor:
-    """[M] 0..1, whether the loudness [M] moves as speech does: 0 for steady noise, which must not open the mouth."""
-    reach = round(window_s * MEL_RATE / 2)
-    smooth = blur(loudness[:, None], 2, 2)[:, 0]
-    span = _extreme(smooth, reach) + _extreme(-smooth, reach)
-    return ((span / DECIBEL - 4) / 6).clamp(0, 1)
+def _quantile(curves: Tensor, share: float) -> Tensor:
+    """Quantile along time of curves [M, ...]; by sorting, for `torch.quantile` stops at 16 million values."""
+    return curves.sort(0).values[round(share * (len(curves) - 1))]
 
 
-def _extreme(curve: Tensor, reach: int) -> Tensor:
-    """[M] the largest value within `reach` on either side."""
-    return F.max_pool1d(curve[None, None], 2 * reach + 1, 1, reach)[0, 0]
+def _fill_dips(curve: Tensor) -> Tensor:
+    """Fill dips [M] of up to 2 · `DIP` frames: the largest nearby, then the smallest of that (grey closing)."""
+    return -_largest_nearby(-_largest_nearby(curve, -DIP, DIP), -DIP, DIP)
+
+
+def _labial_closure(share: Tensor) -> Tensor:
+    """[M] 0..1 from band shares [M, 8]: quiet, then a rise of the vowel bands without the burst of hiss of t or k."""
+    vowel = share[:, 2:6].mean(-1)
+    quiet = (1 - share[:, 1:6].amax(-1) / 0.6).clamp(0, 1)
+    rise = (_largest_nearby(vowel, 2, 10) - vowel).clamp(0, 1)
+    burst = _largest_nearby(share[:, 7], -3, 5)
+    evidence = quiet * rise * (1 - burst / 0.6).clamp(0, 1)
+    return blur(_largest_nearby((5 * evidence - 0.6).clamp(0, 1), -HOLD, HOLD)[:, None], 1, 1)[:, 0]
+
+
+def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
+    """[M] the largest of `curve` [M] from `first` to `last` frames later, the ends repeated."""
+    reach = max(abs(first), abs(last))
+    padded = F.pad(curve[None, None], (reach, reach), mode="replicate")
+    return F.max_pool1d(padded[..., reach + first : padded.shape[-1] - reach + last], last - first + 1, 1)[0, 0]
+
+
+def speaking_and_stress(level: Tensor) -> tuple[Tensor, Tensor]:
+    """From the loudness [M]: how much is spoken, and where it is louder than around it; smooth, 0..1, [M] each."""
+    speaking = blur(_largest_nearby(level, -15, 15)[:, None], 15, 25)[:, 0]
+    phrase = blur(level[:, None], 60, 60)[:, 0]
+    stress = (blur(level[:, None], 12, 12)[:, 0] - phrase).clamp(min=0)
+    return speaking.clamp(0, 1), blur((4 * stress - 0.3).clamp(0, 1)[:, None], 8, 14)[:, 0]
 
 
 def blur(curves: Tensor, before: float, after: float) -> Tensor:
-    """Smooth curves [M, K] with a Gaussian whose width differs on its two sides, in frames.
+    """Smooth curves [M, K] along time with a Gaussian whose width, in frames, differs on its two sides.
 
-    `before` is how slowly a curve rises towards what comes, `after` how slowly it falls.
+    `before` is how early a curve rises towards what comes, `after` how slowly it falls.
     """
     reach = math.ceil(3 * max(before, after))
     lag = torch.arange(-reach, reach + 1, dtype=curves.dtype, device=curves.device)  # positive looks ahead

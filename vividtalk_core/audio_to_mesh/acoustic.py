@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from ..audio.encoder import mel_position
 from ..audio.mel import sample_rows
-from ..audio.speech import Speech, analyse, blur
+from ..audio.speech import Speech, analyse, blur, speaking_and_stress
 from ..structures import ARKIT_NAMES, MEL_RATE, AudioFeatures, Expression
 
 
 @dataclass(frozen=True, slots=True)
 class AcousticSettings:
-    """Strengths are coefficients at the clip's strongest moments; times are in seconds."""
+    """Strengths are coefficients at the clip's wide vowels; times are in seconds."""
 
-    jaw: float = 0.38
-    lips: float = 1.0
-    brows: float = 0.2
-    lead_s: float = 0.02  # lips move before the sound
-    attack_s: float = 0.035  # width of smoothing towards a coming sound
+    jaw: float = 0.36  # with the lips' share the lips then part as far as those of people do
+    lips: float = 1.0  # factor on all lip shapes
+    brows: float = 0.2  # of browInnerUp on the strongest stress
+    lead_s: float = 0.0  # that lips move before the sound; people on video show none beyond the smoothing
+    attack_s: float = 0.035  # width of the smoothing towards a coming sound
     release_s: float = 0.05  # and after it
     asymmetry: float = 0.06  # share that one half of a face moves more than the other
-    seed: int = 0
+    seed: int = 0  # of the asymmetry
+
+    def __post_init__(self) -> None:
+        wrong = [f.name for f in fields(self) if not math.isfinite(getattr(self, f.name))]
+        low = [name for name in ("jaw", "lips", "brows", "asymmetry") if getattr(self, name) < 0]
+        if wrong or low or min(self.attack_s, self.release_s) <= 0:
+            raise ValueError(f"strengths must be 0 or more and smoothing times above 0; got {self}.")
 
 
 def acoustic_expression(
@@ -32,14 +39,20 @@ def acoustic_expression(
 ) -> Expression:
     """Lips, jaw and a little of the upper face from sound alone.
 
+    Levels are relative to the whole clip (see `audio.speech`); beyond that, frame t depends on about ±0.3 s of sound
+    for the mouth and ±2.5 s for the brows.
+
     Args:
         features: of `encode_audio`, any encoder; only `mel` and `fps` are used.
         lip_vertices: L of the head model; the lip offsets are zero.
         settings: strengths and times.
+
+    Returns:
+        T = len(features.features) frames; the neutral is None: silence is a relaxed, closed mouth.
     """
-    curves = _curves(analyse(features.mel), settings)  # name → [M]
+    curves = _curves(analyse(features.mel), settings)
     table = torch.stack(list(curves.values()), -1)
-    position = mel_position(len(features.features), features.fps) + settings.lead_s * MEL_RATE
+    position = mel_position(len(features.features), features.fps, table.device) + settings.lead_s * MEL_RATE
     rows = sample_rows(table, position).clamp(0, 1)
     coefficients = rows.new_zeros(len(rows), len(ARKIT_NAMES))
     coefficients[:, [ARKIT_NAMES.index(name) for name in curves]] = rows
@@ -47,36 +60,41 @@ def acoustic_expression(
 
 
 def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
+    """Blendshape name → curve [M] at 100 per second."""
     before, after = settings.attack_s * MEL_RATE, settings.release_s * MEL_RATE
-    raw = torch.stack((speech.opening, speech.spread, speech.hiss, speech.closure * speech.level), -1)
-    opening, spread, hiss, closure = blur(raw, before, after).unbind(-1)
-    wide, round_ = spread.clamp(min=0) * settings.lips, (-spread).clamp(min=0) * settings.lips
-    both = {
-        "mouthLowerDown": settings.lips * (0.22 * opening + 0.12 * hiss),
-        "mouthUpperUp": settings.lips * (0.12 * opening + 0.1 * hiss),
-        "mouthStretch": 0.12 * wide,
-        "mouthSmile": 0.1 * wide,
-        "mouthDimple": 0.08 * wide,
-        "mouthPress": 0.2 * closure * settings.lips,
-        "cheekSquint": 0.1 * wide,
-    }
+    raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)
+    opening, spread, hiss = blur(raw, before, after).unbind(-1)
+    _, stress = speaking_and_stress(speech.level)
+    shut, apart, lips = speech.closure, 1 - speech.closure, settings.lips
+    wide, narrow = lips * spread.clamp(min=0), lips * (-spread).clamp(min=0)
+    jaw = settings.jaw * opening
     one = {
-        "jawOpen": settings.jaw * opening,
-        "mouthFunnel": 0.25 * round_,
-        "mouthPucker": 0.35 * round_,
-        "mouthRollLower": 0.15 * closure * settings.lips,
-        "mouthShrugLower": 0.1 * hiss * settings.lips,
-        "browInnerUp": settings.brows * blur(speech.level[:, None], 20, 30)[:, 0] * 0.5,
+        # at p, b and m the jaw stays a little down and the lips meet over it: only a puppet's mouth shuts like a box
+        "jawOpen": jaw * (1 - 0.65 * shut),
+        "mouthClose": 0.35 * jaw * shut,
+        "mouthFunnel": 0.2 * narrow * apart,
+        "mouthPucker": 0.4 * narrow,
+        "mouthRollLower": 0.15 * lips * shut,
+        "browInnerUp": settings.brows * stress,
     }
-    return one | {f"{name}{side}": curve for name, curve in both.items() for side in ("Left", "Right")}
+    both = {
+        "mouthLowerDown": lips * apart * (0.3 * opening + 0.25 * hiss),
+        "mouthUpperUp": lips * apart * (0.2 * opening + 0.15 * hiss),
+        "mouthStretch": 0.15 * wide,
+        "mouthSmile": 0.1 * wide,
+        "mouthDimple": 0.1 * wide,
+        "mouthPress": 0.2 * lips * shut,
+        "cheekSquint": 0.1 * wide,
+        "browOuterUp": 0.5 * settings.brows * stress,
+    }
+    return one | _two_sided(both, settings)
 
 
-def accents(features: AudioFeatures) -> tuple[Tensor, Tensor]:
-    """How much is spoken and where it is stressed, [T] and [T], 0..1 at the features' frame rate."""
-    speech = analyse(features.mel)
-    speaking = blur(speech.level[:, None], 30, 50)[:, 0]
-    stress = (blur(speech.level[:, None], 8, 8)[:, 0] - speaking).clamp(min=0)
-    position = mel_position(len(features.features), features.fps)
-    return tuple(
-        sample_rows(curve[:, None], position)[:, 0] for curve in (speaking, blur(stress[:, None], 8, 12)[:, 0])
-    )
+def _two_sided(curves: dict[str, Tensor], settings: AcousticSettings) -> dict[str, Tensor]:
+    """`nameLeft` and `nameRight` of each curve, one of them a little stronger: no face is symmetric."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    lean = settings.asymmetry * (2 * torch.rand(len(curves), generator=generator) - 1)
+    sides = {}
+    for (name, curve), share in zip(curves.items(), lean.tolist(), strict=True):
+        sides |= {f"{name}Left": curve * (1 + share / 2), f"{name}Right": curve * (1 - share / 2)}
+    return sides

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..audio.mel import sample_rows
+from ..audio.speech import analyse, speaking_and_stress
 from ..audio.waveform import check_fps
 from ..geometry import rotation_angles, rotation_matrix
-from ..structures import AudioFeatures, HeadPose
-from .acoustic import accents
+from ..structures import MEL_RATE, AudioFeatures, HeadPose
 from .edit import retime_pose
 
 logger = logging.getLogger("vividtalk")
@@ -92,9 +92,8 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
 
 def _speech_drive(features: AudioFeatures, frames: int, fps: float) -> tuple[Tensor, Tensor]:
     """[T] how much is spoken and [T] nods, both 0..1 and smooth."""
-    speaking, accent = accents(features)
-    position = torch.arange(frames, dtype=torch.float64) / fps * features.fps
-    rows = sample_rows(torch.stack((speaking, accent), -1).double(), position)
+    curves = torch.stack(speaking_and_stress(analyse(features.mel).level), -1).double()
+    rows = sample_rows(curves, torch.arange(frames, dtype=torch.float64) * (MEL_RATE / fps))
     return rows[:, 0], rows[:, 1]
 
 
