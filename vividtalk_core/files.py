@@ -27,7 +27,7 @@ def check_writable(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> P
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"cannot write '{path}': its ending must be {' or '.join(suffixes)}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise IsADirectoryError(f"cannot write '{path}': it is a folder")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"cannot write '{path}': the folder '{path.parent}' does not exist")

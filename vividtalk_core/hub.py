@@ -64,7 +64,7 @@ class WeightSet:
 
 
 def resolve_weights(source: str = "embedded") -> WeightSet:
-    """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, at once."""
+    """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, once."""
     if source == "embedded":
         return WeightSet(source, _known_files(EMBEDDED))
     if source.startswith("hub:"):
@@ -97,16 +97,17 @@ def _hub_files(source: str) -> dict[str, Path]:
 
 
 def _hub_file(repo: str, revision: str, name: str) -> Path | None:
-    """The file in the local cache, downloaded when needed; None if the repository does not have it."""
+    """The file in the local cache, downloaded once for each revision; None if the repository does not have it."""
     from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
     from huggingface_hub import utils as hub
 
     where = f"'{repo}' at revision '{revision}'"
+    known = try_to_load_from_cache(repo, name, revision=revision)
+    if known is not None:
+        return None if known is _CACHED_NO_EXIST else Path(known)
     try:
         return Path(hf_hub_download(repo, name, revision=revision, endpoint=os.environ.get("HF_ENDPOINT")))
     except hub.LocalEntryNotFoundError as error:
-        if try_to_load_from_cache(repo, name, revision=revision) is _CACHED_NO_EXIST:
-            return None
         raise ConnectionError(
             f"cannot reach the Hugging Face Hub for {name} of {where} and it is not in the local cache"
         ) from error
