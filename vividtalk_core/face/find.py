@@ -1,0 +1,110 @@
+"""Which face of a portrait is meant, and its landmarks; every failure says what was seen and what to try."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from torch import Tensor
+
+from .align import to_pixel_centres
+from .detector import Detection
+from .landmarks import Region, region_of_detection
+from .models import FaceModels
+
+log = logging.getLogger("vividtalk")
+
+MIN_SIDE, MAX_SIDE = 64, 8192  # px of a portrait
+MIN_FACE = 40  # px, the longer side of the landmarks' box: below it lips are a few pixels
+LOWEST_SCORE = 0.05  # asked of the detector to tell how near it was
+BOX_MARGIN = 1.5  # side of the first landmark region over the longer side of a box given by hand
+ROUNDS = 3  # of the landmark network, each in the region of the round before
+
+
+def check_portrait(portrait: Tensor) -> None:
+    """Raise ValueError unless portrait is [B, 3, H, W] of a usable size with finite values in 0..1."""
+    if portrait.ndim != 4 or portrait.shape[1] != 3 or portrait.shape[0] < 1:
+        raise ValueError(f"portrait must be [B, 3, H, W] RGB with B ≥ 1; got {list(portrait.shape)}")
+    height, width = portrait.shape[2:]
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
+        raise ValueError(
+            f"the portrait is {width}×{height} px; its sides must be {MIN_SIDE} to {MAX_SIDE} px: resize it"
+        )
+    if not portrait.is_floating_point():
+        raise ValueError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}")
+    low, high = portrait[:1].aminmax()
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        raise ValueError("the portrait holds NaN or infinite values: check the step that made it")
+    if low < -0.01 or high > 1.01:
+        raise ValueError(f"the portrait's values must be in 0..1; got {float(low):.3g} to {float(high):.3g}")
+
+
+def find_landmarks(
+    models: FaceModels,
+    image: Tensor,
+    face_index: int = 0,
+    box: tuple[float, float, float, float] | None = None,
+    threshold: float = 0.5,
+) -> Tensor:
+    """Landmarks of one face.
+
+    Args:
+        models: the networks.
+        image: [1, 3, H, W] RGB in 0..1.
+        face_index: which face, counted from the largest.
+        box: left, top, right, bottom in px around the face, instead of detection.
+        threshold: of the detector, 0..1.
+
+    Returns:
+        [478, 3] px of the image, pixel centres at .5.
+    """
+    region = _box_region(box, image) if box is not None else _detected_region(models, image, face_index, threshold)
+    landmarks, presence = models.landmarker.refine(image, region, ROUNDS)
+    if presence[0] < 0.5:
+        log.warning("the landmark network doubts that this is a face (presence %.2f of 1)", float(presence[0]))
+    points = to_pixel_centres(landmarks)[0]
+    size = float((points[:468, :2].amax(0) - points[:468, :2].amin(0)).amax())
+    if not math.isfinite(size) or size < MIN_FACE:
+        raise ValueError(
+            f"the face is {size:.0f} px large, at least {MIN_FACE} px are needed: use a closer crop or a larger picture"
+        )
+    return points
+
+
+def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region:
+    left, top, right, bottom = box
+    height, width = image.shape[2:]
+    if not (left < right and top < bottom and right > 0 and bottom > 0 and left < width and top < height):
+        raise ValueError(f"box must be left, top, right, bottom in px inside the {width}×{height} portrait; got {box}")
+    centre = image.new_tensor([[(left + right) / 2, (top + bottom) / 2]])
+    size = image.new_tensor([max(right - left, bottom - top) * BOX_MARGIN])
+    return Region(centre, size, torch.zeros_like(size))
+
+
+def _detected_region(models: FaceModels, image: Tensor, face_index: int, threshold: float) -> Region:
+    faces = models.detector.detect(image, threshold)
+    if not faces:
+        raise ValueError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
+    if not 0 <= face_index < len(faces):
+        boxes = "; ".join(f"{k}: {_box_text(face)}" for k, face in enumerate(faces))
+        raise ValueError(
+            f"face_index {face_index} asked for, but {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found "
+            f"(left, top, right, bottom px): {boxes}"
+        )
+    return region_of_detection(faces[face_index])
+
+
+def _no_face(nearly: list[Detection], threshold: float) -> str:
+    advice = "use a closer crop, or give the face's box by hand"
+    if not nearly:
+        return f"no face found (nothing scored even {LOWEST_SCORE:g}): {advice}"
+    best = max(nearly, key=lambda face: face.score)
+    return (
+        f"no face found: the best score is {best.score:.2f} at box {_box_text(best)}, the threshold is {threshold:g}; "
+        f"lower the threshold below it, {advice}"
+    )
+
+
+def _box_text(face: Detection) -> str:
+    return "(" + ", ".join(f"{x:.0f}" for x in face.box.tolist()) + ")"

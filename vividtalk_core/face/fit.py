@@ -1,0 +1,101 @@
+"""Portrait to `FaceFit`: landmarks, α, β and pose, and what the landmarks say beyond the 3DMM."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import pixel_centres, rotation_angles
+from ..structures import CROP, FaceFit, HeadPose
+from .align import cut_crop, face_crop, to_crop
+from .find import check_portrait, find_landmarks
+from .models import FaceModels
+from .morphable import shape
+from .offsets import offset_spread, vertex_offsets
+from .solve import SolveSettings, landmark_model, observed_points, solve
+from .topology import FACE_OVAL
+
+STILL_FPS = 25.0  # frames per second that a still's single pose is said to have
+MASK_EDGE = 3.0  # px of the 256 crop, standard deviation of the inner-face mask's edge
+
+
+def fit_face(
+    models: FaceModels,
+    portrait: Tensor,
+    face_index: int = 0,
+    box: tuple[float, float, float, float] | None = None,
+    threshold: float = 0.5,
+) -> FaceFit:
+    """Fit the 3DMM to one face of a portrait.
+
+    Args:
+        models: from `load_face_models`.
+        portrait: [B, 3, H, W] RGB in 0..1; the first picture is used.
+        face_index: which face, counted from the largest (0).
+        box: left, top, right, bottom in px around the face, for pictures in which none is detected.
+        threshold: of the face detector, 0..1.
+
+    Raises:
+        ValueError: the portrait is unusable, or holds no such face; the message says what was found.
+    """
+    check_portrait(portrait)
+    with torch.inference_mode():
+        image = portrait[:1].float().clamp(0, 1)
+        landmarks = find_landmarks(models, image, face_index, box, threshold)
+        crop = face_crop(landmarks, image.shape[2], image.shape[3])
+        points = to_crop(landmarks, crop)
+        identity, expression, pose = fit_points(models, points[None])
+        vertices = shape(models.head, identity, expression)
+        spread = offset_spread(models.head)
+        square = cut_crop(image, crop)
+        return FaceFit(
+            image=square,
+            landmarks=points,
+            id_coefficients=identity,
+            exp_coefficients=expression[0],
+            pose=pose,
+            vertex_offsets=vertex_offsets(models.head, vertices, pose, points[None, :468, :2], spread)[0],
+            face_mask=face_mask(points),
+            person_mask=models.segmenter.segment(square).clamp(0, 1),
+            crop=crop,
+            model=models.head,
+        )
+
+
+def fit_points(
+    models: FaceModels, landmarks: Tensor, settings: SolveSettings | None = None
+) -> tuple[Tensor, Tensor, HeadPose]:
+    """α [I], β [T, E] and the absolute pose of T views of one person.
+
+    Args:
+        models: for the head.
+        landmarks: [T, 478, 3] px of the 256 crop, pixel centres at .5.
+        settings: weights of the fit.
+    """
+    settings = settings or SolveSettings()
+    observed = observed_points(landmarks.to(models.head.mean_shape.device))
+    solution = solve(landmark_model(models.head, settings), observed, settings)
+    pose = HeadPose(rotation_angles(solution.rotation), solution.translation, STILL_FPS)
+    return solution.id_coefficients, solution.exp_coefficients, pose
+
+
+def face_mask(landmarks: Tensor) -> Tensor:
+    """The inner face M [1, 1, 256, 256], 0..1 with a soft edge: the oval of landmarks [478, 2 or 3] px of the crop."""
+    oval = landmarks[list(FACE_OVAL), :2]
+    centres = pixel_centres(CROP, CROP, landmarks.device)
+    start, end = oval[:, None, None], oval.roll(-1, 0)[:, None, None]
+    offset, edge = centres - start, end - start  # [36, H, W, 2], [36, 1, 1, 2]
+    # crossings of a ray to the right of each pixel: odd inside
+    spans = (start[..., 1] > centres[..., 1]) != (end[..., 1] > centres[..., 1])
+    left_of = offset[..., 0] * edge[..., 1] < offset[..., 1] * edge[..., 0]
+    inside = (spans & (left_of == (edge[..., 1] > 0))).sum(0) % 2
+    return _blur(inside.to(landmarks.dtype)[None, None], MASK_EDGE)
+
+
+def _blur(mask: Tensor, sigma: float) -> Tensor:
+    reach = int(3 * sigma)
+    taps = torch.exp(-((torch.arange(-reach, reach + 1, device=mask.device) / sigma) ** 2) / 2)
+    taps = (taps / taps.sum()).to(mask.dtype)
+    padded = F.pad(mask, (reach,) * 4, mode="replicate")
+    return F.conv2d(F.conv2d(padded, taps[None, None, None]), taps[None, None, :, None])

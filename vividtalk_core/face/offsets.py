@@ -1,0 +1,52 @@
+"""What the landmarks say beyond the 3DMM, spread smoothly over the head's vertices."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..geometry import FOCAL_LENGTH, project, rotation_matrix
+from ..structures import HeadPose, MorphableModel
+from .morphable import landmark_positions
+
+REACH = 0.5  # width of a landmark's influence over the distance to its 5th neighbour
+FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out
+PARTED = {"jawOpen": 0.4, "eyeBlinkLeft": -0.5, "eyeBlinkRight": -0.5}  # lips and lids apart: they must not be mixed
+NEIGHBOUR = 5
+RIDGE = 0.02  # keeps the interpolation from oscillating where landmarks crowd
+
+
+def offset_spread(model: MorphableModel) -> Tensor:
+    """Linear map [V, 468] from displacements of the landmarks to the vertices; at the landmarks almost exact.
+
+    Normalised Gaussians around the landmarks, corrected so that they interpolate, fading out beyond the face.
+    """
+    parted = model.mean_shape.clone()
+    for name, amount in PARTED.items():
+        parted += amount * model.exp_basis[model.exp_names.index(name)]
+    points = landmark_positions(model, parted)
+    width = REACH * torch.cdist(points, points).sort(1).values[:, NEIGHBOUR]  # [468]
+    distance = torch.cdist(parted, points)  # [V, 468]
+    kernel = torch.exp(-((distance / width) ** 2) / 2)
+    beyond = (distance.amin(1, keepdim=True) - width.median()).clamp(min=0)
+    weight = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-12) * torch.exp(-((beyond / FADE) ** 2) / 2)
+    at_landmarks = (weight[model.landmark_vertices] * model.landmark_weights[..., None]).sum(1)  # [468, 468]
+    ridge = RIDGE * torch.eye(len(at_landmarks), device=weight.device)
+    return torch.linalg.solve(at_landmarks + ridge, weight, left=False)
+
+
+def vertex_offsets(model: MorphableModel, vertices: Tensor, pose: HeadPose, observed: Tensor, spread: Tensor) -> Tensor:
+    """Displacements [T, V, 3] in the head frame that bring the projected landmarks onto the observed ones.
+
+    Args:
+        model: the 3DMM.
+        vertices: [T, V, 3] the fitted head, head frame.
+        pose: T frames, absolute.
+        observed: [T, 468, 2] px of the 256 crop.
+        spread: [V, 468] from `offset_spread`.
+    """
+    rotation = rotation_matrix(pose.rotation)
+    pixels = project(vertices @ rotation.mT + pose.translation[:, None])
+    residual = observed - landmark_positions(model, pixels)[..., :2]
+    moved = spread @ residual * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
+    return torch.stack((moved[..., 0], -moved[..., 1], torch.zeros_like(moved[..., 0])), -1) @ rotation

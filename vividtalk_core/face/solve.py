@@ -1,0 +1,332 @@
+"""Landmarks to α, β and pose: a Gauss–Newton solver with analytic Jacobians, batched over frames.
+
+All frames share one identity. Expression coefficients stay in 0..1: each step solves a box-constrained quadratic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..geometry import CAMERA_DISTANCE, FOCAL_LENGTH, project
+from ..structures import CROP, MorphableModel
+from .morphable import iris_vertices, landmark_positions
+from .priors import ExpressionPrior, expression_prior
+from .topology import (
+    FACE_OVAL,
+    INNER_LIP_PAIRS,
+    INNER_LIPS,
+    LEFT_EYE_CORNERS,
+    LEFT_IRIS,
+    LEFT_LID_PAIRS,
+    OUTER_LIPS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_IRIS,
+    RIGHT_LID_PAIRS,
+)
+
+POSE = 6  # ω_x, ω_y, ω_z rad, then t_x, t_y, t_z model units
+CHUNK = 64  # frames whose Jacobians are held at a time
+
+
+@dataclass(frozen=True, slots=True)
+class SolveSettings:
+    """Weights of the fit: squared px of the 256 crop, per landmark, against the priors."""
+
+    lips: float = 3.0
+    eyes: float = 2.0
+    oval: float = 0.3  # it slides along the cheek as the head turns
+    irises: float = 2.0
+    lip_gap: float = 3.0  # of each upper–lower pair: a closed mouth must be closed
+    lid_gap: float = 3.0
+    depth: float = 0.03  # MediaPipe's z, in px
+    identity: float = 4.0  # of α²
+    expression: float = 20.0  # of β², times its cost
+    sparsity: float = 2.0  # of β, times its cost
+    exclusion: float = 60.0  # of the product of opposite movements
+    iterations: int = 8
+    sweeps: int = 12  # of the box-constrained quadratic, per iteration
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LandmarkModel:
+    """The 3DMM at the P = 470 points that are compared: 468 landmarks, then the left and the right iris."""
+
+    mean: Tensor  # [P, 3]
+    identity: Tensor  # [I, P, 3]
+    expression: Tensor  # [E, P, 3]
+    normals: Tensor  # [P, 3] of the mean
+    weight: Tensor  # [P]
+    pairs: Tensor  # [K, 2] upper and lower points whose gap counts by itself
+    pair_weight: Tensor  # [K]
+    prior: ExpressionPrior
+
+    def shape(self, id_coefficients: Tensor, exp_coefficients: Tensor) -> Tensor:
+        """Points [T, P, 3] for α [I] and β [T, E]."""
+        return (
+            self.mean
+            + torch.tensordot(id_coefficients, self.identity, 1)
+            + torch.tensordot(exp_coefficients, self.expression, 1)
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Solution:
+    """The fitted parameters of T frames of one person."""
+
+    id_coefficients: Tensor  # [I]
+    exp_coefficients: Tensor  # [T, E]
+    rotation: Tensor  # [T, 3, 3]
+    translation: Tensor  # [T, 3]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Normal:
+    """Normal equations of a step: H·δ = g for the frames' own unknowns (pose, β) and for the shared α."""
+
+    own: Tensor  # [T, N, N], N = 6 + E
+    shared: Tensor  # [I, I]
+    cross: Tensor  # [T, N, I]
+    own_gradient: Tensor  # [T, N]
+    shared_gradient: Tensor  # [I]
+
+
+def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkModel:
+    """Restrict the 3DMM to what the landmarks see, with the weights of the settings."""
+
+    def points(vertices: Tensor) -> Tensor:
+        irises = vertices[..., iris_vertices(model), :]
+        return torch.cat((landmark_positions(model, vertices), irises), -2)
+
+    weight = torch.ones(470)
+    weight[list(FACE_OVAL)] = settings.oval
+    weight[list(INNER_LIPS + OUTER_LIPS)] = settings.lips
+    lids = [k for pair in LEFT_LID_PAIRS + RIGHT_LID_PAIRS for k in pair]
+    weight[[*lids, *LEFT_EYE_CORNERS, *RIGHT_EYE_CORNERS]] = settings.eyes
+    weight[468:] = settings.irises
+    gaps = [settings.lip_gap] * len(INNER_LIP_PAIRS) + [settings.lid_gap] * len(LEFT_LID_PAIRS + RIGHT_LID_PAIRS)
+    device = model.mean_shape.device
+    prior = expression_prior(model.exp_names, settings.expression, settings.sparsity, settings.exclusion)
+    return LandmarkModel(
+        mean=points(model.mean_shape),
+        identity=points(model.id_basis),
+        expression=points(model.exp_basis),
+        normals=_landmark_normals(model),
+        weight=weight.to(device),
+        pairs=torch.tensor(INNER_LIP_PAIRS + LEFT_LID_PAIRS + RIGHT_LID_PAIRS, device=device),
+        pair_weight=torch.tensor(gaps, device=device),
+        prior=ExpressionPrior(prior.matrix.to(device), prior.linear.to(device), prior.limit.to(device)),
+    )
+
+
+def _landmark_normals(model: MorphableModel) -> Tensor:
+    """Unit normals [P, 3] of the mean shape at the points; the irises look ahead."""
+    a, b, c = model.mean_shape[model.triangles].unbind(1)
+    face = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(model.mean_shape)
+    for corner in range(3):
+        normals.index_add_(0, model.triangles[:, corner], face)
+    ahead = normals.new_tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
+    return torch.nn.functional.normalize(torch.cat((landmark_positions(model, normals), ahead)), dim=-1)
+
+
+def observed_points(landmarks: Tensor) -> Tensor:
+    """MediaPipe's landmarks [T, 478, 3] to the P = 470 points of a `LandmarkModel`, same units."""
+    return torch.cat((landmarks[:, :468], landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]]]), 1)
+
+
+def solve(
+    model: LandmarkModel,
+    observed: Tensor,
+    settings: SolveSettings,
+    id_coefficients: Tensor | None = None,
+) -> Solution:
+    """Fit T frames of one person.
+
+    Args:
+        model: the 3DMM at the points.
+        observed: [T, 470, 3] px of the 256 crop, pixel centres at .5; z in px, smaller is nearer.
+        settings: weights.
+        id_coefficients: [I] α if it is known; else it is fitted to all frames together.
+
+    Returns:
+        The solution; expression coefficients in 0..1.
+    """
+    known = id_coefficients is not None
+    identity = id_coefficients if known else model.mean.new_zeros(len(model.identity))
+    if not known:
+        return _refine(model, observed, settings, initial_solution(model, observed, identity), True)
+    parts = []
+    for chunk in observed.split(CHUNK):
+        parts.append(_refine(model, chunk, settings, initial_solution(model, chunk, identity), False))
+    return Solution(
+        identity,
+        torch.cat([p.exp_coefficients for p in parts]),
+        torch.cat([p.rotation for p in parts]),
+        torch.cat([p.translation for p in parts]),
+    )
+
+
+def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -> Solution:
+    """No expression; the pose is the similarity that maps the mean onto the landmarks, depth included."""
+    frames = len(observed)
+    shape = model.shape(identity, model.mean.new_zeros(1, len(model.expression)))[0]
+    target = observed * observed.new_tensor((1, -1, -1))
+    weight = (model.weight.clamp(max=1) / model.weight.clamp(max=1).sum())[:, None]
+    source_mean, target_mean = (weight * shape).sum(0), (weight * target).sum(1, keepdim=True)
+    source, moved = shape - source_mean, target - target_mean
+    u, s, vt = torch.linalg.svd(torch.einsum("tpi,pj->tij", moved * weight, source))
+    sign = torch.ones_like(s)
+    sign[:, 2] = torch.linalg.det(u @ vt).sign()
+    rotation = (u * sign[:, None]) @ vt
+    scale = (s * sign).sum(1) / (weight * source**2).sum()  # px per model unit
+    depth = FOCAL_LENGTH / scale
+    x = (target_mean[:, 0, 0] - CROP / 2) / scale
+    y = (target_mean[:, 0, 1] + CROP / 2) / scale
+    translation = torch.stack((x, y, CAMERA_DISTANCE - depth), 1) - rotation @ source_mean
+    return Solution(identity, model.mean.new_zeros(frames, len(model.expression)), rotation, translation)
+
+
+def _refine(
+    model: LandmarkModel, observed: Tensor, settings: SolveSettings, start: Solution, with_identity: bool
+) -> Solution:
+    solution = start
+    for _ in range(settings.iterations):
+        normal = _normal_equations(model, observed, settings, solution, with_identity)
+        solution = _step(model, settings, solution, normal, with_identity)
+    return solution
+
+
+def _normal_equations(
+    model: LandmarkModel, observed: Tensor, settings: SolveSettings, solution: Solution, with_identity: bool
+) -> _Normal:
+    residual, jacobian = _linearize(model, observed, settings, solution, with_identity)
+    own, identity = jacobian[..., : POSE + len(model.expression)], jacobian[..., POSE + len(model.expression) :]
+    curvature = own.mT @ own
+    gradient = -(own.mT @ residual[..., None])[..., 0]
+    beta, prior = solution.exp_coefficients, model.prior
+    curvature[:, POSE:, POSE:] += prior.matrix
+    gradient[:, POSE:] -= beta @ prior.matrix + prior.linear
+    ridge = settings.identity * torch.eye(identity.shape[-1], device=residual.device)
+    return _Normal(
+        own=curvature,
+        shared=(identity.mT @ identity).sum(0) + ridge,
+        cross=own.mT @ identity,
+        own_gradient=gradient,
+        shared_gradient=-(identity.mT @ residual[..., None]).sum(0)[:, 0]
+        - settings.identity * solution.id_coefficients[: identity.shape[-1]],
+    )
+
+
+def _linearize(
+    model: LandmarkModel, observed: Tensor, settings: SolveSettings, solution: Solution, with_identity: bool
+) -> tuple[Tensor, Tensor]:
+    """Weighted residuals [T, R] and their derivative [T, R, 6 + E (+ I)] by pose, β and α."""
+    turned = model.shape(solution.id_coefficients, solution.exp_coefficients) @ solution.rotation.mT
+    camera = turned + solution.translation[:, None]
+    pixels = project(camera)
+    by_camera = _projection_derivative(camera, pixels)  # [T, P, 3, 3]
+    bases = torch.cat((model.expression, model.identity)) if with_identity else model.expression
+    by_shape = torch.einsum("tpij,tjk,bpk->tpib", by_camera, solution.rotation, bases)
+    by_turn = torch.einsum("tpij,tpjk->tpik", by_camera, -_cross_matrix(turned))
+    jacobian = torch.cat((by_turn, by_camera, by_shape), -1)
+    scale = FOCAL_LENGTH / pixels[..., 2].mean(1)[:, None]
+    depth = -camera[..., 2] * scale
+    residual = torch.cat((pixels[..., :2], depth[..., None]), -1) - observed
+    # MediaPipe's depth has no origin: only its differences count
+    residual[..., 2] -= residual[..., 2].mean(1, keepdim=True)
+    jacobian[..., 2, :] -= jacobian[..., 2, :].mean(1, keepdim=True)
+    weight = _point_weights(model, settings, solution.rotation)  # [T, P, 3]
+    upper, lower = model.pairs.T
+    pair_weight = model.pair_weight.sqrt()[:, None]
+    gap = (residual[:, upper, :2] - residual[:, lower, :2]) * pair_weight
+    gap_jacobian = (jacobian[:, upper, :2] - jacobian[:, lower, :2]) * pair_weight[..., None]
+    residual = torch.cat(((residual * weight).flatten(1), gap.flatten(1)), 1)
+    return residual, torch.cat(((jacobian * weight[..., None]).flatten(1, 2), gap_jacobian.flatten(1, 2)), 1)
+
+
+def _projection_derivative(camera: Tensor, pixels: Tensor) -> Tensor:
+    """Derivative [T, P, 3, 3] of x px, y px and depth in px by the camera-space point."""
+    depth = pixels[..., 2]
+    near, zero = FOCAL_LENGTH / depth, torch.zeros_like(depth)
+    rows = (
+        near, zero, near * camera[..., 0] / depth,
+        zero, -near, -near * camera[..., 1] / depth,
+        zero, zero, -(FOCAL_LENGTH / depth.mean(1, keepdim=True)).expand_as(depth),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def _cross_matrix(points: Tensor) -> Tensor:
+    """[..., 3, 3] with matrix·v = point × v."""
+    x, y, z = points.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+
+
+def _point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tensor) -> Tensor:
+    """Square roots [T, P, 3] of the weights of x, y and z; what turns away from the viewer counts less."""
+    facing = torch.einsum("tk,pk->tp", rotation[:, 2], model.normals)
+    seen = ((facing + 0.1) / 0.4).clamp(0.05, 1)
+    weight = model.weight * seen
+    return torch.stack((weight, weight, weight * settings.depth), -1).sqrt()
+
+
+def _step(
+    model: LandmarkModel, settings: SolveSettings, solution: Solution, normal: _Normal, with_identity: bool
+) -> Solution:
+    """One Gauss–Newton step: α with the frames' unknowns eliminated, then each frame's β in its box, then its pose."""
+    beta, limit = solution.exp_coefficients, model.prior.limit
+    identity, gradient = solution.id_coefficients, normal.own_gradient
+    if with_identity:
+        change = _identity_step(normal, beta, limit)
+        identity = identity + change
+        gradient = gradient - normal.cross @ change
+    # the pose is unbounded and is eliminated from each frame's quadratic
+    pose, mixed, own = normal.own[:, :POSE, :POSE], normal.own[:, POSE:, :POSE], normal.own[:, POSE:, POSE:]
+    reduction = torch.linalg.solve(pose, torch.cat((mixed.mT, gradient[:, :POSE, None]), -1))  # [T, 6, E + 1]
+    curvature = own - mixed @ reduction[..., :-1]
+    reduced = gradient[:, POSE:] - (mixed @ reduction[..., -1:])[..., 0]
+    moved = box_quadratic(curvature, reduced, beta, limit, settings.sweeps)
+    turn = reduction[..., -1] - (reduction[..., :-1] @ (moved - beta)[..., None])[..., 0]
+    angle = turn[:, :3]
+    rotation = torch.linalg.matrix_exp(_cross_matrix(angle)) @ solution.rotation
+    return Solution(identity, moved, rotation, solution.translation + turn[:, 3:])
+
+
+def _identity_step(normal: _Normal, beta: Tensor, limit: Tensor) -> Tensor:
+    """The change [I] of α; coefficients that a bound holds are taken as fixed."""
+    pull = normal.own_gradient[:, POSE:]
+    held = ((beta <= 0) & (pull < 0)) | ((beta >= limit) & (pull > 0))
+    free = torch.cat((torch.ones_like(normal.own_gradient[:, :POSE]), (~held).to(beta.dtype)), 1)
+    own = normal.own * free[:, :, None] * free[:, None] + torch.diag_embed(1 - free)
+    cross = normal.cross * free[..., None]
+    solved = torch.linalg.solve(own, torch.cat((cross, (normal.own_gradient * free)[..., None]), -1))
+    curvature = normal.shared - (cross.mT @ solved[..., :-1]).sum(0)
+    gradient = normal.shared_gradient - (cross.mT @ solved[..., -1:]).sum(0)[:, 0]
+    return torch.linalg.solve(curvature, gradient)
+
+
+def box_quadratic(curvature: Tensor, gradient: Tensor, start: Tensor, limit: Tensor, sweeps: int) -> Tensor:
+    """Minimise ½·δᵀ·H·δ − g·δ for x = start + δ in the box 0 ≤ x ≤ limit, by coordinate descent.
+
+    Args:
+        curvature: [T, E, E] H.
+        gradient: [T, E] g.
+        start: [T, E] inside the box.
+        limit: [E].
+        sweeps: over all coordinates.
+
+    Returns:
+        [T, E] x.
+    """
+    x, pull = start.clone(), gradient.clone()
+    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    for _ in range(sweeps):
+        for k in range(x.shape[1]):
+            moved = torch.minimum((x[:, k] + pull[:, k] / diagonal[:, k]).clamp(min=0), limit[k])
+            pull -= curvature[:, :, k] * (moved - x[:, k])[:, None]
+            x[:, k] = moved
+    return x
