@@ -1,0 +1,252 @@
+"""Video to curves: one identity, one fixed crop, expression and head pose per frame."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..geometry import project, rotation_angles, rotation_matrix
+from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
+from .align import face_crop, from_crop, to_crop, to_pixel_centres
+from .landmarks import region_of_detection, region_of_landmarks
+from .models import FaceModels
+from .morphable import shape
+from .offsets import offset_spread, vertex_offsets
+from .solve import SolveSettings, landmark_model, observed_points, solve
+
+log = logging.getLogger("vividtalk")
+
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class TrackSettings:
+    """How a clip is followed."""
+
+    presence: float = 0.5  # of the landmark network, below which the face is looked for anew
+    threshold: float = 0.5  # of the detector
+    longest_gap_s: float = 0.5  # without a face, that is interpolated
+    identity_frames: int = 40  # spread over the clip, from which the identity is estimated
+    smoothing: int = 5  # frames of the quadratic that smooths the curves (Savitzky–Golay); 1 = none
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Track:
+    """The motion of one face through a clip of T frames."""
+
+    expression: Expression  # neutral_* is the first frame
+    pose: HeadPose  # absolute
+    vertices_2d: Tensor  # [T, V, 2] px of the video frame
+    landmarks_2d: Tensor  # [T, 478, 2] px of the video frame, pixel centres at .5
+    crop: Crop  # of the video frame, one for the whole clip
+    id_coefficients: Tensor  # [I] α
+    interpolated: tuple[int, ...]  # frames in which no face was seen
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            coefficients=(self.expression.coefficients, "T E"),
+            rotation=(self.pose.rotation, "T 3"),
+            vertices_2d=(self.vertices_2d, "T V 2"),
+            landmarks_2d=(self.landmarks_2d, "T 478 2"),
+        )
+
+
+def track_video(
+    models: FaceModels,
+    frames: Iterable[Tensor],
+    fps: float,
+    progress: Progress | None = None,
+    settings: TrackSettings | None = None,
+) -> Track:
+    """Follow the largest face of a clip; only landmarks and curves are kept, never the frames.
+
+    Args:
+        models: from `load_face_models`.
+        frames: [3, H, W] each, uint8 or floating-point in 0..1, all of one size.
+        fps: frames per second.
+        progress: called as progress(done, total, None) after each frame, total 0 when unknown; may raise to cancel.
+        settings: how to follow it.
+
+    Raises:
+        ValueError: no frames, frames of several sizes, or no face for longer than `longest_gap_s`.
+    """
+    settings = settings or TrackSettings()
+    with torch.inference_mode():
+        landmarks, (height, width) = follow_landmarks(models, frames, progress, settings)
+        landmarks, missing = fill_gaps(landmarks, fps, settings.longest_gap_s)
+        crop = clip_crop(landmarks, height, width)
+        points = to_crop(landmarks, crop)
+        identity, expression, pose, vertices_2d = fit_clip(models.head, points, fps, settings)
+    return Track(
+        expression,
+        pose,
+        from_crop(vertices_2d, crop),
+        landmarks[..., :2],
+        crop,
+        identity,
+        missing,
+    )
+
+
+def follow_landmarks(
+    models: FaceModels, frames: Iterable[Tensor], progress: Progress | None, settings: TrackSettings
+) -> tuple[Tensor, tuple[int, int]]:
+    """Landmarks [T, 478, 3] px of the frame, pixel centres, NaN where no face was seen; and height, width."""
+    found, size, previous = [], None, None
+    total = len(frames) if hasattr(frames, "__len__") else 0
+    for done, frame in enumerate(frames, 1):
+        image = _to_image(frame, done - 1)
+        if size is None:
+            size = tuple(image.shape[2:])
+        if tuple(image.shape[2:]) != size:
+            raise ValueError(f"frame {done - 1} is {list(image.shape[2:])}, the clip began with {list(size)} (H, W)")
+        previous = _landmarks_of(models, image, previous, settings)
+        found.append(torch.full((478, 3), torch.nan) if previous is None else to_pixel_centres(previous)[0].cpu())
+        if progress is not None:
+            progress(done, total, None)
+    if not found:
+        raise ValueError("the clip has no frames")
+    return torch.stack(found), size
+
+
+def _to_image(frame: Tensor, index: int) -> Tensor:
+    if frame.ndim != 3 or frame.shape[0] != 3:
+        raise ValueError(f"frame {index} must be [3, H, W] RGB; got {list(frame.shape)}")
+    image = frame[None]
+    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+
+
+def _landmarks_of(models: FaceModels, image: Tensor, previous: Tensor | None, settings: TrackSettings) -> Tensor | None:
+    """Landmarks [1, 478, 3], MediaPipe's px, looked for where they last were and then anywhere; None if not found."""
+    if previous is not None:
+        landmarks, presence = models.landmarker.landmarks(image, region_of_landmarks(previous))
+        if presence[0] >= settings.presence:
+            return landmarks
+    for face in models.detector.detect(image, settings.threshold):
+        landmarks, presence = models.landmarker.refine(image, region_of_detection(face))
+        if presence[0] >= settings.presence:
+            return landmarks
+    return None
+
+
+def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, tuple[int, ...]]:
+    """Interpolate frames without a face.
+
+    Args:
+        landmarks: [T, 478, 3], NaN where none were seen.
+        fps: frames per second.
+        longest_s: of a gap.
+
+    Returns:
+        [T, 478, 3] without NaN, and the frames that were filled.
+    """
+    seen = ~landmarks.isnan().flatten(1).any(1)
+    missing = tuple((~seen).nonzero()[:, 0].tolist())
+    if not missing:
+        return landmarks, missing
+    gaps = _runs(missing)
+    too_long = [f"{first}–{last}" for first, last in gaps if (last - first + 1) / fps > longest_s]
+    if too_long or not seen.any():
+        raise ValueError(
+            f"no face in frames {', '.join(too_long)} of {len(landmarks)} (gaps up to {longest_s:g} s are bridged): "
+            "cut the clip there, or choose one in which the face stays in view"
+        )
+    log.warning("no face in %d of %d frames, interpolated: %s", len(missing), len(landmarks), missing)
+    index = torch.arange(len(landmarks))
+    known = index[seen]
+    after = torch.searchsorted(known, index).clamp(max=len(known) - 1)
+    before = (torch.searchsorted(known, index, right=True) - 1).clamp(min=0)
+    span = (known[after] - known[before]).clamp(min=1)
+    share = ((index - known[before]) / span).clamp(0, 1)[:, None, None]
+    return torch.lerp(landmarks[known[before]], landmarks[known[after]], share), missing
+
+
+def _runs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last of each run of consecutive numbers."""
+    starts = [n for n in numbers if n - 1 not in set(numbers)]
+    ends = [n for n in numbers if n + 1 not in set(numbers)]
+    return list(zip(starts, ends, strict=True))
+
+
+def clip_crop(landmarks: Tensor, height: int, width: int) -> Crop:
+    """One crop for a clip: the median face's size, around the middle of where the face is in frames [T, 478, 3]."""
+    low, high = landmarks[:, :468].amin(1), landmarks[:, :468].amax(1)
+    middle = (low + high).median(0).values / 2
+    half = (high - low).median(0).values / 2
+    box = torch.stack((middle - half, middle + half))
+    return face_crop(torch.cat((box, box[:1].expand(466, 3))), height, width)
+
+
+def fit_clip(
+    model: MorphableModel, points: Tensor, fps: float, settings: TrackSettings
+) -> tuple[Tensor, Expression, HeadPose, Tensor]:
+    """Curves of a clip from its landmarks.
+
+    Args:
+        model: the 3DMM.
+        points: [T, 478, 3] px of the crop.
+        fps: frames per second.
+        settings: how to follow it.
+
+    Returns:
+        α [I], expression, absolute pose, and the vertices [T, V, 2] in px of the crop.
+    """
+    weights = SolveSettings()
+    small = landmark_model(model, weights)
+    observed = observed_points(points.to(model.mean_shape.device))
+    chosen = torch.linspace(0, len(observed) - 1, min(len(observed), settings.identity_frames)).round().long()
+    identity = solve(small, observed[chosen], weights).id_coefficients
+    solution = solve(small, observed, weights, identity)
+    coefficients = smooth(solution.exp_coefficients, settings.smoothing).clamp(0, 1)
+    rotation = smooth(torch.stack([*_unwrapped(rotation_angles(solution.rotation))]), settings.smoothing)
+    pose = HeadPose(rotation, smooth(solution.translation, settings.smoothing), fps)
+    steady = smooth(observed[:, :468, :2], settings.smoothing)
+    lips, pixels = _lips_and_pixels(model, identity, coefficients, pose, steady)
+    expression = Expression(coefficients, lips, fps, coefficients[0], lips[0])
+    return identity, expression, pose, pixels
+
+
+def _unwrapped(angles: Tensor) -> Tensor:
+    """Angles [T, 3] without jumps of 2π."""
+    turns = ((angles[1:] - angles[:-1]) / (2 * torch.pi)).round().cumsum(0)
+    return torch.cat((angles[:1], angles[1:] - 2 * torch.pi * turns))
+
+
+def _lips_and_pixels(
+    model: MorphableModel, identity: Tensor, coefficients: Tensor, pose: HeadPose, observed: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Lip offsets [T, L, 3] and projected vertices [T, V, 2], frame by frame: V is large."""
+    spread = offset_spread(model)
+    lips, pixels = [], []
+    for k in range(len(coefficients)):
+        one = HeadPose(pose.rotation[k : k + 1], pose.translation[k : k + 1], pose.fps)
+        head = shape(model, identity, coefficients[k])[None]
+        offsets = vertex_offsets(model, head, one, observed[k : k + 1], spread)
+        camera = (head + offsets) @ rotation_matrix(one.rotation).mT + one.translation[:, None]
+        lips.append(offsets[0, model.lip_vertices])
+        pixels.append(project(camera)[0, :, :2])
+    return torch.stack(lips), torch.stack(pixels)
+
+
+def smooth(curves: Tensor, window: int) -> Tensor:
+    """Fit a quadratic to each window of frames and take its middle (Savitzky–Golay): less noise, no lag.
+
+    Args:
+        curves: [T, ...].
+        window: odd number of frames; clips shorter than it are left as they are.
+    """
+    if window < 2 or len(curves) < window:
+        return curves
+    reach = window // 2
+    offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
+    design = torch.stack((torch.ones_like(offsets), offsets, offsets**2), 1)
+    taps = torch.linalg.pinv(design)[0].to(curves)
+    # mirrored through the end points, so that the first and last frames keep their place
+    head = 2 * curves[:1] - curves[1 : reach + 1].flip(0)
+    tail = 2 * curves[-1:] - curves[-reach - 1 : -1].flip(0)
+    padded = torch.cat((head, curves, tail))
+    return torch.einsum("k,t...k->t...", taps, padded.unfold(0, window, 1))
