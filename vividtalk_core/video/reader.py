@@ -69,7 +69,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     if image.shape[2] == 4:
         alpha = image[..., 3:]
         image = image[..., :3] * alpha + (1 - alpha)
-    rgb = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))
+    rgb = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
     return rgb.nan_to_num(0).clamp(0, 1).expand(1, 3, -1, -1).contiguous()
 
 

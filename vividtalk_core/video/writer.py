@@ -23,6 +23,7 @@ from ..files import check_writable, whole_file
 AUDIO_RATE = 48_000  # Hz, what every player takes
 AUDIO_BITS = 96_000  # bits/s of each channel
 BT709 = 1  # FFmpeg's number of the primaries, the transfer and the matrix
+NTSC = (24, 30, 48, 60, 120)  # rates that television divides by 1.001
 QUEUE = 8  # frames that may wait for the encoder
 POLL_S = 0.1  # how often a full queue looks whether the encoder has failed
 SYNTHETIC = "AI-generated talking head, VividTalk"  # the machine-readable mark of a synthetic video
@@ -32,7 +33,8 @@ def video_rate(fps: float) -> Fraction:
     """Frames per second as an exact fraction: 29.97 is 30000/1001, 25 is 25."""
     fps = check_fps(fps)
     ntsc = Fraction(math.ceil(fps) * 1000, 1001)
-    return ntsc if abs(fps - ntsc) < 0.005 else Fraction(fps).limit_denominator(1001)
+    named = math.ceil(fps) in NTSC and abs(fps - ntsc) < 0.005
+    return ntsc if named else Fraction(fps).limit_denominator(1001)
 
 
 class VideoWriter:
