@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -100,34 +101,41 @@ def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: i
 
 
 def load_speech_model(encoder: str) -> PreTrainedModel:
-    """A wav2vec2/HuBERT-like model from a folder, the local Hub cache, or the Hub; safetensors only.
+    """A wav2vec2/HuBERT-like model; safetensors only, and the network is asked only for what is not on this machine.
 
     Args:
-        encoder: folder, `id`, or `id@revision`.
-    """
-    from transformers import AutoModel
+        encoder: a folder with config.json and model.safetensors, a Hub `id`, or `id@revision`.
 
-    name, _, revision = encoder.partition("@")
-    options = {"revision": revision or "main", "use_safetensors": True}
-    try:
-        model = AutoModel.from_pretrained(name, local_files_only=True, **options)
-    except OSError:
+    Raises:
+        FileNotFoundError: the folder lacks the files, or the Hub cannot be reached or has no such model.
+        ValueError: the model is not a speech model.
+    """
+    folder = Path(encoder).expanduser()
+    name, _, revision = (str(folder), "", "") if folder.is_dir() else encoder.partition("@")
+    model = _from_pretrained(name, revision, local_files_only=True)
+    if model is None and not folder.is_dir():
         logger.info("%s is not on this machine; asking the Hugging Face Hub.", encoder)
-        model = _download(name, options)
+        model = _from_pretrained(name, revision, local_files_only=False)
+    if model is None:
+        raise FileNotFoundError(
+            f"the speech model {encoder} is neither a folder with config.json and model.safetensors, nor in the local "
+            "cache, nor reachable on the Hugging Face Hub as safetensors. Check the name and the revision, connect "
+            'once to download it, or use the encoder "mel".'
+        )
     if not hasattr(model.config, "conv_stride"):
         kind = model.config.model_type
         raise ValueError(f"{encoder} is a {kind} model; a speech model like wav2vec2 or HuBERT is needed.")
     return model.eval()
 
 
-def _download(name: str, options: dict) -> PreTrainedModel:
+def _from_pretrained(name: str, revision: str, local_files_only: bool) -> PreTrainedModel | None:
+    """The model, or None where it is not to be found."""
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(name, **options)
+        return AutoModel.from_pretrained(
+            name, revision=revision or "main", use_safetensors=True, local_files_only=local_files_only
+        )
     except OSError as error:
-        raise FileNotFoundError(
-            f"the speech model {name} (revision {options['revision']}) is neither a folder with config.json and "
-            "model.safetensors, nor in the local cache, nor reachable on the Hugging Face Hub. Check the name, connect "
-            'once to download it, or use encoder "mel".'
-        ) from error
+        logger.info("%s: %s", name, error)
+        return None

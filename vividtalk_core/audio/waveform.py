@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..structures import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
 
 RATES = (4_000, 192_000)  # Hz, what recorders make; outside of it the number is a mistake
 CHANNELS = 8  # 7.1
@@ -64,7 +68,7 @@ def load_audio(path: str | Path) -> tuple[Tensor, int]:
         raise ValueError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
 
 
-def _decode(container: object, name: str) -> tuple[Tensor, int]:
+def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
     """Waveform [C, N] and rate of the first audio stream of an open PyAV container."""
     from av import AudioResampler
 
@@ -176,5 +180,7 @@ def _kernel_bank(up: int, down: int) -> Tensor:
 def analysis_gain(mono: Tensor) -> float:
     """Factor that brings the loud parts of a 16 kHz signal [N] to one level, so that all voices are heard alike."""
     frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)
-    loud = float(frames.square().mean(-1).sqrt().quantile(0.9))
+    level = frames.square().mean(-1).sqrt().sort().values
+    peak = level[round(0.99 * (len(level) - 1))]  # a click is no voice
+    loud = float(level[level > 0.18 * peak].median()) if peak > 0 else 0.0  # within 15 dB of it
     return min(MAX_GAIN, LOUD_SPEECH / loud) if loud > 0 else 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -76,7 +76,7 @@ def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[f
             times.append(now)
 
 
-def _draw(generator: Generator, distribution: object) -> float:
+def _draw(generator: Generator, distribution: Callable[..., Tensor]) -> float:
     return float(distribution((), generator=generator, dtype=torch.float64))
 
 
