@@ -105,8 +105,7 @@ class ComfyServer:
         if run.end == "execution_error":
             details = run.events[-1][1]
             raise PromptError(f"{details['node_type']}: {details['exception_message'].strip()}", details)
-        history = self.get(f"/history/{run.prompt_id}")
-        run.outputs = history.get(run.prompt_id, {}).get("outputs", {})
+        run.outputs = self._outputs(run.prompt_id)
         return run
 
     def interrupt(self) -> None:
@@ -128,12 +127,13 @@ class ComfyServer:
         arguments = ["--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
         arguments += ["--database-url", f"sqlite:///{self.base}/comfyui.db"]
         arguments += ["--disable-api-nodes", "--disable-auto-launch", "--log-stdout"]
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        settings = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        settings["OMP_NUM_THREADS"] = "1"  # two threads take ten times as long when anything else uses a core
         with (self.base / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [self.folder / "venv/bin/python", "main.py", *arguments],
                 cwd=self.folder / "ComfyUI",
-                env=os.environ | offline,
+                env=os.environ | settings,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -148,6 +148,14 @@ class ComfyServer:
         failed = [line for line in self.log.splitlines() if any(word in line for word in FAILURES)]
         if failed:
             raise RuntimeError("ComfyUI could not load the pack:\n" + self.log[-6000:])
+
+    def _outputs(self, prompt_id: str) -> dict[str, dict[str, Any]]:
+        for _ in range(100):  # the history is written a moment after the last event
+            history = self.get(f"/history/{prompt_id}")
+            if prompt_id in history:
+                return history[prompt_id]["outputs"]
+            time.sleep(0.05)
+        raise RuntimeError(f"ComfyUI has no history of the prompt:\n{self.log[-4000:]}")
 
     def _answers(self) -> bool:
         try:
