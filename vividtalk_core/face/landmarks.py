@@ -1,7 +1,9 @@
 """478 landmarks of a face: MediaPipe's attention mesh, with refined lips and eyes and the irises.
 
 Convention:
-    Landmarks are MediaPipe's values, in px by index: see `region`. z is in px too, smaller is nearer.
+    Landmarks are MediaPipe's values, in px by index: see `region`. z is in px too, smaller is nearer. Measured with
+    mirrored faces, the network itself puts the centre of its pixel i at i + 0.33; so a landmark stands
+    0.5 − 0.33·(region size / 192) px left of and above the point in px with centres at .5: 0.1 px at face crops of 256.
     Points 0..467 are the mesh, 468..472 the iris at the viewer's left (its centre first), 473..477 the right one.
 """
 
@@ -61,10 +63,10 @@ class Landmarker(nn.Module):
 
     @torch.no_grad()
     def landmarks(self, image: Tensor, regions: Region) -> tuple[Tensor, Tensor]:
-        """Landmarks of N faces of one image.
+        """Landmarks of N faces.
 
         Args:
-            image: [1, 3, H, W] RGB in 0..1.
+            image: [1, 3, H, W] RGB in 0..1, or [N, 3, H, W] with one face each.
             regions: N squares, from `region_of_detection` or the last frame's `region_of_landmarks`.
 
         Returns:

@@ -61,7 +61,7 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
     """Cut squares out of an image.
 
     Args:
-        image: [1, 3, H, W].
+        image: [1, 3, H, W], or [N, 3, H, W] for one square of each.
         regions: N squares; they may overhang.
         side: px of the result.
         padding_mode: what lies outside the image, `grid_sample`'s "border" or "zeros".
@@ -69,7 +69,9 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
     Returns:
         [N, 3, side, side], bilinear.
     """
-    check_shapes(image=(image, "1 3 H W"))
+    check_shapes(image=(image, "B 3 H W"))
+    if len(image) not in (1, len(regions)):
+        raise ValueError(f"{len(regions)} regions need 1 or {len(regions)} images; got {len(image)}")
     height, width = image.shape[-2:]
     index = torch.arange(side, device=image.device, dtype=image.dtype)
     target = torch.stack(torch.meshgrid(index, index, indexing="xy"), -1)
@@ -78,9 +80,10 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
     grid = (2 * source + 1) / image.new_tensor((width, height)) - 1
     for _ in range(_halvings(regions, side)):
         image = F.interpolate(image, scale_factor=0.5, mode="area")
-    # One tall grid, so that the image is not copied for each region.
-    tall = F.grid_sample(image, grid.reshape(1, -1, side, 2), padding_mode=padding_mode, align_corners=False)
-    return tall.unflatten(2, (len(regions), side))[0].transpose(0, 1)
+    # Squares of one image are cut by one tall grid: it is not copied for each.
+    grid = grid.reshape(len(image), -1, side, 2)
+    tall = F.grid_sample(image, grid, padding_mode=padding_mode, align_corners=False)
+    return tall.unflatten(2, (-1, side)).transpose(1, 2).flatten(0, 1)
 
 
 def _halvings(regions: Region, side: int) -> int:
