@@ -111,11 +111,12 @@ def load_speech_model(encoder: str) -> PreTrainedModel:
         ValueError: the model is not a speech model.
     """
     folder = Path(encoder).expanduser()
-    name, _, revision = (str(folder), "", "") if folder.is_dir() else encoder.partition("@")
-    model = _from_pretrained(name, revision, local_files_only=True)
-    if model is None and not folder.is_dir():
-        logger.info("%s is not on this machine; asking the Hugging Face Hub.", encoder)
-        model = _from_pretrained(name, revision, local_files_only=False)
+    if folder.is_dir():
+        complete = (folder / "config.json").is_file() and any(folder.glob("*.safetensors"))
+        model = _from_pretrained(str(folder), "", local_files_only=True) if complete else None
+    else:
+        name, _, revision = encoder.partition("@")
+        model = _from_pretrained(name, revision, local_files_only=True) or _from_pretrained(name, revision)
     if model is None:
         raise FileNotFoundError(
             f"the speech model {encoder} is neither a folder with config.json and model.safetensors, nor in the local "
@@ -128,7 +129,7 @@ def load_speech_model(encoder: str) -> PreTrainedModel:
     return model.eval()
 
 
-def _from_pretrained(name: str, revision: str, local_files_only: bool) -> PreTrainedModel | None:
+def _from_pretrained(name: str, revision: str, local_files_only: bool = False) -> PreTrainedModel | None:
     """The model, or None where it is not to be found."""
     from transformers import AutoModel
 
