@@ -21,7 +21,7 @@ EYES = (
     ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_BROW_LOWER),
 )
 LOWER_LID_RISE = 0.12  # of the opening, made by the lower lid
-OVERLAP = 0.04  # of the opening; the lash lines meet and cross a little, or a slit of white remains
+OVERLAP = 0.12  # of the opening; the lash lines meet and cross a little, or a slit of white remains
 ALREADY_CLOSED = 0.85  # a blink coefficient above which the portrait's eye counts as closed
 
 

@@ -18,9 +18,11 @@ from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import CROP, pixel_centres, project
 from ..structures import FaceFit, MeshSequence, Paint
 from .rasterizer import interpolate, rasterize
+from .regions import polygon_distance
 from .source_view import SourceView, blur, smoothstep, vertex_normals
 
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
+LIP_EDGE_PX = 0.9  # px of the crop over which the inside appears behind the edge of a lip
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
 ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
 TONGUE, GUM = (0.95, 0.62, 0.60), (0.85, 0.52, 0.50)  # relative to the lips
@@ -90,8 +92,9 @@ def _interior(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) 
     inside = view.regions.interior[view.regions.mouth][index.clamp(min=0)] & (index >= 0)
     teeth = inside & ((part == named["upper_teeth"]) | (part == named["lower_teeth"]))
     maps = maps.movedim(-1, 1)
+    opening = _opening(face, mesh, box, detail, (height, width))
     return _Interior(
-        alpha=inside[:, None].float(),
+        alpha=inside[:, None].float() * opening,
         teeth=teeth[:, None].float(),
         tongue=(inside & (part == named["tongue"]))[:, None].float(),
         head=maps[:, 2:5],
@@ -99,6 +102,13 @@ def _interior(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) 
         source=maps[0, :2].movedim(0, -1),
         box=box,
     )
+
+
+def _opening(face: FaceFit, mesh: MeshSequence, box: Tensor, detail: int, size: tuple[int, int]) -> Tensor:
+    """[1, 1, h, w] 0..1, 1 between the inner lips: where lips touch or stretch, the mesh's inside must not show."""
+    lips = project(landmark_positions(face.model, mesh.vertices[0])[list(INNER_LIPS)])[:, :2]
+    points = pixel_centres(*size, box.device) / detail + box[:2]
+    return (polygon_distance(points, lips) / LIP_EDGE_PX).clamp(0, 1)[None, None]
 
 
 def _box(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> tuple[Tensor, int, int]:
@@ -126,13 +136,13 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     column = inside.head[:, :1] / TOOTH_WIDTH
     gap = (column - column.round()).abs() * TOOTH_WIDTH  # the mid-line between the incisors is a gap, at x = 0
     enamel = palette.enamel.view(1, 3, 1, 1) * (1 - 0.16 * torch.exp(-((gap / 0.007) ** 2)))
-    enamel = enamel * (0.62 + 0.38 * shadow) * (0.72 + 0.28 * inside.facing)
+    enamel = enamel * (0.55 + 0.45 * smoothstep(shadow * 1.25))  # the teeth are bands: their arch is their only shape
     tongue = palette.tongue.view(1, 3, 1, 1) * (0.35 + 0.65 * shadow) * (0.6 + 0.4 * inside.facing)
     cavity = palette.cavity.view(1, 3, 1, 1) * (0.25 + 0.75 * shadow)
     color = torch.where(inside.teeth > 0, enamel, torch.where(inside.tongue > 0, tongue, cavity))
     # lips shade what is behind them
     reach = max(1.5, inside.alpha.shape[-1] * 0.035)
-    return (color * (0.45 + 0.55 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.6))).clamp(0, 1)
+    return (color * (0.55 + 0.45 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.6))).clamp(0, 1)
 
 
 def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
