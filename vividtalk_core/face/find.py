@@ -83,7 +83,7 @@ def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region
 
 
 def _detected_region(models: FaceModels, image: Tensor, face_index: int, threshold: float) -> Region:
-    faces = models.detector.detect(image, threshold)
+    faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     if not faces:
         raise ValueError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
     if not 0 <= face_index < len(faces):

@@ -2,8 +2,8 @@
 
 Convention:
     Landmarks are MediaPipe's values, in px by index: see `region`. z is in px too, smaller is nearer. Measured with
-    mirrored faces, the network itself puts the centre of its pixel i at i + 0.33; so a landmark stands
-    0.5 − 0.33·(region size / 192) px left of and above the point in px with centres at .5: 0.1 px at face crops of 256.
+    mirrored faces, the network itself counts pixels nearly by centres at .5 (0.33 over 56 pictures), which leaves a
+    shift of 0.5 px · (1 − region size / 192) at most; `align.to_pixel_centres` takes it out.
     Points 0..467 are the mesh, 468..472 the iris at the viewer's left (its centre first), 473..477 the right one.
 """
 
