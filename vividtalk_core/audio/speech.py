@@ -27,7 +27,7 @@ LEAST_RANGE = 8 * DECIBEL  # a band that varies less than this does not speak: s
 # after the correlation of each band with the measured lip aperture of 26 speakers.
 OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
 # Spread lips (a high F2) against round ones (a low F2, energy at 0.27–0.48 kHz only).
-SPREAD = (0.0, -0.8, 0.0, -0.3, 0.9, 0.0, 0.5, 0.0)
+SPREAD = (0.0, -1.0, 0.0, -0.5, 0.7, 0.4, 0.5, 0.1)
 FLATTENING = 0.8  # exponent: half-loud syllables still open the mouth
 DIP = 3  # frames on either side: shorter dips are tongue consonants, for which the lips do not close
 HELD = 15  # frames on either side: voice for 0.3 s is a held vowel …

@@ -72,7 +72,7 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
         # at p, b and m the jaw stays a little down and the lips meet over it: only a puppet's mouth shuts like a box
         "jawOpen": jaw * (1 - 0.65 * shut),
         "mouthClose": 0.35 * jaw * shut,
-        "mouthFunnel": 0.2 * narrow * apart,
+        "mouthFunnel": 0.35 * narrow * opening * apart,  # an open round mouth, o; a nearly closed one, u, is a pucker
         "mouthPucker": 0.4 * narrow,
         "mouthRollLower": 0.15 * lips * shut,
         "browInnerUp": settings.brows * stress,
