@@ -8,7 +8,7 @@ from torch import Tensor
 from ..structures import FaceFit, MeshSequence, MorphableModel, NccRender
 from .lip_maps import lip_maps
 from .projected_texture import project_texture
-from .rasterizer import interpolate
+from .rasterizer import Progress, interpolate
 from .source_view import SourceView, rasterize_mesh, view_source
 
 
@@ -18,13 +18,16 @@ def ncc_colors(model: MorphableModel) -> Tensor:
     return (model.mean_shape - low) / (high - low)
 
 
-def render_ncc(face: FaceFit, mesh: MeshSequence, view: SourceView | None = None) -> NccRender:
+def render_ncc(
+    face: FaceFit, mesh: MeshSequence, view: SourceView | None = None, progress: Progress | None = None
+) -> NccRender:
     """Render the driven meshes for stage 2.
 
     Args:
         face: the fitted portrait.
         mesh: T driven meshes of the same head.
         view: `view_source(face)` when it is already there.
+        progress: called as (done, total, None) after each frame; it may raise to cancel.
 
     Returns:
         NCC, projected texture (256²), lip maps and the fragments of T frames.
@@ -33,7 +36,7 @@ def render_ncc(face: FaceFit, mesh: MeshSequence, view: SourceView | None = None
     if mesh.vertices.shape[1] != len(face.model.mean_shape):
         found, wanted = mesh.vertices.shape[1], len(face.model.mean_shape)
         raise ValueError(f"The mesh has {found} vertices and the face model {wanted}: drive the mesh with this face.")
-    fragments = rasterize_mesh(mesh, view.regions)
+    fragments = rasterize_mesh(mesh, view.regions, progress)
     attributes = torch.cat((ncc_colors(face.model), view.regions.inner_face[:, None]), 1)  # [V, 4]
     maps = interpolate(attributes, mesh.triangles, fragments).movedim(-1, 1)  # [T, 4, H, W]
     ncc, mask = maps[:, :3], maps[:, 3:]

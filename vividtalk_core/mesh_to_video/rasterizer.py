@@ -6,6 +6,8 @@ clockwise as the viewer sees them (y up) are back faces and are skipped; among e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -14,8 +16,12 @@ from ..structures import Fragments
 INSIDE = -1e-6  # a centre on an edge belongs to both triangles; the depth then decides
 FLAT = 1e-9  # px²; a triangle seen edge-on covers nothing
 
+Progress = Callable[[int, int, Tensor | None], None]
 
-def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Fragments:
+
+def rasterize(
+    vertices: Tensor, triangles: Tensor, height: int, width: int, progress: Progress | None = None
+) -> Fragments:
     """Find the nearest triangle at each pixel centre.
 
     Args:
@@ -23,12 +29,17 @@ def rasterize(vertices: Tensor, triangles: Tensor, height: int, width: int) -> F
         triangles: [F, 3] int64, counter-clockwise seen from outside.
         height: rows of the result.
         width: columns of the result.
+        progress: called as (done, total, None) after each frame; it may raise to cancel.
 
     Returns:
         Fragments of [T, H, W]; gradients of `barycentric` and `depth` flow to the vertices.
     """
-    index = torch.stack([_nearest_triangle(frame, triangles, height, width) for frame in vertices.detach()])
-    return _fragments(vertices, triangles, index)
+    index = []
+    for frame in vertices.detach():
+        index.append(_nearest_triangle(frame, triangles, height, width))
+        if progress:
+            progress(len(index), len(vertices), None)
+    return _fragments(vertices, triangles, torch.stack(index))
 
 
 def rasterize_reference(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Fragments:

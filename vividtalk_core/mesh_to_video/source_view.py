@@ -14,7 +14,7 @@ from ..audio_to_mesh.mesh import face_mesh
 from ..face.topology import FACE_OVAL
 from ..geometry import pixel_centres, project
 from ..structures import CROP, FaceFit, Fragments, MeshSequence
-from .rasterizer import rasterize
+from .rasterizer import Progress, rasterize
 from .regions import Regions, find_regions
 
 FADE_PX = 26  # px of the crop over which motion dies out in the background beside the head
@@ -54,11 +54,11 @@ def view_source(face: FaceFit) -> SourceView:
     )
 
 
-def rasterize_mesh(mesh: MeshSequence, regions: Regions) -> Fragments:
+def rasterize_mesh(mesh: MeshSequence, regions: Regions, progress: Progress | None = None) -> Fragments:
     """Z-buffer of the drawn triangles at 256, with eyeballs set back; indices are into `mesh.triangles`."""
     screen = project(mesh.vertices) + F.pad(regions.setback[:, None], (2, 0))  # [T, V, 3]
     numbers = regions.drawn.nonzero()[:, 0]
-    fragments = rasterize(screen, mesh.triangles[numbers], CROP, CROP)
+    fragments = rasterize(screen, mesh.triangles[numbers], CROP, CROP, progress)
     index = fragments.triangle_index
     return Fragments(torch.where(index >= 0, numbers[index.clamp(min=0)], -1), fragments.barycentric, fragments.depth)
 
