@@ -10,6 +10,7 @@ class VividTalk(ComfyExtension):
         models.register_folder()
         return [
             talk.TalkingHead,
+            talk.TalkingHeadVideo,
             models.LoadModels,
             face.FitFace,
             face.PreviewFace,
@@ -21,6 +22,7 @@ class VividTalk(ComfyExtension):
             motion.TrackVideo,
             motion.LoadMotion,
             motion.SaveMotion,
+            motion.PreviewMotion,
             edit.ScaleExpression,
             edit.MixExpression,
             edit.SmoothExpression,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from fractions import Fraction
 
 import torch
 from comfy.utils import ProgressBar
@@ -16,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..vividtalk_core.audio_to_mesh.acoustic import AcousticSettings
+from ..vividtalk_core.video.writer import VideoWriter, video_rate
 
 PREVIEW_SIZE = 512  # px, the longer side of a preview frame
 Progress = Callable[[int, int, Tensor | None], None]
@@ -78,8 +78,19 @@ def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float)
 def video(images: Tensor, fps: float, audio: Input.Audio | None = None) -> Input.Video:
     """IMAGE [T, H, W, 3], frames per second and AUDIO to VIDEO; an odd last row or column is left out (H.264)."""
     even = images[:, : images.shape[1] // 2 * 2, : images.shape[2] // 2 * 2]
-    rate = Fraction(fps).limit_denominator(1001)
-    return InputImpl.VideoFromComponents(Types.VideoComponents(images=even, audio=audio, frame_rate=rate))
+    parts = Types.VideoComponents(images=even, audio=audio, frame_rate=video_rate(fps))
+    return InputImpl.VideoFromComponents(parts)
+
+
+def video_file(chunks: Iterable[Tensor], frames: int, writer: VideoWriter, report: Progress) -> Input.Video:
+    """Chunks [t, 3, H, W] of a stream to a VIDEO on disk: one chunk in memory at a time."""
+    done = 0
+    with writer:
+        for chunk in chunks:
+            writer.write(chunk)
+            done += len(chunk)
+            report(done, frames, chunk[-1])
+    return InputImpl.VideoFromFile(str(writer.path))
 
 
 def progress() -> Progress:
@@ -87,7 +98,9 @@ def progress() -> Progress:
     bar = ProgressBar(1)
 
     def report(done: int, total: int, preview: Tensor | None = None) -> None:
-        bar.update_absolute(done, total, None if preview is None else ("JPEG", _picture(preview), PREVIEW_SIZE))
+        bar.update_absolute(
+            done, max(total, done), None if preview is None else ("JPEG", _picture(preview), PREVIEW_SIZE)
+        )
 
     return report
 

@@ -35,7 +35,7 @@ class RenderNcc(io.ComfyNode):
 
     @classmethod
     def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
-        render = render_ncc(face, mesh)
+        render = render_ncc(face, mesh, progress=convert.progress())
         return io.NodeOutput(render, convert.to_comfy(render.ncc), convert.to_comfy(render.projected_texture))
 
 

@@ -9,6 +9,7 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..vividtalk_core.audio_to_mesh.curves import read_motion, write_motion
+from ..vividtalk_core.audio_to_mesh.plot import draw_curves
 from ..vividtalk_core.audio_to_mesh.pose import relative_to_first
 from ..vividtalk_core.cli.drive import fill_in
 from ..vividtalk_core.face.track import track_video
@@ -50,7 +51,7 @@ class TrackVideo(io.ComfyNode):
             outputs=[
                 sockets.Expression.Output(display_name="expression"),
                 sockets.HeadPose.Output(display_name="head_pose"),
-                io.Image.Output(display_name="preview"),
+                io.Image.Output(display_name="curves"),
             ],
         )
 
@@ -60,7 +61,28 @@ class TrackVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         images, rate = convert.driving_frames(video, frames, fps)
         track = track_video(model.face, convert.to_core(images), rate, convert.progress())
-        return io.NodeOutput(track.expression, relative_to_first(track.pose), images)
+        pose = relative_to_first(track.pose)
+        return io.NodeOutput(track.expression, pose, convert.to_comfy(draw_curves(track.expression, pose)))
+
+
+class PreviewMotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_PreviewMotion",
+            display_name="Preview Motion",
+            category="VividTalk/motion",
+            description="Plots the main curves over time: mouth, brows, blinks and the angles of the head.",
+            inputs=[
+                sockets.Expression.Input("expression", tooltip="The curves to plot."),
+                sockets.HeadPose.Input("head_pose", optional=True, tooltip="Head motion to plot below them."),
+            ],
+            outputs=[io.Image.Output(display_name="curves")],
+        )
+
+    @classmethod
+    def execute(cls, expression: Expression, head_pose: HeadPose | None = None) -> io.NodeOutput:
+        return io.NodeOutput(convert.to_comfy(draw_curves(expression, head_pose)))
 
 
 class LoadMotion(io.ComfyNode):

@@ -1,13 +1,72 @@
-"""The whole chain in one node, and its video."""
+"""The whole chain in one node, as frames or as a video of any length."""
 
 from __future__ import annotations
 
+import os
+import secrets
+
+import folder_paths
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..vividtalk_core.pipeline import Models, TalkSettings, load_models, talk
+from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, load_models, talk
 from ..vividtalk_core.structures import HeadPose
+from ..vividtalk_core.video.writer import VideoWriter
 from . import convert, sockets
+
+
+def talk_inputs() -> list[io.Input]:
+    """What both nodes ask for."""
+    return [
+        io.Image.Input("portrait", tooltip="One picture with a face: photo, painting or drawing, any size."),
+        io.Audio.Input("audio", tooltip="What is said."),
+        io.Combo.Input(
+            "motion",
+            options=["idle", "still"],
+            default="idle",
+            tooltip="How the head moves: swaying a little, or not at all. A linked head_pose wins.",
+        ),
+        io.Float.Input("amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head sways."),
+        io.Float.Input(
+            "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
+        ),
+        io.Float.Input("fps", default=25.0, min=5.0, max=120.0, step=0.001, tooltip="Frames per second of the video."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When it blinks and how the head sways."),
+        io.Int.Input("face_index", default=0, min=0, max=99, tooltip="Which face, counted from the largest (0)."),
+        sockets.Models.Input(
+            "model", optional=True, tooltip="From Load Models; the weights inside the pack if nothing is linked."
+        ),
+        sockets.HeadPose.Input(
+            "head_pose", optional=True, tooltip="Head motion of your own; it is fitted to the length."
+        ),
+        io.Mask.Input("mask", optional=True, tooltip="Marks the face by hand, where none is found."),
+    ]
+
+
+def start(
+    portrait: Tensor,
+    audio: Input.Audio,
+    motion: str,
+    amplitude: float,
+    lip_strength: float,
+    fps: float,
+    seed: int,
+    face_index: int,
+    model: Models | None = None,
+    head_pose: HeadPose | None = None,
+    mask: Tensor | None = None,
+) -> TalkStream:
+    """The stream of frames that the inputs of `talk_inputs` ask for."""
+    settings = TalkSettings(
+        fps=fps,
+        seed=seed,
+        pose=motion,
+        pose_amplitude=amplitude,
+        acoustic=convert.acoustic(lip_strength, 1.0, seed),
+        face_index=face_index,
+        box=convert.mask_box(mask, portrait),
+    )
+    return talk(model or load_models(), convert.to_core(portrait[:1]), *convert.sound(audio), settings, head_pose)
 
 
 class TalkingHead(io.ComfyNode):
@@ -18,37 +77,7 @@ class TalkingHead(io.ComfyNode):
             display_name="Talking Head",
             category="VividTalk",
             description="Makes the portrait speak: every stage in one node, at the portrait's own size.",
-            inputs=[
-                io.Image.Input("portrait", tooltip="One picture with a face: photo, painting or drawing, any size."),
-                io.Audio.Input("audio", tooltip="What is said."),
-                io.Combo.Input(
-                    "motion",
-                    options=["idle", "still"],
-                    default="idle",
-                    tooltip="How the head moves: swaying a little, or not at all. A linked head_pose wins.",
-                ),
-                io.Float.Input(
-                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head sways."
-                ),
-                io.Float.Input(
-                    "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
-                ),
-                io.Float.Input(
-                    "fps", default=25.0, min=5.0, max=120.0, step=0.001, tooltip="Frames per second of the video."
-                ),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When it blinks and how the head sways."),
-                io.Int.Input(
-                    "face_index", default=0, min=0, max=99, tooltip="Which face, counted from the largest (0)."
-                ),
-                sockets.Models.Input(
-                    "model",
-                    optional=True,
-                    tooltip="From Load Models; the weights inside the pack if nothing is linked.",
-                ),
-                sockets.HeadPose.Input(
-                    "head_pose", optional=True, tooltip="Head motion of your own; it is fitted to the length."
-                ),
-            ],
+            inputs=talk_inputs(),
             outputs=[
                 io.Image.Output(display_name="images"),
                 io.Audio.Output(display_name="audio"),
@@ -58,25 +87,30 @@ class TalkingHead(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        portrait: Tensor,
-        audio: Input.Audio,
-        motion: str,
-        amplitude: float,
-        lip_strength: float,
-        fps: float,
-        seed: int,
-        face_index: int,
-        model: Models | None = None,
-        head_pose: HeadPose | None = None,
-    ) -> io.NodeOutput:
-        acoustic = convert.acoustic(lip_strength, 1.0, seed)
-        settings = TalkSettings(fps, seed, motion, amplitude, acoustic=acoustic, face_index=face_index)
-        loaded = model or load_models()
-        stream = talk(loaded, convert.to_core(portrait[:1]), *convert.sound(audio), settings, head_pose)
+    def execute(cls, portrait: Tensor, audio: Input.Audio, **choices: object) -> io.NodeOutput:
+        stream = start(portrait, audio, **choices)
         images = convert.collect(stream, stream.frames, convert.progress())
         return io.NodeOutput(images, audio, stream.fps, convert.video(images, stream.fps, audio))
+
+
+class TalkingHeadVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_TalkingHeadVideo",
+            display_name="Talking Head (long video)",
+            category="VividTalk",
+            description="Talking Head for speech of any length: frames go straight into a video file, not into memory.",
+            inputs=talk_inputs(),
+            outputs=[io.Video.Output(display_name="video")],
+        )
+
+    @classmethod
+    def execute(cls, portrait: Tensor, audio: Input.Audio, **choices: object) -> io.NodeOutput:
+        stream = start(portrait, audio, **choices)
+        file = os.path.join(folder_paths.get_temp_directory(), f"VividTalk_{secrets.token_hex(8)}.mp4")
+        writer = VideoWriter(file, stream.fps, stream.height, stream.width, convert.sound(audio))
+        return io.NodeOutput(convert.video_file(stream, stream.frames, writer, convert.progress()))
 
 
 class MakeVideo(io.ComfyNode):

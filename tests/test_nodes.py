@@ -174,6 +174,23 @@ def test_odd_sizes_become_even_in_the_video(comfy, talk):
     assert comfy.files(comfy.run(talk), "4")[0].stat().st_size > 1000
 
 
+def test_long_video_has_the_same_frames_and_says_what_it_is(comfy, talk):
+    """Talking Head (long video) writes through a file; what comes out is what Talking Head makes, encoded."""
+    import av
+    import numpy as np
+
+    still = pictures(comfy, comfy.run(talk), "out")
+    talk["long"] = copy.deepcopy(talk["3"]) | {"class_type": "VividTalk_TalkingHeadVideo"}
+    talk["4"] = node("SaveVideo", video=["long", 0], filename_prefix="long", format="auto", codec="auto")
+    (path,) = comfy.files(comfy.run(talk), "4")
+    with av.open(str(path)) as container:
+        assert "VividTalk" in container.metadata["comment"]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == len(still)
+    raw = np.frombuffer(still[-1], np.uint8).reshape(frames[-1].shape)
+    assert np.abs(raw.astype(float) - frames[-1]).mean() < 4
+
+
 def test_frames_can_be_tracked_without_a_video(comfy, talk):
     talk["models"] = node("VividTalk_LoadModels", weights="embedded")
     talk["track"] = node("VividTalk_TrackVideo", model=["models", 0], frames=["3", 0], fps=25.0)
