@@ -15,14 +15,16 @@ LOG_STEPS = 10  # lines in a log file, where nothing can be redrawn
 class ProgressBar:
     """A bar with the time that is left; call it with what is done and the total."""
 
-    def __init__(self, title: str, shown: bool = True) -> None:
-        self.title, self.shown = title, shown
+    def __init__(self, title: str, shown: bool = True, total: int = 0) -> None:
+        """Args: what is going on; draw at all; the total, where the caller of the bar does not know it (0)."""
+        self.title, self.shown, self.total = title, shown, total
         self._stream = sys.stderr
         self._start = time.monotonic()
         self._drawn, self._step = 0.0, 0
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
         """Show that `done` of `total` are finished."""
+        total = total or self.total
         if not self.shown or not self._is_due(done, total):
             return
         filled = WIDTH * done // max(1, total)

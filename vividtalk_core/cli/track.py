@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
-
-from torch import Tensor
 
 from ..audio_to_mesh.curves import SUFFIXES, write_motion
 from ..audio_to_mesh.pose import relative_to_first
@@ -29,10 +26,4 @@ def run(args: argparse.Namespace) -> None:
 
 def track_clip(clip: VideoClip, models: FaceModels, shown: bool = True) -> Track:
     """Track the face of an open video, with a progress bar if `shown`."""
-    return track_video(models, _counted(clip, ProgressBar("track", shown)), clip.fps)
-
-
-def _counted(clip: VideoClip, progress: ProgressBar) -> Iterator[Tensor]:
-    for done, frame in enumerate(clip.frames, 1):
-        yield frame
-        progress(done, clip.frame_count)
+    return track_video(models, clip.frames, clip.fps, ProgressBar("track", shown, clip.frame_count))
