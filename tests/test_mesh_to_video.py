@@ -9,8 +9,9 @@ from vividtalk_core.audio_to_mesh.mesh import drive_mesh
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from vividtalk_core.mesh_to_video.generator import compose, generate_frames
 from vividtalk_core.mesh_to_video.lip_maps import lip_maps
-from vividtalk_core.mesh_to_video.mouth import mouth_palette, paint_over
+from vividtalk_core.mesh_to_video.mouth import mouth_palette
 from vividtalk_core.mesh_to_video.ncc import ncc_colors, render_ncc
+from vividtalk_core.mesh_to_video.paint import paint_over
 from vividtalk_core.mesh_to_video.preview import draw_flow, draw_landmarks, draw_mesh
 from vividtalk_core.mesh_to_video.regions import find_regions
 from vividtalk_core.mesh_to_video.source_view import blur, vertex_normals, view_source
@@ -93,7 +94,7 @@ def test_normals_point_out_of_a_tetrahedron():
 def test_no_motion_is_exactly_no_flow_and_no_paint(driven):
     _, _, motion, frames = driven
     assert (motion.flow[0] == 0).all()
-    assert (frames.paint.alpha[0] == 0).all()
+    assert all((paint.alpha[0] == 0).all() for paint in frames.paints)
 
 
 def test_flow_points_back_to_where_the_surface_was(synthetic_face, driven, view):
@@ -117,10 +118,10 @@ def test_motion_dies_out_before_the_border(driven):
 
 def test_an_open_mouth_is_painted_inside_and_only_there(driven):
     _, _, _, frames = driven
-    alpha = frames.paint.alpha
+    alpha = frames.paints[0].alpha
     assert alpha[1].mean() > 0.02
     assert alpha[1].mean() > 10 * alpha[2].mean()
-    assert frames.paint.color[1].amax() <= 1
+    assert frames.paints[0].color[1].amax() <= 1
 
 
 def test_paint_over_leaves_the_rest_untouched():

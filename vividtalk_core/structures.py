@@ -230,7 +230,7 @@ class DenseMotion:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Paint:
-    """What is painted over the warped portrait: mouth interior, later disocclusions. One layer, own resolution."""
+    """What is painted over the warped portrait, e.g. the mouth's inside: one layer with a resolution of its own."""
 
     color: Tensor  # [T, 3, h, w] RGB in 0..1
     alpha: Tensor  # [T, 1, h, w] 0..1
@@ -245,5 +245,5 @@ class GeneratedFrames:
     """A talking crop in a form that can be applied to the portrait at its own resolution."""
 
     motion: DenseMotion
-    paint: Paint
+    paints: tuple[Paint, ...]  # laid over the warped portrait in this order
     fps: float  # frames per second

@@ -6,7 +6,9 @@ from torch import Tensor
 
 from ..geometry import warp
 from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender
-from .mouth import paint_over, render_mouth
+from .eyes import render_lash_lines
+from .mouth import render_mouth
+from .paint import paint_over
 from .source_view import SourceView, view_source
 
 MAX_DETAIL = 4  # px of painting per px of the crop; beyond it teeth get no sharper, only slower
@@ -24,13 +26,17 @@ def generate_frames(
         view: `view_source(face)` when it is already there.
 
     Returns:
-        The motion with the painted mouth interior, ready for `paste_back` or `compose`.
+        The motion with the painted mouth interior and lash lines, ready for `paste_back` or `compose`.
     """
     detail = min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
-    paint = render_mouth(face, render.mesh, view or view_source(face), detail)
-    return GeneratedFrames(motion, paint, render.mesh.fps)
+    view = view or view_source(face)
+    paints = tuple(paint(face, render.mesh, view, detail) for paint in (render_mouth, render_lash_lines))
+    return GeneratedFrames(motion, paints, render.mesh.fps)
 
 
 def compose(face: FaceFit, frames: GeneratedFrames) -> Tensor:
     """The frames as the 256 crop, [T, 3, 256, 256] in 0..1."""
-    return paint_over(warp(face.image, frames.motion.flow), frames.paint, 1.0).clamp(0, 1)
+    image = warp(face.image, frames.motion.flow)
+    for paint in frames.paints:
+        image = paint_over(image, paint, 1.0)
+    return image.clamp(0, 1)

@@ -17,12 +17,16 @@ from ..face.morphable import landmark_positions
 from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import CROP, pixel_centres, project
 from ..structures import FaceFit, MeshSequence, Paint
+from .paint import sample_box
 from .rasterizer import interpolate, rasterize
 from .regions import polygon_distance
 from .source_view import SourceView, blur, smoothstep, vertex_normals
 
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
-LIP_EDGE_PX = 0.9  # px of the crop over which the inside appears behind the edge of a lip
+LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside begins to show, and is all there is
+KEPT_TOLERANCE = 0.01  # of alpha: the portrait's own mouth, read back through a float grid, paints nothing
+LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is in the shade
+INNER_LIP = 0.72  # brightness beside the lips' outside
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
 ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
 TONGUE, GUM = (0.95, 0.62, 0.60), (0.85, 0.52, 0.50)  # relative to the lips
@@ -33,6 +37,7 @@ class Palette:
     """Colours [3] of the mouth's inside, taken from the portrait, RGB in 0..1."""
 
     enamel: Tensor
+    lips: Tensor
     tongue: Tensor
     cavity: Tensor
 
@@ -55,9 +60,9 @@ def render_mouth(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: in
     for vertices in mesh.vertices:
         frame = MeshSequence(vertices[None], mesh.triangles, mesh.fps)
         inside = _interior(face, frame, view, detail)
-        kept = _sample_box(shown.alpha, shown.box, inside.source)
+        kept = sample_box(shown.alpha, shown.box, inside.source)
         colors.append(_shade(inside, palette))
-        alphas.append(inside.alpha * (1 - kept))
+        alphas.append((inside.alpha - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         boxes.append(inside.box)
     return Paint(torch.cat(colors), torch.cat(alphas), torch.stack(boxes))
 
@@ -67,7 +72,8 @@ class _Interior:
     """The mouth's inside in one frame, at the painting's resolution."""
 
     alpha: Tensor  # [1, 1, h, w] 1 where the inside of the mouth is seen
-    teeth: Tensor  # [1, 1, h, w] 1 on teeth
+    lip: Tensor  # [1, 1, h, w] 1 on the inner side of the lips
+    teeth: Tensor  # [1, 1, h, w] 1 on upper teeth, less on lower ones, 0 elsewhere
     tongue: Tensor  # [1, 1, h, w] 1 on the tongue
     head: Tensor  # [1, 3, h, w] position in the head frame, model units
     facing: Tensor  # [1, 1, h, w] 0..1, how squarely the surface faces the viewer
@@ -84,21 +90,24 @@ def _interior(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) 
     screen = (screen - F.pad(box[:2], (0, 1))) * scale
     fragments = rasterize(screen, triangles, height, width)
     normals = vertex_normals(mesh.vertices[0], mesh.triangles)[:, 2:].clamp(0, 1)
-    attributes = torch.cat((view.pixels[:, :2], face.model.mean_shape, normals), 1)  # [V, 6]
-    maps = interpolate(attributes, triangles, fragments)  # [1, h, w, 6]
+    attributes = torch.cat((view.pixels[:, :2], face.model.mean_shape, normals, view.confidence[:, None]), 1)  # [V, 7]
+    maps = interpolate(attributes, triangles, fragments)  # [1, h, w, 7]
     index = fragments.triangle_index
     part = face.model.triangle_parts[view.regions.mouth][index.clamp(min=0)]
     named = {name: number for number, name in enumerate(face.model.part_names)}
     inside = view.regions.interior[view.regions.mouth][index.clamp(min=0)] & (index >= 0)
-    teeth = inside & ((part == named["upper_teeth"]) | (part == named["lower_teeth"]))
+    # the inner side of the lips, which a closed mouth never showed, is painted too
+    unseen = (1 - maps[..., 6] * 4).clamp(0, 1)[:, None] * (index >= 0)[:, None]
+    teeth = inside * ((part == named["upper_teeth"]) + LOWER_TEETH * (part == named["lower_teeth"]))
     maps = maps.movedim(-1, 1)
     opening = _opening(face, mesh, box, detail, (height, width))
     return _Interior(
-        alpha=inside[:, None].float() * opening,
-        teeth=teeth[:, None].float(),
+        alpha=torch.maximum(inside[:, None].float(), unseen) * opening,
+        lip=1 - inside[:, None].float(),
+        teeth=teeth[:, None],
         tongue=(inside & (part == named["tongue"]))[:, None].float(),
         head=maps[:, 2:5],
-        facing=maps[:, 5:],
+        facing=maps[:, 5:6],
         source=maps[0, :2].movedim(0, -1),
         box=box,
     )
@@ -108,7 +117,8 @@ def _opening(face: FaceFit, mesh: MeshSequence, box: Tensor, detail: int, size: 
     """[1, 1, h, w] 0..1, 1 between the inner lips: where lips touch or stretch, the mesh's inside must not show."""
     lips = project(landmark_positions(face.model, mesh.vertices[0])[list(INNER_LIPS)])[:, :2]
     points = pixel_centres(*size, box.device) / detail + box[:2]
-    return (polygon_distance(points, lips) / LIP_EDGE_PX).clamp(0, 1)[None, None]
+    signed = polygon_distance(points, lips)
+    return ((signed - LIP_EDGE_PX[0]) / (LIP_EDGE_PX[1] - LIP_EDGE_PX[0])).clamp(0, 1)[None, None]
 
 
 def _box(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> tuple[Tensor, int, int]:
@@ -122,12 +132,6 @@ def _box(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> tu
     return torch.cat((middle - half, middle + half)), width * detail, height * detail
 
 
-def _sample_box(image: Tensor, box: Tensor, points: Tensor) -> Tensor:
-    """An image [1, C, h, w] over a box [4] of the crop, read at points [h', w', 2] px of the crop; 0 outside."""
-    grid = (points - box[:2]) / (box[2:] - box[:2]) * 2 - 1
-    return F.grid_sample(image, grid[None], align_corners=False, padding_mode="zeros")
-
-
 def _shade(inside: _Interior, palette: Palette) -> Tensor:
     """Colour [1, 3, h, w] of the mouth's inside."""
     depth = inside.head[:, 2:]
@@ -139,7 +143,9 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     enamel = enamel * (0.55 + 0.45 * smoothstep(shadow * 1.25))  # the teeth are bands: their arch is their only shape
     tongue = palette.tongue.view(1, 3, 1, 1) * (0.35 + 0.65 * shadow) * (0.6 + 0.4 * inside.facing)
     cavity = palette.cavity.view(1, 3, 1, 1) * (0.25 + 0.75 * shadow)
-    color = torch.where(inside.teeth > 0, enamel, torch.where(inside.tongue > 0, tongue, cavity))
+    lip = palette.lips.view(1, 3, 1, 1) * INNER_LIP
+    color = torch.where(inside.teeth > 0, enamel * inside.teeth, torch.where(inside.tongue > 0, tongue, cavity))
+    color = torch.lerp(color, lip.expand_as(color), inside.lip)
     # lips shade what is behind them
     reach = max(1.5, inside.alpha.shape[-1] * 0.035)
     return (color * (0.55 + 0.45 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.6))).clamp(0, 1)
@@ -152,13 +158,13 @@ def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
     lips = _lip_color(face)
     eyes = view.eyes[0, 0] > 0
     luminance = image.mean(0)
-    white = skin * 0.9 + 0.1
+    white = skin * 1.05 + 0.04
     if eyes.sum() > 12:
-        bright = luminance >= luminance[eyes].quantile(0.75)
+        bright = luminance >= luminance[eyes].quantile(0.85)
         white = torch.maximum(_mean(image, eyes & bright), white)
     white = torch.lerp(white, white.mean().expand(3), 0.5)  # a tooth takes half of the light's tint
     enamel = (white * image.new_tensor(ENAMEL)).clamp(0, 0.92)
-    return Palette(enamel, lips * image.new_tensor(TONGUE), lips * image.new_tensor(GUM) * 0.42)
+    return Palette(enamel, lips, lips * image.new_tensor(TONGUE), lips * image.new_tensor(GUM) * 0.42)
 
 
 def _lip_color(face: FaceFit) -> Tensor:
@@ -171,23 +177,3 @@ def _lip_color(face: FaceFit) -> Tensor:
 def _mean(image: Tensor, where: Tensor) -> Tensor:
     """[3] mean of image [3, H, W] where [H, W] is true; mid grey when nowhere."""
     return image[:, where].mean(1) if where.any() else image.new_full((3,), 0.5)
-
-
-def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
-    """Blend the painting over frames.
-
-    Args:
-        image: [T, 3, H, W], the crop (or a part of it from its origin) at `detail` px per px of the 256 crop.
-        paint: T frames.
-        detail: px of the image per px of the crop.
-
-    Returns:
-        [T, 3, H, W]; pixels under zero alpha are untouched.
-    """
-    height, width = image.shape[2:]
-    grid = pixel_centres(height, width, image.device) / detail  # px of the crop
-    size = paint.box[:, 2:] - paint.box[:, :2]
-    place = (grid[None] - paint.box[:, None, None, :2]) / size[:, None, None] * 2 - 1  # [T, H, W, 2]
-    layer = torch.cat((paint.color * paint.alpha, paint.alpha), 1)
-    layer = F.grid_sample(blur(layer, 0.6), place, align_corners=False, padding_mode="zeros")
-    return image * (1 - layer[:, 3:]) + layer[:, :3]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import warp
-from ..mesh_to_video.mouth import paint_over
+from ..mesh_to_video.paint import paint_over
 from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
 
 Progress = Callable[[int, int, Tensor | None], None]
@@ -55,8 +57,8 @@ def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
 def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
     """Write one frame into out [3, H, W]; only the box that moves is computed."""
     flow = frames.motion.flow[index : index + 1]
-    paint = Paint(*(getattr(frames.paint, name)[index : index + 1] for name in ("color", "alpha", "box")))
-    left, top, right, bottom = _moving_box(flow[0], paint, crop)
+    paints = [_one_frame(paint, index) for paint in frames.paints if (paint.alpha[index] > 0).any()]
+    left, top, right, bottom = _moving_box(flow[0], paints, crop)
     if right <= left or bottom <= top:
         return
     native = F.interpolate(
@@ -66,8 +68,9 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
     still = (native == 0).all(-1)[:, None]
     moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
     scale = crop.size / CROP
-    shifted = Paint(paint.color, paint.alpha, paint.box - paint.box.new_tensor((left, top, left, top)) / scale)
-    moved = paint_over(moved, shifted, scale).clamp(0, 1)
+    for paint in paints:
+        corner = paint.box.new_tensor((left, top, left, top)) / scale
+        moved = paint_over(moved, replace(paint, box=paint.box - corner), scale).clamp(0, 1)
     y, x = top + crop.top, left + crop.left
     out[:, y : y + bottom - top, x : x + right - left] = moved[0]
 
@@ -88,24 +91,26 @@ def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
     return warped[:, :, top - y0 : top - y0 + height, left - x0 : left - x0 + width]
 
 
-def _moving_box(flow: Tensor, paint: Paint, crop: Crop) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait."""
-    scale = crop.size / CROP
+def _one_frame(paint: Paint, index: int) -> Paint:
+    """One frame of a layer, T = 1."""
+    part = slice(index, index + 1)
+    return Paint(paint.color[part], paint.alpha[part], paint.box[part])
+
+
+def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait.
+
+    flow: [256, 256, 2]; paints: layers of one frame that show something.
+    """
+    boxes = [paint.box[0].tolist() for paint in paints]
     active = (flow != 0).any(-1)
-    if not active.any() and not (paint.alpha > 0).any():
+    if active.any():
+        rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
+        boxes.append([float(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)])
+    if not boxes:
         return 0, 0, 0, 0
-    rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
-    low, high = [], []
-    if len(rows):
-        low.append((int(columns[0]), int(rows[0])))
-        high.append((int(columns[-1]) + 1, int(rows[-1]) + 1))
-    if (paint.alpha > 0).any():
-        box = paint.box[0]
-        low.append((int(box[0].floor()), int(box[1].floor())))
-        high.append((int(box[2].ceil()), int(box[3].ceil())))
-    margin = 1  # px of the crop: bilinear upsampling reaches that far
-    left, top = (int((min(value) - margin) * scale) for value in zip(*low, strict=True))
-    right, bottom = (int((max(value) + margin) * scale) + 1 for value in zip(*high, strict=True))
-    left, top = max(left, 0, -crop.left), max(top, 0, -crop.top)
-    right, bottom = min(right, crop.size, crop.width - crop.left), min(bottom, crop.size, crop.height - crop.top)
-    return left, top, right, bottom
+    scale, margin = crop.size / CROP, 1.0  # px of the crop: bilinear upsampling reaches that far
+    low = [max(0, math.floor((min(box[i] for box in boxes) - margin) * scale)) for i in (0, 1)]
+    high = [min(crop.size, math.ceil((max(box[i] for box in boxes) + margin) * scale)) for i in (2, 3)]
+    left, top = max(low[0], -crop.left), max(low[1], -crop.top)
+    return left, top, min(high[0], crop.width - crop.left), min(high[1], crop.height - crop.top)

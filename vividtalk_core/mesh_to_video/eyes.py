@@ -1,0 +1,90 @@
+"""The lash line of a closing eye.
+
+Where upper and lower lid meet, the warp would squeeze the whole eye into one pixel. Real eyes show a dark line of
+lashes there; it is painted in the colour of the portrait's own lash line.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..face.morphable import landmark_positions
+from ..face.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
+from ..geometry import pixel_centres, project
+from ..structures import FaceFit, MeshSequence, Paint
+from .source_view import SourceView, smoothstep
+
+EYES = ((RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS), (LEFT_LID_PAIRS, LEFT_EYE_CORNERS))
+LINE_WIDTH = 0.045  # of the eye's width: half the thickness of the line in its middle
+CLOSING = (0.55, 0.92)  # share of the opening that is gone when the line begins to show, and when it is full
+MIN_OPENING = 0.06  # of the eye's width; below it the portrait's eye is closed already and has its own line
+MARGIN = 0.25  # of the eye's width around both eyes
+
+
+def render_lash_lines(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+    """Paint the lash lines of closing eyes.
+
+    Args:
+        face: the fitted portrait.
+        mesh: T driven meshes.
+        view: `view_source(face)`.
+        detail: px of the painting per px of the crop.
+
+    Returns:
+        Colour and alpha of a box over both eyes, [T, ·, h, w]; alpha is 0 while they are open.
+    """
+    own = project(landmark_positions(face.model, view.mesh.vertices))[0, :, :2]
+    driven = project(landmark_positions(face.model, mesh.vertices))[..., :2]  # [T, 468, 2]
+    lids = torch.cat([_contact(own, *eye) for eye in EYES])
+    span = lids.amax(0) - lids.amin(0)
+    eye_width = float((own[EYES[0][1][0]] - own[EYES[0][1][1]]).norm())
+    margin = MARGIN * eye_width
+    width, height = (max(4, round(float(side) + 2 * margin)) for side in (span[0], span[1] + eye_width))
+    half = own.new_tensor((width / 2, height / 2))
+    alphas, boxes = [], []
+    for points in driven:
+        contact = torch.cat([_contact(points, *eye) for eye in EYES])
+        middle = (contact.amax(0) + contact.amin(0)) / 2
+        boxes.append(torch.cat((middle - half, middle + half)))
+        pixels = pixel_centres(height * detail, width * detail, own.device) / detail + boxes[-1][:2]
+        alphas.append(sum(_line(pixels, points, own, *eye) for eye in EYES).clamp(0, 1))
+    color = _lash_color(face).view(1, 3, 1, 1).expand(len(alphas), -1, height * detail, width * detail)
+    return Paint(color, torch.stack(alphas)[:, None], torch.stack(boxes))
+
+
+def _contact(points: Tensor, pairs: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:
+    """The line [9, 2] midway between the lids, from corner to corner; points are [468, 2] px."""
+    upper, lower = (points[list(side)] for side in zip(*pairs, strict=True))
+    outer, inner = points[[corners[0]]], points[[corners[1]]]
+    return torch.cat((outer, (upper + lower) / 2, inner))
+
+
+def _line(
+    pixels: Tensor, driven: Tensor, own: Tensor, pairs: tuple[tuple[int, int], ...], corners: tuple[int, int]
+) -> Tensor:
+    """Alpha [h, w] of one eye's line at pixels [h, w, 2] px of the crop."""
+    upper, lower = (list(side) for side in zip(*pairs, strict=True))
+    eye_width = (own[corners[0]] - own[corners[1]]).norm()
+    opening = (own[lower] - own[upper])[2:5, 1].mean()
+    if opening < MIN_OPENING * eye_width:
+        return pixels.new_zeros(pixels.shape[:2])
+    closed = 1 - (driven[lower] - driven[upper])[2:5, 1].mean() / opening
+    strength = smoothstep((closed - CLOSING[0]) / (CLOSING[1] - CLOSING[0]))
+    knots = _contact(driven, pairs, corners)
+    start, edge = knots[:-1], knots[1:] - knots[:-1]  # [8, 2]
+    offset = pixels[..., None, :] - start  # [h, w, 8, 2]
+    along = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-9)).clamp(0, 1)
+    distance, segment = (offset - along[..., None] * edge).norm(dim=-1).min(-1)
+    place = (segment + along.gather(-1, segment[..., None])[..., 0]) / len(edge)  # 0 at one corner, 1 at the other
+    thickness = LINE_WIDTH * eye_width * (4 * place * (1 - place)).clamp(min=0.15).sqrt()
+    return strength * torch.exp(-((distance / thickness) ** 2)) * smoothstep(place * (1 - place) * 12)
+
+
+def _lash_color(face: FaceFit) -> Tensor:
+    """[3] the darker half of the colours along the portrait's upper lids."""
+    upper = [pair[0] for pairs, _ in EYES for pair in pairs]
+    x, y = face.landmarks[upper, :2].long().clamp(0, face.image.shape[-1] - 1).unbind(-1)
+    colors = face.image[0, :, y, x].T  # [14, 3]
+    order = colors.sum(1).argsort()
+    return colors[order[: len(order) // 2]].mean(0)
