@@ -183,14 +183,17 @@ def test_non_square_pixels(tmp_path):
     assert (clip.height, clip.width) == (32, 64)
 
 
-def test_untagged_hd_is_bt709(tmp_path):
-    green = np.full((720, 64, 3), (40, 160, 40), np.uint8)
+@pytest.mark.parametrize(("height", "tag", "matrix"), [(720, 2, 1), (64, 2, 5), (64, 1, 1), (720, 6, 5)])
+def test_colour_matrix(tmp_path, height, tag, matrix):
+    """A file's own tag (1 BT.709, 6 BT.601) counts; without one (2), HD is BT.709."""
+    green = np.full((height, 64, 3), (40, 160, 40), np.uint8)
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("libx264", 25, options={"crf": "1", "preset": "ultrafast"})
-        stream.height, stream.width, stream.pix_fmt = 720, 64, "yuv420p"
-        frame = av.VideoFrame.from_ndarray(green, "rgb24").reformat(format="yuv420p", dst_colorspace=1)
-        frame.colorspace = 2
+        stream.height, stream.width, stream.pix_fmt = height, 64, "yuv420p"
+        stream.codec_context.colorspace = tag
+        frame = av.VideoFrame.from_ndarray(green, "rgb24").reformat(format="yuv420p", dst_colorspace=matrix)
+        frame.colorspace = tag
         out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
     mean = next(read_video(path).frames).float().mean((1, 2))

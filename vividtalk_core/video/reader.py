@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import av
 
 HD_HEIGHT = 720  # px; video of this height and more that names no colour matrix is BT.709, smaller is BT.601
-ITU709 = 1  # FFmpeg's number of the BT.709 colour matrix
-UNSPECIFIED = 2  # FFmpeg's number of no colour matrix
+ITU709, ITU601 = 1, 5  # swscale's numbers of the colour matrices
+MATRICES = {1: ITU709, 4: 4, 5: ITU601, 6: ITU601, 7: 7, 9: 9, 10: 9}  # FFmpeg's tag of a frame → swscale's number
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -179,11 +179,12 @@ def _frames(path: Path, timeline: _Timeline) -> Iterator[Tensor]:
 
 def _to_tensor(frame: av.VideoFrame, aspect: Fraction | int) -> Tensor:
     """[3, H, W] uint8 RGB, upright, with square pixels where `aspect` is that of the file's."""
-    untagged_hd = frame.colorspace == UNSPECIFIED and frame.height >= HD_HEIGHT
+    matrix = MATRICES.get(frame.colorspace, ITU709 if frame.height >= HD_HEIGHT else ITU601)
     rgb = frame.to_ndarray(
         format="rgb24",
         width=round(frame.width * aspect),
-        src_colorspace=ITU709 if untagged_hd else None,
+        src_colorspace=matrix,
+        dst_colorspace=ITU601 if matrix == ITU709 else ITU709,  # RGB has none, but PyAV 14 converts only if they differ
     )
     rgb = np.rot90(rgb, round(frame.rotation / 90))
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
