@@ -9,7 +9,7 @@ import pytest
 from vividtalk_core.cli.command import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [path for path in ROOT.glob("*.md")]
+DOCUMENTS = list(ROOT.glob("*.md"))
 
 
 def shell_lines(text):
