@@ -30,8 +30,7 @@ OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
 SPREAD = (0.0, -1.0, 0.0, -0.5, 0.7, 0.4, 0.5, 0.1)
 FLATTENING = 0.8  # exponent: half-loud syllables still open the mouth
 DIP = 3  # frames on either side: shorter dips are tongue consonants, for which the lips do not close
-HELD = 15  # frames on either side: voice for 0.3 s is a held vowel …
-HELD_OPENING = 0.25  # … which a mouth does not hum through, however dark it sounds
+DARK_OPENING = 0.5  # at least, where the F1 of open vowels is strong: o and aw are open, but too dark for OPENING
 HOLD = 3  # frames on either side of a labial closure, so that a video frame catches it
 
 
@@ -57,7 +56,7 @@ def analyse(mel: Tensor) -> Speech:
         return Speech(*torch.zeros(5, len(mel), device=mel.device))
     opening = _fill_dips((share @ share.new_tensor(OPENING)).clamp(min=0))
     opening = (opening / _quantile(opening[loud], 0.9).clamp(min=0.1)) ** FLATTENING
-    opening = torch.maximum(opening, HELD_OPENING * _held_voice(share))
+    opening = torch.maximum(opening, DARK_OPENING * share[:, 2])
     tilt = share @ share.new_tensor(SPREAD)
     spread = torch.tanh(1.5 * (tilt - _quantile(tilt[loud], 0.5))) * (2 * level).clamp(max=1)
     hiss = (share[:, 7] - share[:, 1:4].amax(-1)).clamp(0, 1)
@@ -100,12 +99,6 @@ def _labial_closure(share: Tensor) -> Tensor:
     spoken_before = (2 * _largest_nearby(vowel, -20, -2)).clamp(0, 1)
     evidence = quiet * rise * (1 - burst / 0.9).clamp(0, 1) * (0.5 + 0.5 * spoken_before)
     return blur(_largest_nearby((6 * evidence - 0.9).clamp(0, 1), -HOLD, HOLD)[:, None], 1, 1)[:, 0]
-
-
-def _held_voice(share: Tensor) -> Tensor:
-    """[M] 0..1 from band shares [M, 8]: voice that lasts longer than any consonant, as in singing."""
-    voice = share[:, 1:4].amax(-1).clamp(max=1)
-    return _largest_nearby(-_largest_nearby(-voice, -HELD, HELD), -HELD, HELD)
 
 
 def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
