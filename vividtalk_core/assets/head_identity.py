@@ -16,6 +16,8 @@ RACES = ("african", "asian", "caucasian")
 AGES = ("child", "young", "old")
 SEXES = ("female", "male")
 WEIGHTS = ("minweight", "averageweight", "maxweight")
+# Sliders whose full range leaves what skulls, ears and necks do.
+SUBDUED = ("head-", "forehead-", "neck-", "measure-neck", "l-ear-", "r-ear-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +26,10 @@ class PeopleConfig:
 
     count: int = 700  # each is used with its mirror image
     spread: float = 0.3  # standard deviation of a slider
-    exaggerated: float = 0.3  # share of people drawn with twice the spread: art and caricature
+    exaggerated: float = 0.2  # share of people drawn with twice the spread: art and caricature
     children: float = 0.15  # share of people towards a child's proportions
     asymmetry: float = 0.1  # between a left and a right slider, of the spread
-    neck: float = 0.5  # sliders of the neck, of the spread: the video sees little of it
+    subdued: float = 0.5  # of the spread, for SUBDUED sliders
     seed: int = 0
 
 
@@ -97,8 +99,8 @@ def _slider_values(sliders: list[Slider], config: PeopleConfig, rng: np.random.G
     for right in (k for k, name in enumerate(names) if name.startswith("r-")):
         left = names.index("l-" + names[right][2:])
         values[:, right] = values[:, left] + config.asymmetry * values[:, right]
-    neck = np.array([config.neck if "neck" in name else 1.0 for name in names])
-    values = (values * neck * spread).clip(-1.2, 1.2)
+    subdued = np.array([config.subdued if name.startswith(SUBDUED) else 1.0 for name in names])
+    values = (values * subdued * spread).clip(-1, 1)
     one_sided = np.array([s.down is None for s in sliders])
     values[:, one_sided] = values[:, one_sided].clip(min=0) * 0.7
     return values

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..face.align import to_pixel_centres
 from ..face.landmarks import Landmarker
 from ..face.region import Region
 from ..face.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
@@ -22,8 +23,9 @@ PACKED_ASSETS = "package/face_mesh_solution_packed_assets.data"
 CANONICAL_MESH = slice(3737848, 3757224)  # bytes of it that hold the canonical face of version 0.4.1657299874
 PICTURE = 512  # px shown to the network
 LOOKUP = 1024  # px of the z-buffer that tells which triangle a landmark fell on
-REACH = 8.0  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
+REACH = 8  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
 LID_COLUMN = 0.035  # model units: half the width in which the crest of the lash line is looked for
+OUTLIER = 0.12  # model units from the median of the views
 PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
 
 LIDS = (
@@ -37,7 +39,7 @@ FACES = (
     {"jawOpen": 0.15, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.4},
 )  # expressions that are looked at from every side
 PEOPLE = 8  # identities that are looked at from the front
-SKIN, LIPS, BROWS, LASHES = (0.86, 0.66, 0.55), (0.70, 0.36, 0.35), (0.25, 0.17, 0.12), (0.12, 0.08, 0.06)
+SKIN, LIPS, BROWS = (0.86, 0.66, 0.55), (0.70, 0.36, 0.35), (0.25, 0.17, 0.12)
 EYE, IRIS, TEETH, MOUTH = (0.93, 0.92, 0.90), (0.22, 0.14, 0.09), (0.92, 0.90, 0.84), (0.45, 0.16, 0.15)
 
 
@@ -71,7 +73,7 @@ class PaintedHead:
 
     def colors(self) -> np.ndarray:
         """RGB [F, 3, 3] at each triangle's corners."""
-        plain = {"lashes": LASHES, "tongue": MOUTH, "cavity": MOUTH, "upper_teeth": TEETH, "lower_teeth": TEETH}
+        plain = {"tongue": MOUTH, "cavity": MOUTH, "upper_teeth": TEETH, "lower_teeth": TEETH}
         table = np.array([plain.get(part, EYE if part.endswith("eye") else SKIN) for part in PARTS])
         colors = np.repeat(table[self.topology.parts][:, None], 3, 1)
         skin = self.topology.parts == PARTS.index("skin")
@@ -98,12 +100,9 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
         seed: of the identities that are looked at.
     """
     parted = head.shape({"jawOpen": PARTED})
+    views = [_look(head, shape, yaw, pitch, landmarker, parted) for shape, yaw, pitch in _views(head, seed)]
+    points = robust_mean(*(np.stack(part) for part in zip(*views, strict=True)))
     skin = head.topology.triangles[head.topology.parts == PARTS.index("skin")]
-    total, weight = np.zeros((468, 3)), np.zeros((468, 1))
-    for shape, yaw, pitch in _views(head, seed):
-        points, facing = _look(head, shape, yaw, pitch, landmarker, parted, skin)
-        total, weight = total + facing * points, weight + facing
-    points = total / np.maximum(weight, 1e-9)
     pair = mirror_pairs(face_mesh_tgz)
     points = (points + points[pair] * (-1, 1, 1)) / 2
     points = _onto_upper_lids(points, head, parted, np.unique(skin))
@@ -145,31 +144,45 @@ def _look(
     pitch: float,
     landmarker: Landmarker,
     parted: np.ndarray,
-    skin: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the landmarks of one view lie on the parted shape [468, 3] and how much to trust each [468, 1]."""
-    picture, _, _ = head_views.shade(shape, head.topology.triangles, head.colors(), yaw, pitch, PICTURE)
+    shown = head.topology.parts != PARTS.index("lashes")  # strips that thick would be taken for the lids' edges
+    picture = head_views.shade(shape, head.topology.triangles[shown], head.colors()[shown], yaw, pitch, PICTURE)
     centre = head_views.project(np.array([[0.0, -0.15, 0.6]]), yaw, pitch, PICTURE)[:, :2]
-    region = Region(torch.from_numpy(centre), torch.tensor([PICTURE * 0.62]).double(), torch.zeros(1).double())
+    region = Region(torch.from_numpy(centre), torch.tensor([PICTURE * 0.85]).double(), torch.zeros(1).double())
     image = torch.from_numpy(picture).permute(2, 0, 1)[None]
-    landmarks, _ = landmarker.refine(image, region)
-    pixels = (landmarks[0, :468, :2].numpy() + 0.5) * (LOOKUP / PICTURE)
-    index, weights = head_views.rasterize(head_views.project(shape, yaw, pitch, LOOKUP), skin, LOOKUP)
+    landmarks, _ = landmarker.landmarks(image, region)
+    pixels = to_pixel_centres(landmarks)[0, :468, :2].numpy() * (LOOKUP / PICTURE)
+    triangles = head.topology.triangles[shown]
+    skin = np.append(head.topology.parts[shown] == PARTS.index("skin"), False)  # the last stands for index −1
+    index, weights = head_views.rasterize(head_views.project(shape, yaw, pitch, LOOKUP), triangles, LOOKUP)
     normals = head_views.vertex_normals(shape, head.topology.triangles) @ head_views.rotation(yaw, pitch).T
-    y, x = np.nonzero(index >= 0)
-    corners = skin[index[y, x]]
-    facing = (normals[corners, 2] * weights[y, x]).sum(1)
-    front = facing > 0.05
-    y, x, corners, facing = y[front], x[front], corners[front], facing[front]
-    nearest, distance = _nearest(pixels, np.stack((x, y), 1) + 0.5)
-    points = (parted[corners[nearest]] * weights[y[nearest], x[nearest]][..., None]).sum(1)
-    return points, (facing[nearest] ** 2 * (distance < REACH))[:, None]
+    facing = (normals[triangles[index], 2] * weights).sum(-1) * skin[index]
+    x, y, found = _nearest(pixels, facing > 0.05)
+    points = (parted[triangles[index[y, x]]] * weights[y, x, :, None]).sum(1)
+    return points, facing[y, x] ** 2 * found
 
 
-def _nearest(points: np.ndarray, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index [K] of the pixel [P, 2] nearest to each point [K, 2], and its distance."""
-    index = np.array([((pixels - p) ** 2).sum(1).argmin() for p in points])
-    return index, np.linalg.norm(pixels[index] - points, axis=1)
+def robust_mean(points: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted mean [K, 3] of points [N, K, 3] with weights [N, K]; what lies off the median does not count.
+
+    A landmark at the jaw's edge may fall onto the neck in some views.
+    """
+    seen = np.where((weight > 0)[..., None], points, np.nan)
+    near = np.linalg.norm(points - np.nanmedian(seen, 0), axis=-1) < OUTLIER
+    share = weight * near
+    return (share[..., None] * points).sum(0) / share.sum(0)[:, None]
+
+
+def _nearest(points: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Column and row [K] of the usable pixel of [size, size] nearest to each point [K, 2] px; whether one is near."""
+    steps = np.stack(np.meshgrid(*2 * [np.arange(-REACH, REACH + 1)]), -1).reshape(-1, 2)
+    order = np.argsort((steps**2).sum(1), kind="stable")
+    cells = np.floor(points).astype(np.int64)[:, None] + steps[order]  # [K, steps, 2]
+    x, y = cells.clip(0, len(usable) - 1).transpose(2, 0, 1)
+    best = usable[y, x].argmax(1)
+    rows = np.arange(len(points))
+    return x[rows, best], y[rows, best], usable[y, x].any(1)
 
 
 def closest_points(points: np.ndarray, shape: np.ndarray, triangles: np.ndarray) -> SurfacePoints:

@@ -42,29 +42,47 @@ class Topology:
         return np.unique(self.triangles[chosen])
 
 
-def cut_head(base: BaseMesh, shape: np.ndarray, collar: float, width: float) -> Topology:
-    """Keep what lies above the collar.
+@dataclass(frozen=True, slots=True)
+class Collar:
+    """Where the neck is cut: a plane that rises towards the back, between two walls at the shoulders."""
+
+    height: float = -1.28  # model units, in front
+    rise: float = 0.35  # per unit backwards
+    width: float = 1.0  # half of it
+
+    def floor(self, points: np.ndarray) -> np.ndarray:
+        """Lowest y [V] that is kept at each of the points [V, 3]."""
+        return self.height + self.rise * (-points[:, 2]).clip(0)
+
+    def straighten(self, points: np.ndarray) -> np.ndarray:
+        """Points [V, 3] with those that reach over the cut moved onto it."""
+        x, y, z = points.T
+        return np.stack((x.clip(-self.width, self.width), np.maximum(y, self.floor(points)), z), 1)
+
+
+def cut_head(base: BaseMesh, shape: np.ndarray, collar: Collar) -> Topology:
+    """Keep every quad that reaches above the collar; `Collar.straighten` pulls its lower corners up to the cut.
 
     Args:
         base: the body.
-        shape: [N, 3] decimetres, the person that the cut is made on.
-        collar: height of the cut in decimetres.
-        width: half the width in decimetres beyond which nothing is kept.
+        shape: [N, 3] model units, the person that the cut is made on.
+        collar: the cut.
 
     Returns:
         The head with parts as in the base mesh (no cavity yet).
     """
-    above = (shape[:, 1] > collar) & (np.abs(shape[:, 0]) < width)
+    above = (shape[:, 1] > collar.floor(shape)) & (np.abs(shape[:, 0]) < collar.width)
     quads, parts = [], []
     for part, groups in enumerate(PART_GROUPS.values()):
         index = base.quads_of(*groups)
-        kept = base.quads[index[above[base.quads[index]].all(1)]]
+        kept = base.quads[index[above[base.quads[index]].any(1)]]
         quads.append(kept)
         parts.append(np.full(2 * len(kept), part))
     corners = np.concatenate(quads)
     triangles = np.stack((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]), 1).reshape(-1, 3)
     vertices, triangles = np.unique(triangles, return_inverse=True)
-    return Topology(vertices, triangles.reshape(-1, 3), np.concatenate(parts), mirror_vertices(base.vertices[vertices]))
+    mirror = mirror_vertices(base.vertices[vertices])
+    return Topology(vertices, triangles.reshape(-1, 3), np.concatenate(parts), mirror)
 
 
 def mirror_vertices(points: np.ndarray) -> np.ndarray:
@@ -96,7 +114,7 @@ def label_cavity(shape: np.ndarray, topology: Topology) -> Topology:
     return replace(topology, parts=parts)
 
 
-def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.ndarray) -> np.ndarray:
+def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.ndarray, collar: Collar) -> np.ndarray:
     """How far each vertex [V] follows the head, 0..1: the body's own skin weights, faded out at the collar.
 
     Args:
@@ -104,11 +122,12 @@ def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.nd
         base: the body.
         topology: the head.
         shape: [V, 3] model units.
+        collar: where the neck is cut.
     """
     still = makehuman.read_skin_weights(wheel, BODY_BONES, len(base.vertices))
     for bone, follows in NECK_BONES.items():
         still += (1 - follows) * makehuman.read_skin_weights(wheel, (bone,), len(base.vertices))
-    height = np.clip((shape[:, 1] - shape[:, 1].min()) / COLLAR_FADE, 0, 1)
+    height = np.clip((shape[:, 1] - collar.floor(shape)) / COLLAR_FADE, 0, 1)
     weight = np.clip(1 - still[topology.vertices], 0, 1) * height * height * (3 - 2 * height)
     inside = topology.vertices_of(*PARTS[2:])
     weight[inside] = 1  # helpers carry no skin weights

@@ -76,7 +76,7 @@ def vertex_normals(points: np.ndarray, triangles: np.ndarray) -> np.ndarray:
 
 def shade(
     points: np.ndarray, triangles: np.ndarray, colors: np.ndarray, yaw: float, pitch: float, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> np.ndarray:
     """A picture of the head under a soft light from above.
 
     Args:
@@ -88,7 +88,7 @@ def shade(
         size: side in px.
 
     Returns:
-        picture [size, size, 3] in 0..1, and the fragments of `rasterize`.
+        [size, size, 3] in 0..1.
     """
     index, weights = rasterize(project(points, yaw, pitch, size), triangles, size)
     normals = vertex_normals(points, triangles) @ rotation(yaw, pitch).T
@@ -97,4 +97,4 @@ def shade(
     color = (colors[seen] * weights[..., None]).sum(2)
     light = np.array((0.25, 0.45, 0.85)) / np.linalg.norm((0.25, 0.45, 0.85))
     picture = color * (np.maximum(normal @ light, 0) * 0.75 + 0.3)[..., None]
-    return np.where(index[..., None] >= 0, picture, 0.72).clip(0, 1), index, weights
+    return np.where(index[..., None] >= 0, picture, 0.72).clip(0, 1)
