@@ -35,7 +35,7 @@ class EncodeAudio(io.ComfyNode):
                     "encoder",
                     options=[models.MEL, *models.encoder_folders()],
                     default=models.MEL,
-                    tooltip="'mel' needs no weights; others are transformers folders in models/audio_encoders.",
+                    tooltip="'mel' needs no weights; others are transformers folders in models/vividtalk.",
                 ),
                 io.String.Input(
                     "hub_id",

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io
 
+from ..vividtalk_core.hub import FILE_NAMES
 from ..vividtalk_core.pipeline import load_models
 from . import sockets
 
 FOLDER = "vividtalk"
 EMBEDDED = "embedded"
 MEL = "mel"
-ENCODERS = "audio_encoders"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?")  # never a path: it may not begin with a dot or slash
 
 
@@ -25,16 +26,20 @@ def register_folder() -> None:
 
 
 def weight_sets() -> dict[str, Path]:
-    """The folders of models/vividtalk that hold weights, by name."""
-    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
-    found = (file.parent for root in roots if root.is_dir() for file in sorted(root.glob("*/*.safetensors")))
-    return {folder.name: folder for folder in found}
+    """The folders of models/vividtalk that hold weights of this pack, by name."""
+    return _folders_with(FILE_NAMES)
 
 
 def encoder_folders() -> dict[str, Path]:
-    """The folders of models/audio_encoders that transformers can load, by name."""
-    roots = [Path(root) for root in folder_paths.get_folder_paths(ENCODERS)]
-    return {file.parent.name: file.parent for root in roots for file in sorted(root.glob("*/config.json"))}
+    """The folders of models/vividtalk that transformers can load, by name."""
+    return _folders_with(["config.json"])
+
+
+def _folders_with(names: Iterable[str]) -> dict[str, Path]:
+    """Subfolders of models/vividtalk that hold at least one of the files."""
+    roots = [Path(root) for root in folder_paths.get_folder_paths(FOLDER)]
+    found = sorted(file.parent for root in roots for name in names for file in root.glob(f"*/{name}"))
+    return {folder.name: folder for folder in found}
 
 
 def encoder_source(encoder: str, hub_id: str) -> str:

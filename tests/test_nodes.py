@@ -2,11 +2,13 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows/api"
+ROOT = Path(__file__).resolve().parents[1]
+WORKFLOWS = ROOT / "workflows/api"
 TALK = json.loads((WORKFLOWS / "talking_head.json").read_text(encoding="utf-8"))
 STAGES = json.loads((WORKFLOWS / "full_graph.json").read_text(encoding="utf-8"))
 SHORT_S = 0.4
@@ -106,6 +108,25 @@ def test_hub_ids_cannot_be_paths(comfy, stages):
 def test_missing_repository_is_said(comfy, stages):
     stages["3"]["inputs"]["hub_id"] = "nobody/nothing@0123456"
     assert "nobody/nothing" in error_of(comfy, stages)
+
+
+def test_weights_of_a_models_folder(comfy, stages):
+    folder = comfy.base / "models/vividtalk/mine"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "vividtalk_core/assets/head.safetensors", folder)
+    stages["3"]["inputs"]["weights"] = "mine"
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
+
+
+def test_speech_model_of_a_models_folder(comfy, stages):
+    """A tiny random wav2vec2 as transformers saves it."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Wav2Vec2Config(**sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
+    Wav2Vec2Model(config).save_pretrained(comfy.base / "models/vividtalk/tiny")
+    stages["7"]["inputs"]["encoder"] = "tiny"
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
 
 
 def test_track_video_needs_something_to_track(comfy, stages):

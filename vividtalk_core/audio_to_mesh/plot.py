@@ -12,14 +12,14 @@ from ..structures import ARKIT_NAMES, Expression, HeadPose
 # What is worth a look, one row each; the larger of the two sides where a name has them.
 CURVES = ("jawOpen", "mouthFunnel", "mouthPucker", "mouthSmile", "mouthPress", "browInnerUp", "eyeBlink")
 ANGLES = ("pitch", "yaw", "roll")
-FULL_DEG = 20.0  # degrees of head motion at the edge of a row
+FULL_DEG = 15.0  # degrees of head motion at the edge of a row
 ROW, LABEL, MARGIN = 48, 150, 6  # px
 BACKGROUND, GRID, INK = (24, 24, 28), (60, 60, 66), (220, 220, 220)  # RGB
 CURVE_COLOR, ANGLE_COLOR = (120, 220, 255), (255, 190, 90)
 
 
 def draw_curves(expression: Expression, pose: HeadPose | None = None, width: int = 960) -> Tensor:
-    """Plot the main curves over time, coefficients 0..1 and angles ±20°.
+    """Plot the main curves over time, coefficients 0..1 and angles ±15°.
 
     Args:
         expression: T frames.
