@@ -1,6 +1,6 @@
 """Makes mediapipe_reference.npz: what MediaPipe itself finds in views of the public-domain astronaut.
 
-    pip install mediapipe==0.10.21 "numpy<2" pillow      (Python 3.11)
+    pip install mediapipe==0.10.21 "numpy<2"      (Python 3.11)
     python tests/data/make_reference.py
 
 The views are computed with integers and plain numpy, so that any version makes the same pixels.
@@ -8,9 +8,9 @@ The views are computed with integers and plain numpy, so that any version makes 
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 HERE = Path(__file__).parent
 FACE_MESH = "mediapipe/modules/face_landmark/face_landmark_front_cpu.binarypb"
@@ -18,7 +18,7 @@ FACE_MESH = "mediapipe/modules/face_landmark/face_landmark_front_cpu.binarypb"
 
 def views(path: Path = HERE / "astronaut.png") -> dict[str, NDArray]:
     """Name → [H, W, 3] uint8 RGB."""
-    image = np.asarray(Image.open(path).convert("RGB"))
+    image = np.ascontiguousarray(cv2.imread(str(path))[..., ::-1])
     height, width = image.shape[:2]
     gray = (image.astype(np.int64) @ (77, 150, 29)) >> 8
     wide = np.full((height, 2 * width, 3), 90, np.uint8)
