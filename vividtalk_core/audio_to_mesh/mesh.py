@@ -14,6 +14,7 @@ from .lids import lid_closure
 # Coefficients that part the lips: in a portrait that shows its teeth they are taken back before speech is added.
 OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
            "mouthUpperUpRight", "mouthShrugUpper")  # fmt: skip
+STRONGEST = 1.2  # of a blendshape: a little beyond its full activation, where a face still holds together
 LIP_SEAM_REACH = 0.16  # model units; how far from the inner lips the closing of an open mouth is felt
 LOWER_LIP_SHARE = 0.65  # of the way that lips close is made by the lower one
 
@@ -78,19 +79,26 @@ def _check_match(face: FaceFit, expression: Expression, pose: HeadPose) -> None:
 
 def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
     """[T, V, 3] what the change of the coefficients does to the head."""
-    own = face.exp_coefficients
     if expression.neutral_coefficients is None:
-        own_rest, offsets = _rest(face)
-        target = own_rest + expression.coefficients
+        neutral = torch.zeros_like(face.exp_coefficients)
+        rest, offsets = _rest(face)
     else:
-        own_rest, offsets = own, torch.zeros_like(face.vertex_offsets)
-        target = own + expression.coefficients - expression.neutral_coefficients
-    change = target.clamp(0, 1) - own  # [T, E]
+        neutral, rest = expression.neutral_coefficients, face.exp_coefficients
+        offsets = torch.zeros_like(face.vertex_offsets)
+    change = expression.coefficients - neutral  # [T, E]
+    # what the portrait shows already is not added once more
+    change = torch.minimum(change, (STRONGEST - rest).clamp(min=0)) + rest - face.exp_coefficients
     basis = face.model.exp_basis.clone()
     for name, field, opened in lid_closure(face):
         index = ARKIT_NAMES.index(name)
         basis[index] = field / opened
+        change[:, index] = _closing(expression.coefficients[:, index], neutral[index]) * opened
     return torch.einsum("te,evc->tvc", change, basis) + offsets
+
+
+def _closing(blink: Tensor, neutral: Tensor) -> Tensor:
+    """How far an eye goes from its neutral opening (0) to closed (1), [T]; below 0 it opens wider."""
+    return torch.where(blink > neutral, (blink - neutral) / (1 - neutral).clamp(min=0.1), blink - neutral).clamp(max=1)
 
 
 def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:

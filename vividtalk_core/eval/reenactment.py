@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio_to_mesh.pose import relative_to_first
-from ..face.region import region_of_landmarks
+from ..face.landmarks import region_of_landmarks
 from ..face.topology import FACE_OVAL, OUTER_LIPS
 from ..face.track import track_video
 from ..pipeline import Models, TalkSettings, drive, load_models

@@ -78,9 +78,13 @@ def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tenso
     triangle = fragments.triangle_index[0]
     covered, index = triangle >= 0, triangle.clamp(min=0)
     eyeball, mouth = view.regions.eyes[index] & covered, view.regions.interior[index] & covered
+    # an eyeball is seen through an opening: it is known where the portrait's own opening showed it
     shown = warp(view.eyes, displacement[None] * (2 / CROP))[0, 0]
     confidence = torch.where(eyeball, shown, maps[..., 2] * covered)
-    confidence = smoothstep(confidence) * ~mouth
+    # at a silhouette single pixels flip between surfaces: they are left to the smooth field
+    settled = -F.max_pool2d(-(maps[..., 2] * covered)[None, None], 3, 1, 1)
+    edge = blur(settled, 1.0)[0, 0]
+    confidence = smoothstep(torch.where(eyeball, shown, torch.minimum(confidence, edge))) * ~mouth
     return torch.where(covered[..., None], displacement, 0), confidence
 
 
