@@ -85,7 +85,6 @@ def face(comfy_inputs):
     """Where the mouth is in the portrait (left, top, right, bottom px), and which pixels are far from the head."""
     from vividtalk_core.face.fit import fit_face
     from vividtalk_core.face.models import load_face_models
-
     from vividtalk_core.video.reader import read_image
 
     (path,) = (path for path in comfy_inputs if "portrait" in path.name)
