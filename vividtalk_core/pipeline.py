@@ -23,6 +23,7 @@ from .mesh_to_video.source_view import view_source
 from .structures import Expression, FaceFit, HeadPose
 from .timing import StageTimer
 from .video.paste import paste_back
+from .video.stream import frame_ranges
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +90,8 @@ class TalkStream:
         timer, face = self.timer, self.face
         with timer("render"):
             view = view_source(face)
-        for first in range(0, self.frames, self.chunk):
-            expression, pose = _frames(self.expression, self.pose, slice(first, first + self.chunk))
+        for part in frame_ranges(self.frames, self.chunk):
+            expression, pose = _frames(self.expression, self.pose, part)
             with timer("mesh"):
                 mesh = drive_mesh(face, expression, pose)
             with timer("render"):
