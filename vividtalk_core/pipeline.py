@@ -20,10 +20,13 @@ from .mesh_to_video.dense_motion import estimate_motion
 from .mesh_to_video.generator import generate_frames
 from .mesh_to_video.ncc import render_ncc
 from .mesh_to_video.source_view import view_source
-from .structures import Expression, FaceFit, HeadPose
+from .structures import AudioFeatures, Expression, FaceFit, HeadPose
 from .timing import StageTimer
 from .video.paste import paste_back
 from .video.stream import frame_ranges
+
+
+CHUNK_PIXELS = 4_000_000  # of finished frames held at a time: 48 MB; a 4096² portrait is made frame by frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class TalkSettings:
     face_index: int = 0  # counted from the largest face
     box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
     threshold: float = 0.5  # of the face detector
-    chunk: int = 8  # frames held at a time; the result does not depend on it
+    chunk: int = 8  # frames held at a time at most; the result does not depend on it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -148,7 +151,7 @@ def talk(
         if settings.blinks:
             expression = add_blinks(expression, settings.seed)
     with timer("pose"):
-        pose = choose_pose(settings, len(expression.coefficients), pose)
+        pose = choose_pose(settings, len(expression.coefficients), pose, features)
     return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
 
 
@@ -167,14 +170,19 @@ def drive(
     return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
 
 
-def choose_pose(settings: TalkSettings, frames: int, given: HeadPose | None) -> HeadPose:
-    """The head pose of a clip: the given one fitted to its length, or the source that the settings name."""
+def choose_pose(
+    settings: TalkSettings, frames: int, given: HeadPose | None, features: AudioFeatures | None = None
+) -> HeadPose:
+    """The head pose of a clip: the given one fitted to its length, or the source that the settings name.
+
+    With `features` the idle head nods on what is stressed.
+    """
     if given is not None:
         return fit_to_length(given, frames, settings.fps)
     if settings.pose == "still":
         return still_pose(frames, settings.fps)
     if settings.pose == "idle":
-        return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude)
+        return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude, features)
     raise ValueError(f"There is no head pose source {settings.pose!r}: choose still or idle, or give a head pose.")
 
 
