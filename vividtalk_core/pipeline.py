@@ -23,8 +23,7 @@ from .mesh_to_video.source_view import view_source
 from .structures import AudioFeatures, Expression, FaceFit, HeadPose
 from .timing import StageTimer
 from .video.paste import paste_back
-from .video.stream import frame_ranges
-
+from .video.stream import chunk_frames, frame_ranges
 
 CHUNK_PIXELS = 4_000_000  # of finished frames held at a time: 48 MB; a 4096² portrait is made frame by frame
 
@@ -93,7 +92,7 @@ class TalkStream:
         timer, face = self.timer, self.face
         with timer("render"):
             view = view_source(face)
-        for part in frame_ranges(self.frames, self.chunk):
+        for part in frame_ranges(self.frames, chunk_frames(self.chunk, self.height, self.width)):
             expression, pose = _frames(self.expression, self.pose, part)
             with timer("mesh"):
                 mesh = drive_mesh(face, expression, pose)
