@@ -25,8 +25,6 @@ from .timing import StageTimer
 from .video.paste import paste_back
 from .video.stream import chunk_frames, frame_ranges
 
-CHUNK_PIXELS = 4_000_000  # of finished frames held at a time: 48 MB; a 4096² portrait is made frame by frame
-
 
 @dataclass(frozen=True, slots=True)
 class Models:
