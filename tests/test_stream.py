@@ -6,7 +6,7 @@ import torch
 from vividtalk_core.hub import EMBEDDED
 from vividtalk_core.pipeline import TalkSettings, load_models, talk
 from vividtalk_core.video.reader import read_image
-from vividtalk_core.video.stream import frame_ranges
+from vividtalk_core.video.stream import chunk_frames, frame_ranges
 
 
 def test_ranges_cover_every_frame_once():
@@ -20,6 +20,11 @@ def test_impossible_ranges():
         list(frame_ranges(-1, 2))
     with pytest.raises(ValueError, match="at least 1 frame; got 0"):
         list(frame_ranges(5, 0))
+
+
+@pytest.mark.parametrize(("side", "frames"), [(256, 8), (512, 8), (1024, 4), (2048, 1), (4096, 1)])
+def test_large_frames_come_in_smaller_chunks(side, frames):
+    assert chunk_frames(8, side, side) == frames
 
 
 def test_the_chunk_does_not_change_the_video():

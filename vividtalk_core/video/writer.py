@@ -19,12 +19,13 @@ from torch import Tensor
 
 from ..audio.waveform import check_fps
 from ..files import check_writable, whole_file
+from .stream import chunk_frames
 
 AUDIO_RATE = 48_000  # Hz, what every player takes
 AUDIO_BITS = 96_000  # bits/s of each channel
 BT709 = 1  # FFmpeg's number of the primaries, the transfer and the matrix
 NTSC = (24, 30, 48, 60, 120)  # rates that television divides by 1.001
-QUEUE = 8  # frames that may wait for the encoder
+QUEUE = 8  # frames that may wait for the encoder; fewer large ones
 POLL_S = 0.1  # how often a full queue looks whether the encoder has failed
 SYNTHETIC = "AI-generated talking head, VividTalk"  # the machine-readable mark of a synthetic video
 
@@ -73,7 +74,7 @@ class VideoWriter:
         self._shape = (3, height, width)
         self._audio = None if audio is None else _mono_or_stereo(*audio)
         self._crf = crf
-        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(QUEUE)
+        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(chunk_frames(QUEUE, height, width))
         self._encoded: Future[None] = Future()
         self._session = self._open()
 
@@ -88,12 +89,11 @@ class VideoWriter:
         """Queue frames [T, 3, H, W], float in 0..1 or uint8; waits while the encoder is behind."""
         if tuple(frames.shape[1:]) != self._shape:
             raise ValueError(f"frames must be [T, {', '.join(map(str, self._shape))}]; got {list(frames.shape)}")
-        if frames.is_floating_point():
-            frames = frames.clamp(0, 1).mul(255).add_(0.5)
         _, height, width = self._shape
-        even = frames[..., : height // 2 * 2, : width // 2 * 2].to(torch.uint8)
-        for frame in even.permute(0, 2, 3, 1).contiguous().cpu().numpy():
-            self._put(frame)
+        for frame in frames[..., : height // 2 * 2, : width // 2 * 2]:
+            if frame.is_floating_point():
+                frame = frame.clamp(0, 1).mul_(255).add_(0.5)
+            self._put(frame.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
             self.frame_count += 1
 
     @contextmanager
