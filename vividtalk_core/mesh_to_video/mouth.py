@@ -29,6 +29,7 @@ LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is i
 INNER_LIP = 0.72  # brightness beside the lips' outside
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
 ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
+VIVID = 0.12  # spread of the skin's channels above which a portrait counts as fully coloured; 0 is black and white
 TONGUE, GUM = (0.95, 0.62, 0.60), (0.85, 0.52, 0.50)  # relative to the lips
 
 
@@ -140,7 +141,7 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     column = inside.head[:, :1] / TOOTH_WIDTH
     gap = (column - column.round()).abs() * TOOTH_WIDTH  # the mid-line between the incisors is a gap, at x = 0
     enamel = palette.enamel.view(1, 3, 1, 1) * (1 - 0.16 * torch.exp(-((gap / 0.007) ** 2)))
-    enamel = enamel * (0.55 + 0.45 * smoothstep(shadow * 1.25))  # the teeth are bands: their arch is their only shape
+    enamel = enamel * (0.7 + 0.3 * smoothstep(shadow * 1.4))  # the teeth are bands: their arch is their only shape
     tongue = palette.tongue.view(1, 3, 1, 1) * (0.35 + 0.65 * shadow) * (0.6 + 0.4 * inside.facing)
     cavity = palette.cavity.view(1, 3, 1, 1) * (0.25 + 0.75 * shadow)
     lip = palette.lips.view(1, 3, 1, 1) * INNER_LIP
@@ -148,7 +149,7 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     color = torch.lerp(color, lip.expand_as(color), inside.lip)
     # lips shade what is behind them
     reach = max(1.5, inside.alpha.shape[-1] * 0.035)
-    return (color * (0.55 + 0.45 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.6))).clamp(0, 1)
+    return (color * (0.62 + 0.38 * smoothstep((blur(inside.alpha, reach) - 0.35) / 0.5))).clamp(0, 1)
 
 
 def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
@@ -163,8 +164,11 @@ def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
         bright = luminance >= luminance[eyes].quantile(0.85)
         white = torch.maximum(_mean(image, eyes & bright), white)
     white = torch.lerp(white, white.mean().expand(3), 0.5)  # a tooth takes half of the light's tint
-    enamel = (white * image.new_tensor(ENAMEL)).clamp(0, 0.92)
-    return Palette(enamel, lips, lips * image.new_tensor(TONGUE), lips * image.new_tensor(GUM) * 0.42)
+    vivid = ((skin.amax() - skin.amin()) / VIVID).clamp(0, 1)
+    enamel, tongue, gum = (
+        torch.lerp(tint.mean(), tint, vivid) for tint in map(image.new_tensor, (ENAMEL, TONGUE, GUM))
+    )
+    return Palette((white * enamel).clamp(0, 0.92), lips, lips * tongue, lips * gum * 0.42)
 
 
 def _lip_color(face: FaceFit) -> Tensor:
