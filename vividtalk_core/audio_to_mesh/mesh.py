@@ -93,7 +93,8 @@ def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
         index = ARKIT_NAMES.index(name)
         basis[index] = field / opened
         change[:, index] = _closing(expression.coefficients[:, index], neutral[index]) * opened
-    return torch.einsum("te,evc->tvc", change, basis) + offsets
+    # row by row: a matrix product rounds differently for another number of rows, and no chunk may change a frame
+    return torch.stack([row @ basis.flatten(1) for row in change]).unflatten(1, (-1, 3)) + offsets
 
 
 def _closing(blink: Tensor, neutral: Tensor) -> Tensor:
