@@ -290,7 +290,8 @@ def test_bench(tmp_path, monkeypatch, capsys):
     assert "--repeats must be at least 1; got 0" in capsys.readouterr().err
 
 
-def test_bench_says_why_its_process_failed(tmp_path):
+def test_bench_says_why_its_process_failed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(OSError, match="the measured run failed: vividtalk talk: there is no picture"):
         bench.run_command(["talk", "--portrait", "x", "--audio", "y", "--out", tmp_path / "a.mp4"])
 

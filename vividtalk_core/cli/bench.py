@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -86,14 +87,10 @@ def measure_process(weights: str, folder: Path) -> dict[str, float]:
 
 def run_command(words: Sequence[str | Path]) -> None:
     """Run `python -m vividtalk_core` with these words; its last line is the error if it fails."""
-    package = __package__.rpartition(".")[0]
-    done = subprocess.run(
-        [sys.executable, "-m", package, *map(str, words)],
-        cwd=EMBEDDED.parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", __package__.rpartition(".")[0], *map(str, words)]
+    path = os.pathsep.join(filter(None, (str(EMBEDDED.parents[1]), os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path}  # wherever this command was started
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"the measured run failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
