@@ -39,9 +39,11 @@ def ui_links(workflow):
     }
 
 
-def test_every_workflow_has_both_formats_and_is_tested():
+def test_every_workflow_has_both_formats_a_thumbnail_and_a_test():
     ui = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
     assert ui == NAMES == sorted(IMAGES)
+    thumbnails = {path.stem: path.stat().st_size for path in WORKFLOWS.glob("*.jpg")}
+    assert sorted(thumbnails) == NAMES and max(thumbnails.values()) < 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)
