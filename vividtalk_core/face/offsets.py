@@ -8,6 +8,7 @@ from torch import Tensor
 from ..geometry import FOCAL_LENGTH, project, rotation_matrix
 from ..structures import HeadPose, MorphableModel
 from .morphable import landmark_positions
+from .topology import INNER_LIPS, OUTER_LIPS
 
 REACH = 0.5  # width of a landmark's influence over the distance to its 5th neighbour
 FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out
@@ -48,5 +49,16 @@ def vertex_offsets(model: MorphableModel, vertices: Tensor, pose: HeadPose, obse
     rotation = rotation_matrix(pose.rotation)
     pixels = project(vertices @ rotation.mT + pose.translation[:, None])
     residual = observed - landmark_positions(model, pixels)[..., :2]
-    moved = spread @ residual * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
+    frames = len(residual)
+    # one tall product: a batched one would read the large matrix again for each frame
+    spread_px = (spread @ residual.movedim(0, 1).flatten(1)).unflatten(1, (frames, 2)).movedim(1, 0)
+    moved = spread_px * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
     return torch.stack((moved[..., 0], -moved[..., 1], torch.zeros_like(moved[..., 0])), -1) @ rotation
+
+
+def lip_taper(model: MorphableModel) -> Tensor:
+    """Weights [L] of the lip vertices, 1 at the lips, 0 at the region's rim: offsets must not tear the skin there."""
+    lips = landmark_positions(model, model.mean_shape)[list(INNER_LIPS + OUTER_LIPS)]
+    distance = torch.cdist(model.mean_shape[model.lip_vertices], lips).amin(1)
+    share = (1 - distance / distance.amax()).mul(2).clamp(0, 1)
+    return share * share * (3 - 2 * share)

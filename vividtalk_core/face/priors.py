@@ -10,12 +10,12 @@ from torch import Tensor
 # How reluctantly a coefficient is used; 1 unless named. Coefficients that landmarks cannot tell from head pose,
 # identity or a commoner expression cost more.
 COST = {
-    "browDown": 1.5, "browInnerUp": 4.0, "browOuterUp": 1.5, "cheekPuff": 8.0, "cheekSquint": 4.0, "eyeBlink": 0.3,
-    "eyeLook": 0.3, "eyeSquint": 3.0, "eyeWide": 1.5, "jawForward": 6.0, "jawLeft": 4.0, "jawRight": 4.0,
-    "jawOpen": 0.3, "mouthClose": 2.0, "mouthDimple": 3.0, "mouthFrown": 1.5, "mouthFunnel": 1.0, "mouthLeft": 4.0,
-    "mouthRight": 4.0, "mouthLowerDown": 0.7, "mouthPress": 2.0, "mouthPucker": 0.7, "mouthRollLower": 2.0,
-    "mouthRollUpper": 2.0, "mouthShrugLower": 2.0, "mouthShrugUpper": 2.0, "mouthSmile": 0.7, "mouthStretch": 1.5,
-    "mouthUpperUp": 0.7, "noseSneer": 4.0,
+    "browDown": 1.5, "browInnerUp": 3.0, "browOuterUp": 1.5, "cheekPuff": 8.0, "cheekSquint": 4.0, "eyeBlink": 0.1,
+    "eyeLook": 0.1, "eyeSquint": 3.0, "eyeWide": 1.0, "jawForward": 6.0, "jawLeft": 4.0, "jawRight": 4.0,
+    "jawOpen": 0.3, "mouthClose": 10.0, "mouthDimple": 3.0, "mouthFrown": 1.5, "mouthFunnel": 2.0, "mouthLeft": 4.0,
+    "mouthRight": 4.0, "mouthLowerDown": 2.0, "mouthPress": 4.0, "mouthPucker": 0.7, "mouthRollLower": 3.0,
+    "mouthRollUpper": 3.0, "mouthShrugLower": 4.0, "mouthShrugUpper": 4.0, "mouthSmile": 0.7, "mouthStretch": 1.5,
+    "mouthUpperUp": 2.0, "noseSneer": 4.0,
 }  # fmt: skip
 # Opposite movements: together they cancel, so only one of them may be in use.
 OPPOSITES = (

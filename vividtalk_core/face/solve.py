@@ -28,6 +28,9 @@ from .topology import (
 )
 
 POSE = 6  # ω_x, ω_y, ω_z rad, then t_x, t_y, t_z model units
+CARRIED = 0.3  # of the jaw's own movement, from which a point belongs to the chin
+EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
+HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which its iris comes to be trusted
 CHUNK = 64  # frames whose Jacobians are held at a time
 
 
@@ -39,14 +42,16 @@ class SolveSettings:
     eyes: float = 2.0
     oval: float = 0.3  # it slides along the cheek as the head turns
     irises: float = 2.0
+    chin: float = 0.3  # and cheeks, what the jaw carries but for the lips: the network sees them less surely
     lip_gap: float = 3.0  # of each upper–lower pair: a closed mouth must be closed
     lid_gap: float = 3.0
     depth: float = 0.03  # MediaPipe's z, in px
-    identity: float = 4.0  # of α²
-    expression: float = 20.0  # of β², times its cost
-    sparsity: float = 2.0  # of β, times its cost
-    exclusion: float = 60.0  # of the product of opposite movements
-    iterations: int = 8
+    identity: float = 3.0  # of α², per frame
+    expression: float = 120.0  # of β², times its cost
+    sparsity: float = 25.0  # of β, times its cost: few coefficients at a time, the jaw before the lips' finer ones
+    exclusion: float = 120.0  # of the product of opposite movements
+    iterations: int = 5  # with the identity
+    frame_iterations: int = 4  # with a known identity
     sweeps: int = 12  # of the box-constrained quadratic, per iteration
 
 
@@ -100,8 +105,9 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
         irises = vertices[..., iris_vertices(model), :]
         return torch.cat((landmark_positions(model, vertices), irises), -2)
 
-    weight = torch.ones(470)
-    weight[list(FACE_OVAL)] = settings.oval
+    jaw = points(model.exp_basis[model.exp_names.index("jawOpen")]).norm(dim=-1).cpu()
+    weight = torch.where(jaw > CARRIED * jaw.max(), settings.chin, 1.0)
+    weight[list(FACE_OVAL)] *= settings.oval
     weight[list(INNER_LIPS + OUTER_LIPS)] = settings.lips
     lids = [k for pair in LEFT_LID_PAIRS + RIGHT_LID_PAIRS for k in pair]
     weight[[*lids, *LEFT_EYE_CORNERS, *RIGHT_EYE_CORNERS]] = settings.eyes
@@ -193,7 +199,7 @@ def _refine(
     model: LandmarkModel, observed: Tensor, settings: SolveSettings, start: Solution, with_identity: bool
 ) -> Solution:
     solution = start
-    for _ in range(settings.iterations):
+    for _ in range(settings.iterations if with_identity else settings.frame_iterations):
         normal = _normal_equations(model, observed, settings, solution, with_identity)
         solution = _step(model, settings, solution, normal, with_identity)
     return solution
@@ -209,14 +215,16 @@ def _normal_equations(
     beta, prior = solution.exp_coefficients, model.prior
     curvature[:, POSE:, POSE:] += prior.matrix
     gradient[:, POSE:] -= beta @ prior.matrix + prior.linear
-    ridge = settings.identity * torch.eye(identity.shape[-1], device=residual.device)
+    # what the model gets wrong, it gets wrong in every frame: more frames are not that much more evidence
+    identity_weight = settings.identity * len(observed)
+    ridge = identity_weight * torch.eye(identity.shape[-1], device=residual.device)
     return _Normal(
         own=curvature,
         shared=(identity.mT @ identity).sum(0) + ridge,
         cross=own.mT @ identity,
         own_gradient=gradient,
         shared_gradient=-(identity.mT @ residual[..., None]).sum(0)[:, 0]
-        - settings.identity * solution.id_coefficients[: identity.shape[-1]],
+        - identity_weight * solution.id_coefficients[: identity.shape[-1]],
     )
 
 
@@ -238,7 +246,7 @@ def _linearize(
     # MediaPipe's depth has no origin: only its differences count
     residual[..., 2] -= residual[..., 2].mean(1, keepdim=True)
     jacobian[..., 2, :] -= jacobian[..., 2, :].mean(1, keepdim=True)
-    weight = _point_weights(model, settings, solution.rotation)  # [T, P, 3]
+    weight = _point_weights(model, settings, solution.rotation, observed)  # [T, P, 3]
     upper, lower = model.pairs.T
     pair_weight = model.pair_weight.sqrt()[:, None]
     gap = (residual[:, upper, :2] - residual[:, lower, :2]) * pair_weight
@@ -266,12 +274,24 @@ def _cross_matrix(points: Tensor) -> Tensor:
     return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
 
 
-def _point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tensor) -> Tensor:
-    """Square roots [T, P, 3] of the weights of x, y and z; what turns away from the viewer counts less."""
+def _point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tensor, observed: Tensor) -> Tensor:
+    """Square roots [T, P, 3] of the weights of x, y and z.
+
+    What turns away from the viewer counts less, and so does an iris behind its lids: there the network guesses.
+    """
     facing = torch.einsum("tk,pk->tp", rotation[:, 2], model.normals)
-    seen = ((facing + 0.1) / 0.4).clamp(0.05, 1)
-    weight = model.weight * seen
+    weight = model.weight * ((facing + 0.1) / 0.4).clamp(0.05, 1)
+    opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
+    shown = ((opened - HIDDEN_IRIS) / (SHOWN_IRIS - HIDDEN_IRIS)).clamp(0, 1)
+    weight = torch.cat((weight[:, :468], weight[:, 468:] * shown), 1)
     return torch.stack((weight, weight, weight * settings.depth), -1).sqrt()
+
+
+def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:
+    """Mean gap [T] between the lids of landmarks [T, ≥468, ≥2] over the width of the eye."""
+    upper, lower = (points[:, list(side), :2] for side in zip(*lids, strict=True))
+    width = (points[:, corners[0], :2] - points[:, corners[1], :2]).norm(dim=-1)
+    return (upper - lower).norm(dim=-1).mean(1) / width
 
 
 def _step(

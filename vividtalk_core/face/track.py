@@ -15,10 +15,12 @@ from .align import face_crop, from_crop, to_crop, to_pixel_centres
 from .landmarks import region_of_detection, region_of_landmarks
 from .models import FaceModels
 from .morphable import shape
-from .offsets import offset_spread, vertex_offsets
+from .offsets import lip_taper, offset_spread, vertex_offsets
 from .solve import SolveSettings, landmark_model, observed_points, solve
 
 log = logging.getLogger("vividtalk")
+
+CHUNK = 32  # frames whose vertices are held at a time
 
 Progress = Callable[[int, int, Tensor | None], None]
 
@@ -219,17 +221,17 @@ def _unwrapped(angles: Tensor) -> Tensor:
 def _lips_and_pixels(
     model: MorphableModel, identity: Tensor, coefficients: Tensor, pose: HeadPose, observed: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Lip offsets [T, L, 3] and projected vertices [T, V, 2], frame by frame: V is large."""
-    spread = offset_spread(model)
+    """Lip offsets [T, L, 3] and projected vertices [T, V, 2], a few frames at a time: V is large."""
+    spread, taper = offset_spread(model), lip_taper(model)
     lips, pixels = [], []
-    for k in range(len(coefficients)):
-        one = HeadPose(pose.rotation[k : k + 1], pose.translation[k : k + 1], pose.fps)
-        head = shape(model, identity, coefficients[k])[None]
-        offsets = vertex_offsets(model, head, one, observed[k : k + 1], spread)
-        camera = (head + offsets) @ rotation_matrix(one.rotation).mT + one.translation[:, None]
-        lips.append(offsets[0, model.lip_vertices])
-        pixels.append(project(camera)[0, :, :2])
-    return torch.stack(lips), torch.stack(pixels)
+    for frames in torch.arange(len(coefficients)).split(CHUNK):
+        part = HeadPose(pose.rotation[frames], pose.translation[frames], pose.fps)
+        head = shape(model, identity, coefficients[frames])
+        offsets = vertex_offsets(model, head, part, observed[frames], spread)
+        camera = (head + offsets) @ rotation_matrix(part.rotation).mT + part.translation[:, None]
+        lips.append(offsets[:, model.lip_vertices] * taper[:, None])
+        pixels.append(project(camera)[..., :2])
+    return torch.cat(lips), torch.cat(pixels)
 
 
 def smooth(curves: Tensor, window: int) -> Tensor:
