@@ -85,7 +85,7 @@ class GenerateFrames(io.ComfyNode):
 
     @classmethod
     def execute(cls, face: FaceFit, ncc: NccRender, motion: DenseMotion) -> io.NodeOutput:
-        frames = generate_frames(face, ncc, motion)
+        frames = generate_frames(face, ncc, motion, progress=convert.progress())
         return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)))
 
 

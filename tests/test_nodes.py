@@ -220,3 +220,19 @@ def test_frames_can_be_tracked_without_a_video(comfy, talk):
     talk["draw"] = node("VividTalk_PreviewMesh", face=["again", 0], mesh=["mesh", 0])
     talk["out"] = node("PreviewImage", images=["draw", 0])
     assert len(comfy.files(comfy.run(talk), "out")) == round(SHORT_S * 25)
+
+
+@pytest.mark.parametrize("stopped", ["13", "16", "18", "19"])
+def test_every_stage_shows_progress_and_can_be_cancelled(comfy, stages, stopped):
+    stages |= {key: copy.deepcopy(STAGES[key]) for key in ("13", "16", "18", "19")}
+    stages["out"] = node("PreviewImage", images=["19", 0])
+    sent = []
+
+    def cancel_first(kind, data):
+        if kind == "progress" and data["node"] == stopped and not sent:
+            sent.append(data)
+            comfy.interrupt()
+
+    run = comfy.run(stages, cancel_first)
+    assert sent
+    assert run.end == "execution_interrupted"

@@ -9,13 +9,18 @@ from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender
 from .eyes import render_lash_lines
 from .mouth import render_mouth
 from .paint import paint_over
+from .rasterizer import Progress
 from .source_view import SourceView, view_source
 
 MAX_DETAIL = 4  # px of painting per px of the crop; beyond it teeth get no sharper, only slower
 
 
 def generate_frames(
-    face: FaceFit, render: NccRender, motion: DenseMotion, view: SourceView | None = None
+    face: FaceFit,
+    render: NccRender,
+    motion: DenseMotion,
+    view: SourceView | None = None,
+    progress: Progress | None = None,
 ) -> GeneratedFrames:
     """Everything that has to be done to the portrait, at its own resolution.
 
@@ -24,14 +29,16 @@ def generate_frames(
         render: T frames of `render_ncc`.
         motion: T frames of `estimate_motion`.
         view: `view_source(face)` when it is already there.
+        progress: called as (done, total, None) after each frame; it may raise to cancel.
 
     Returns:
         The motion with the painted mouth interior and lash lines, ready for `paste_back` or `compose`.
     """
     detail = min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
     view = view or view_source(face)
-    paints = tuple(paint(face, render.mesh, view, detail) for paint in (render_mouth, render_lash_lines))
-    return GeneratedFrames(motion, paints, render.mesh.fps)
+    mouth = render_mouth(face, render.mesh, view, detail, progress)
+    lashes = render_lash_lines(face, render.mesh, view, detail)
+    return GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
 
 
 def compose(face: FaceFit, frames: GeneratedFrames) -> Tensor:

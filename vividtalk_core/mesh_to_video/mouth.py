@@ -18,7 +18,7 @@ from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import CROP, pixel_centres, project
 from ..structures import FaceFit, MeshSequence, Paint
 from .paint import sample_box
-from .rasterizer import interpolate, rasterize
+from .rasterizer import Progress, interpolate, rasterize
 from .regions import polygon_distance
 from .source_view import SourceView, blur, smoothstep, vertex_normals
 
@@ -43,7 +43,9 @@ class Palette:
     cavity: Tensor
 
 
-def render_mouth(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+def render_mouth(
+    face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int, progress: Progress | None = None
+) -> Paint:
     """Paint the mouth's inside where the portrait does not show it.
 
     Args:
@@ -51,6 +53,7 @@ def render_mouth(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: in
         mesh: T driven meshes.
         view: `view_source(face)`.
         detail: px of the painting per px of the crop.
+        progress: called as (done, total, None) after each frame; it may raise to cancel.
 
     Returns:
         Colour and alpha of a box that follows the mouth, [T, ·, h, w].
@@ -65,6 +68,8 @@ def render_mouth(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: in
         colors.append(_shade(inside, palette))
         alphas.append((inside.alpha - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         boxes.append(inside.box)
+        if progress:
+            progress(len(boxes), len(mesh.vertices), None)
     return Paint(torch.cat(colors), torch.cat(alphas), torch.stack(boxes))
 
 
