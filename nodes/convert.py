@@ -22,8 +22,8 @@ Progress = Callable[[int, int, Tensor | None], None]
 
 
 def to_core(image: Tensor) -> Tensor:
-    """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; an alpha channel is dropped."""
-    return image[..., :3].movedim(-1, 1).float().cpu()
+    """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; alpha is dropped, what a resizer overshot is clipped."""
+    return image[..., :3].movedim(-1, 1).float().cpu().clamp(0, 1)
 
 
 def to_comfy(image: Tensor) -> Tensor:
