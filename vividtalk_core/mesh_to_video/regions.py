@@ -11,7 +11,7 @@ from ..face.morphable import landmark_positions
 from ..face.topology import FACE_OVAL, INNER_LIPS
 from ..structures import MorphableModel
 
-OVAL_SOFTNESS = 0.12  # model units over which the inner face fades at its oval
+OVAL_SOFTNESS = 0.25  # model units over which the trust in the mesh fades outside the face oval: hair and ears begin
 MOUTH_REACH = 0.75  # model units around the mouth that can hide or show its interior
 EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
 INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
