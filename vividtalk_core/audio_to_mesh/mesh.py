@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..face.morphable import landmark_positions, shape, triangles_of
+from ..face.morphable import landmark_positions, shape
 from ..face.topology import INNER_LIP_PAIRS
 from ..geometry import rotation_angles, rotation_matrix
 from ..structures import ARKIT_NAMES, Expression, FaceFit, HeadPose, MeshSequence
 from .lids import lid_closure
+from .teeth import place_teeth
 
 # Coefficients that part the lips: in a portrait that shows its teeth they are taken back before speech is added.
 OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
@@ -59,11 +60,8 @@ def compose(motion: HeadPose, base: HeadPose) -> HeadPose:
 
 def head_shape(face: FaceFit) -> Tensor:
     """[V, 3] the portrait's own head in the head frame: 3DMM plus what the landmarks say beyond it."""
-    offsets = face.vertex_offsets.clone()
-    # teeth and tongue are no skin: what the landmarks say of the lips moves them as a whole, never bends them
-    inside = triangles_of(face.model, "upper_teeth", "lower_teeth", "tongue").unique()
-    offsets[inside] = offsets[face.model.lip_vertices].mean(0)
-    return shape(face.model, face.id_coefficients, face.exp_coefficients) + offsets
+    head = shape(face.model, face.id_coefficients, face.exp_coefficients) + face.vertex_offsets
+    return place_teeth(face, head)
 
 
 def _check_match(face: FaceFit, expression: Expression, pose: HeadPose) -> None:

@@ -36,7 +36,7 @@ def generate_frames(
     """
     detail = min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
     view = view or view_source(face)
-    mouth = render_mouth(face, render.mesh, view, detail, progress)
+    mouth = render_mouth(face, render.mesh, motion, view, detail, progress)
     lashes = render_lash_lines(face, render.mesh, view, detail)
     return GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
 

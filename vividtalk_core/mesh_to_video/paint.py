@@ -1,4 +1,4 @@
-"""Laying a painted layer over frames, and reading one."""
+"""Laying a painted layer over frames."""
 
 from __future__ import annotations
 
@@ -31,9 +31,3 @@ def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
     layer = torch.cat((paint.color * paint.alpha, paint.alpha), 1)
     layer = F.grid_sample(blur(layer, SOFTNESS_PX), place, align_corners=False, padding_mode="zeros")
     return image * (1 - layer[:, 3:]) + layer[:, :3]
-
-
-def sample_box(image: Tensor, box: Tensor, points: Tensor) -> Tensor:
-    """An image [1, C, h, w] over a box [4] of the crop, read at points [h', w', 2] px of the crop; 0 outside."""
-    grid = (points - box[:2]) / (box[2:] - box[:2]) * 2 - 1
-    return F.grid_sample(image, grid[None], align_corners=False, padding_mode="zeros")

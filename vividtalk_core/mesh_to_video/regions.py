@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from ..face.morphable import landmark_positions
-from ..face.topology import FACE_OVAL, INNER_LIPS
+from ..face.topology import FACE_OVAL
 from ..structures import MorphableModel
 
 OVAL_SOFTNESS = 0.25  # model units over which the trust in the mesh fades outside the face oval: hair and ears begin
-MOUTH_REACH = 0.75  # model units around the mouth that can hide or show its interior
 EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
 INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
 EYES = ("left_eye", "right_eye")
@@ -26,7 +25,7 @@ class Regions:
     rigid: Tensor  # [V] bool, moved by the head pose alone
     setback: Tensor  # [V] model units added to the depth when visibility is decided
     drawn: Tensor  # [F] bool: all but the lashes, which are flat ribbons
-    mouth: Tensor  # [F] bool: drawn and near the mouth
+    teeth_and_tongue: Tensor  # [F] bool
     interior: Tensor  # [F] bool: inside of the mouth
     eyes: Tensor  # [F] bool
 
@@ -35,7 +34,6 @@ def find_regions(model: MorphableModel) -> Regions:
     """The regions of a head model."""
     points = landmark_positions(model, model.mean_shape)
     drawn = ~_in_parts(model, ("lashes",))
-    near = (model.mean_shape - points[list(INNER_LIPS)].mean(0)).norm(dim=-1) < MOUTH_REACH
     eyes = _in_parts(model, EYES)
     setback = torch.zeros(len(model.mean_shape), device=model.mean_shape.device)
     setback[model.triangles[eyes].unique()] = EYE_SETBACK
@@ -45,7 +43,7 @@ def find_regions(model: MorphableModel) -> Regions:
         rigid=still & (model.pose_weight > 0.999),
         setback=setback,
         drawn=drawn,
-        mouth=drawn & near[model.triangles].all(1),
+        teeth_and_tongue=_in_parts(model, INTERIOR[1:]),
         interior=_in_parts(model, INTERIOR),
         eyes=eyes,
     )

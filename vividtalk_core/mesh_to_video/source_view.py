@@ -32,6 +32,7 @@ class SourceView:
     fragments: Fragments  # T = 1, at 256
     confidence: Tensor  # [V] 0..1, how well the portrait shows the vertex
     follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
+    border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
     eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
     regions: Regions
 
@@ -49,6 +50,7 @@ def view_source(face: FaceFit) -> SourceView:
         fragments=fragments,
         confidence=_confidence(mesh.vertices[0], pixels[0], fragments.depth[0], mesh.triangles, regions),
         follow=_follow(face),
+        border=_border(face.image.device),
         eyes=eyes[None, None],
         regions=regions,
     )
@@ -95,7 +97,7 @@ def _follow(face: FaceFit) -> Tensor:
     chin, brow = float(oval[:, 1].max()), float(oval[:, 1].min())
     rows = pixel_centres(CROP, CROP, face.image.device)[..., 1]
     above_collar = smoothstep((chin + COLLAR * (chin - brow) - rows) / (COLLAR * (chin - brow)))
-    return blur(beside * above_collar, 3.0) * _border(face.image.device)
+    return blur(beside * above_collar, 3.0)
 
 
 def _border(device: torch.device) -> Tensor:
