@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from vividtalk_core.audio_to_mesh.curves import Motion
+from vividtalk_core.audio_to_mesh.curves import Motion, fill_in
 from vividtalk_core.cli import bench
 from vividtalk_core.cli.bench import PORTRAIT, table, write_wave
 from vividtalk_core.cli.command import build_parser, main
-from vividtalk_core.cli.drive import fill_in
 from vividtalk_core.cli.progress import ProgressBar
 from vividtalk_core.cli.render import scale_portrait
 from vividtalk_core.cli.report import STAGES, peak_rss_mb

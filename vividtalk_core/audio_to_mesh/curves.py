@@ -24,6 +24,7 @@ from ..audio.waveform import check_fps
 from ..files import whole_file
 from ..structures import ARKIT_NAMES, Expression, HeadPose
 from .live_link import read_live_link, write_live_link
+from .pose import still_pose
 
 SUFFIXES = (".npz", ".csv", ".json")
 
@@ -77,6 +78,16 @@ def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | 
         counts = f"{len(expression.coefficients)} frames of coefficients and {len(pose.rotation)} of rotation"
         raise ValueError(f"{path.name} has {counts}; they must be equal.")
     return Motion(expression, pose)
+
+
+def fill_in(motion: Motion, lip_vertices: int) -> tuple[Expression, HeadPose]:
+    """The half that a motion file does not have: the portrait's own expression, a still head."""
+    expression, pose = motion.expression, motion.pose
+    if expression is None:
+        zeros = torch.zeros(motion.frames, len(ARKIT_NAMES))
+        lips = torch.zeros(motion.frames, lip_vertices, 3)
+        expression = Expression(zeros, lips, motion.fps, zeros[0], lips[0])
+    return expression, still_pose(motion.frames, motion.fps) if pose is None else pose
 
 
 def write_motion(
