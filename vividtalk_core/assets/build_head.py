@@ -36,7 +36,8 @@ class HeadConfig:
         ("lower_teeth", (0.0, -0.01, 0.0)),
         ("tongue", (0.0, -0.12, -0.06)),
     )
-    blink: float = 0.82  # of the face unit, which closes the lids at that value and crosses them at 1
+    blink: float = 0.75  # of the face unit, which closes the lids about there and crosses them at 1
+    face_reach: float = 0.35  # model units beyond the landmarks, over which skin stops following the head wholly
     lip_reach: float = 0.085  # model units from a landmark of the lips
 
     def unit_scale(self, name: str) -> float:
@@ -123,7 +124,7 @@ def head_tensors(
         "landmark_vertices": (landmarks.vertices, short),
         "landmark_weights": (landmarks.weights, torch.float32),
         "lip_vertices": (lip_region(head, landmarks, config.lip_reach), short),
-        "pose_weight": (weight, half),
+        "pose_weight": (np.maximum(weight, near_face(head, landmarks, config.face_reach)), half),
     }
     return {name: torch.from_numpy(np.ascontiguousarray(array)).to(dtype) for name, (array, dtype) in store.items()}
 
@@ -134,3 +135,11 @@ def lip_region(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> np.
     skin = head.topology.vertices_of("skin", "cavity")
     distance = np.linalg.norm(head.mean[skin][:, None] - lips[None], axis=-1).min(1)
     return skin[distance < reach]
+
+
+def near_face(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> np.ndarray:
+    """1 at the landmarks, 0 from `reach` on [V]: skin weights alone would let the chin lag behind the head."""
+    points = landmarks.of(head.mean)
+    distance = np.array([np.linalg.norm(points - vertex, axis=1).min() for vertex in head.mean])
+    share = np.clip(1 - distance / reach, 0, 1)
+    return share * share * (3 - 2 * share)

@@ -14,7 +14,7 @@ import torch
 from ..face.align import to_pixel_centres
 from ..face.landmarks import Landmarker
 from ..face.region import Region
-from ..face.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
+from ..face.topology import FACE_OVAL
 from ..structures import ARKIT_NAMES
 from . import head_views
 from .head_topology import PARTS, Topology
@@ -24,14 +24,9 @@ CANONICAL_MESH = slice(3737848, 3757224)  # bytes of it that hold the canonical 
 PICTURE = 512  # px shown to the network
 LOOKUP = 1024  # px of the z-buffer that tells which triangle a landmark fell on
 REACH = 8  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
-LID_COLUMN = 0.035  # model units: half the width in which the crest of the lash line is looked for
 OUTLIER = 0.12  # model units from the median of the views
 PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
 
-LIDS = (
-    ("eyeBlinkLeft", LEFT_LID_PAIRS, LEFT_EYE_CORNERS),
-    ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS),
-)
 TURNS = ((0, 0), (-15, 0), (15, 0), (-32, 0), (32, 0), (0, -12), (0, 12))  # yaw, pitch in degrees
 FACES = (
     {},
@@ -100,31 +95,18 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
         seed: of the identities that are looked at.
     """
     parted = head.shape({"jawOpen": PARTED})
-    views = [_look(head, shape, yaw, pitch, landmarker, parted) for shape, yaw, pitch in _views(head, seed)]
-    points = robust_mean(*(np.stack(part) for part in zip(*views, strict=True)))
+    views = list(_views(head, seed))
+    looks = [_look(head, shape, yaw, pitch, landmarker, parted) for shape, yaw, pitch in views]
+    points, facing = (np.stack(part) for part in zip(*looks, strict=True))  # [N, 468, 3], [N, 468]
+    # the oval is the outline of the face seen from the front: from elsewhere it slides over cheek and chin
+    frontal = np.array([abs(yaw) <= 15 and pitch == 0 for _, yaw, pitch in views])
+    oval = list(FACE_OVAL)
+    facing[:, oval] = (facing[:, oval] > 0) & frontal[:, None]
+    points = robust_mean(points, facing)
     skin = head.topology.triangles[head.topology.parts == PARTS.index("skin")]
     pair = mirror_pairs(face_mesh_tgz)
     points = (points + points[pair] * (-1, 1, 1)) / 2
-    points = _onto_upper_lids(points, head, parted, np.unique(skin))
     return _symmetric(closest_points(points, parted, skin), pair, head.topology.mirror)
-
-
-def _onto_upper_lids(points: np.ndarray, head: PaintedHead, parted: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Points [468, 3] with those of the upper lids on the lash line, an arc through the skin that a blink lowers most.
-
-    The lashes hide the lid from the network's pictures, and the skin behind them folds inwards.
-    """
-    points = points.copy()
-    for name, pairs, corners in LIDS:
-        drop = -head.expression[ARKIT_NAMES.index(name)][skin, 1]
-        outer, inner = points[list(corners)]
-        middle, half = (outer + inner) / 2, (outer - inner) / 2
-        column = np.abs(parted[skin, 0] - middle[0]) < LID_COLUMN
-        crest = parted[skin[column & (drop > 0.93 * drop[column].max())]].mean(0) - middle
-        for upper, lower in pairs:
-            along = np.clip((points[lower, 0] - middle[0]) / half[0], -1, 1)
-            points[upper] = middle + along * half + np.sqrt(1 - along**2) * crest * (0, 1, 1)
-    return points
 
 
 def _views(head: PaintedHead, seed: int) -> Iterator[tuple[np.ndarray, float, float]]:

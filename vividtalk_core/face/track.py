@@ -12,14 +12,18 @@ from torch import Tensor
 from ..geometry import project, rotation_angles, rotation_matrix
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
 from .align import face_crop, from_crop, to_crop, to_pixel_centres
+from .landmark_model import SolveSettings, landmark_model, observed_points
 from .landmarks import region_of_detection, region_of_landmarks
 from .models import FaceModels
-from .morphable import shape
+from .morphable import landmark_positions, shape
 from .offsets import lip_taper, offset_spread, vertex_offsets
-from .solve import SolveSettings, landmark_model, observed_points, solve
+from .solve import solve
+from .topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
 
 log = logging.getLogger("vividtalk")
 
+LIDS = (("eyeBlinkLeft", LEFT_LID_PAIRS, LEFT_EYE_CORNERS), ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
+CLOSED = 0.035  # gap over width of an eye that the landmark network reports when it is shut
 CHUNK = 32  # frames whose vertices are held at a time
 
 Progress = Callable[[int, int, Tensor | None], None]
@@ -33,14 +37,15 @@ class TrackSettings:
     threshold: float = 0.5  # of the detector
     longest_gap_s: float = 0.5  # without a face, that is interpolated
     identity_frames: int = 40  # spread over the clip, from which the identity is estimated
-    smoothing: int = 5  # frames of the quadratic that smooths the curves (Savitzky–Golay); 1 = none
+    curve_window_s: float = 0.2  # of the quadratic that smooths expression and lips: a blink lasts 0.15 s
+    pose_window_s: float = 0.36  # of the one that smooths the head, which is slower
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Track:
     """The motion of one face through a clip of T frames."""
 
-    expression: Expression  # neutral_* is the first frame
+    expression: Expression  # neutral_* is the first frame; eyeBlink 1 is this person's own lids closed
     pose: HeadPose  # absolute
     vertices_2d: Tensor  # [T, V, 2] px of the video frame
     landmarks_2d: Tensor  # [T, 478, 2] px of the video frame, pixel centres at .5
@@ -203,16 +208,33 @@ def fit_clip(
     chosen = torch.linspace(0, len(observed) - 1, min(len(observed), settings.identity_frames)).round().long()
     identity = solve(small, observed[chosen], weights).id_coefficients
     solution = solve(small, observed, weights, identity)
-    coefficients = smooth(solution.exp_coefficients, settings.smoothing).clamp(0, 1)
-    rotation = smooth(torch.stack([*_unwrapped(rotation_angles(solution.rotation))]), settings.smoothing)
-    pose = HeadPose(rotation, smooth(solution.translation, settings.smoothing), fps)
-    steady = smooth(observed[:, :468, :2], settings.smoothing)
+    fast, slow = (odd_frames(s, fps) for s in (settings.curve_window_s, settings.pose_window_s))
+    coefficients = smooth(solution.exp_coefficients, fast).clamp(0, 1)
+    rotation = smooth(unwrapped(rotation_angles(solution.rotation)), slow)
+    pose = HeadPose(rotation, smooth(solution.translation, slow), fps)
+    steady = smooth(observed[:, :468, :2], fast)
     lips, pixels = _lips_and_pixels(model, identity, coefficients, pose, steady)
+    coefficients = relative_blinks(model, identity, coefficients)
     expression = Expression(coefficients, lips, fps, coefficients[0], lips[0])
     return identity, expression, pose, pixels
 
 
-def _unwrapped(angles: Tensor) -> Tensor:
+def relative_blinks(model: MorphableModel, identity: Tensor, coefficients: Tensor) -> Tensor:
+    """β [T, E] with eyeBlink 1 where this person's own lids meet: narrow eyes are closed by less than the model's."""
+    scaled = coefficients.clone()
+    points = landmark_positions(model, shape(model, identity, torch.zeros_like(coefficients[0])))
+    for name, pairs, corners in LIDS:
+        index = model.exp_names.index(name)
+        closing = landmark_positions(model, model.exp_basis[index])
+        upper, lower = (list(side) for side in zip(*pairs, strict=True))
+        gap, drop = ((p[upper, 1] - p[lower, 1]).mean() for p in (points, closing))
+        width = (points[corners[0]] - points[corners[1]]).norm()
+        closed = (gap - CLOSED * width) / -drop
+        scaled[:, index] = (coefficients[:, index] / closed.clamp(min=0.2)).clamp(0, 1)
+    return scaled
+
+
+def unwrapped(angles: Tensor) -> Tensor:
     """Angles [T, 3] without jumps of 2π."""
     turns = ((angles[1:] - angles[:-1]) / (2 * torch.pi)).round().cumsum(0)
     return torch.cat((angles[:1], angles[1:] - 2 * torch.pi * turns))
@@ -232,6 +254,11 @@ def _lips_and_pixels(
         lips.append(offsets[:, model.lip_vertices] * taper[:, None])
         pixels.append(project(camera)[..., :2])
     return torch.cat(lips), torch.cat(pixels)
+
+
+def odd_frames(seconds: float, fps: float) -> int:
+    """The odd number of frames nearest to a time."""
+    return 2 * round((seconds * fps - 1) / 2) + 1
 
 
 def smooth(curves: Tensor, window: int) -> Tensor:

@@ -1,0 +1,137 @@
+"""The 3DMM at the landmarks: what the solver compares with what is seen, and how much each point counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures import MorphableModel
+from .morphable import iris_vertices, landmark_positions
+from .priors import ExpressionPrior, expression_prior
+from .topology import (
+    FACE_OVAL,
+    INNER_LIP_PAIRS,
+    INNER_LIPS,
+    LEFT_EYE_CORNERS,
+    LEFT_IRIS,
+    LEFT_LID_PAIRS,
+    OUTER_LIPS,
+    RIGHT_EYE_CORNERS,
+    RIGHT_IRIS,
+    RIGHT_LID_PAIRS,
+)
+
+CARRIED = 0.3  # of the jaw's own movement, from which a point belongs to the chin
+EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
+HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which its iris comes to be trusted
+
+
+@dataclass(frozen=True, slots=True)
+class SolveSettings:
+    """Weights of the fit: squared px of the 256 crop, per landmark, against the priors."""
+
+    lips: float = 3.0
+    eyes: float = 2.0
+    oval: float = 0.3  # it slides along the cheek as the head turns
+    irises: float = 2.0
+    chin: float = 0.3  # and cheeks, what the jaw carries but for the lips: the network sees them less surely
+    lip_gap: float = 3.0  # of each upper–lower pair: a closed mouth must be closed
+    lid_gap: float = 3.0
+    depth: float = 0.03  # MediaPipe's z, in px
+    identity: float = 3.0  # of α², per frame
+    expression: float = 120.0  # of β², times its cost
+    sparsity: float = 30.0  # of β, times its cost: few coefficients at a time, the jaw before the lips' finer ones
+    exclusion: float = 120.0  # of the product of opposite movements
+    iterations: int = 5  # with the identity
+    frame_iterations: int = 4  # with a known identity
+    sweeps: int = 12  # of the box-constrained quadratic, per iteration
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LandmarkModel:
+    """The 3DMM at the P = 470 points that are compared: 468 landmarks, then the left and the right iris."""
+
+    mean: Tensor  # [P, 3]
+    identity: Tensor  # [I, P, 3]
+    expression: Tensor  # [E, P, 3]
+    normals: Tensor  # [P, 3] of the mean
+    weight: Tensor  # [P]
+    pairs: Tensor  # [K, 2] upper and lower points whose gap counts by itself
+    pair_weight: Tensor  # [K]
+    prior: ExpressionPrior
+
+    def shape(self, id_coefficients: Tensor, exp_coefficients: Tensor) -> Tensor:
+        """Points [T, P, 3] for α [I] and β [T, E]."""
+        return (
+            self.mean
+            + torch.tensordot(id_coefficients, self.identity, 1)
+            + torch.tensordot(exp_coefficients, self.expression, 1)
+        )
+
+
+def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkModel:
+    """Restrict the 3DMM to what the landmarks see, with the weights of the settings."""
+
+    def points(vertices: Tensor) -> Tensor:
+        irises = vertices[..., iris_vertices(model), :]
+        return torch.cat((landmark_positions(model, vertices), irises), -2)
+
+    jaw = points(model.exp_basis[model.exp_names.index("jawOpen")]).norm(dim=-1).cpu()
+    weight = torch.where(jaw > CARRIED * jaw.max(), settings.chin, 1.0)
+    weight[list(FACE_OVAL)] *= settings.oval
+    weight[list(INNER_LIPS + OUTER_LIPS)] = settings.lips
+    lids = [k for pair in LEFT_LID_PAIRS + RIGHT_LID_PAIRS for k in pair]
+    weight[[*lids, *LEFT_EYE_CORNERS, *RIGHT_EYE_CORNERS]] = settings.eyes
+    weight[468:] = settings.irises
+    gaps = [settings.lip_gap] * len(INNER_LIP_PAIRS) + [settings.lid_gap] * len(LEFT_LID_PAIRS + RIGHT_LID_PAIRS)
+    device = model.mean_shape.device
+    prior = expression_prior(model.exp_names, settings.expression, settings.sparsity, settings.exclusion)
+    return LandmarkModel(
+        mean=points(model.mean_shape),
+        identity=points(model.id_basis),
+        expression=points(model.exp_basis),
+        normals=_landmark_normals(model),
+        weight=weight.to(device),
+        pairs=torch.tensor(INNER_LIP_PAIRS + LEFT_LID_PAIRS + RIGHT_LID_PAIRS, device=device),
+        pair_weight=torch.tensor(gaps, device=device),
+        prior=ExpressionPrior(prior.matrix.to(device), prior.linear.to(device), prior.limit.to(device)),
+    )
+
+
+def _landmark_normals(model: MorphableModel) -> Tensor:
+    """Unit normals [P, 3] of the mean shape at the points; the irises look ahead."""
+    a, b, c = model.mean_shape[model.triangles].unbind(1)
+    face = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(model.mean_shape)
+    for corner in range(3):
+        normals.index_add_(0, model.triangles[:, corner], face)
+    ahead = normals.new_tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
+    return F.normalize(torch.cat((landmark_positions(model, normals), ahead)), dim=-1)
+
+
+def observed_points(landmarks: Tensor) -> Tensor:
+    """MediaPipe's landmarks [T, 478, 3] to the P = 470 points of a `LandmarkModel`, same units."""
+    return torch.cat((landmarks[:, :468], landmarks[:, [LEFT_IRIS[0], RIGHT_IRIS[0]]]), 1)
+
+
+def point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tensor, observed: Tensor) -> Tensor:
+    """Square roots [T, P, 3] of the weights of x, y and z.
+
+    What turns away from the viewer counts less, and so does an iris behind its lids: there the network guesses.
+    """
+    facing = torch.einsum("tk,pk->tp", rotation[:, 2], model.normals)
+    weight = model.weight * ((facing + 0.1) / 0.4).clamp(0.05, 1)
+    opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
+    shown = ((opened - HIDDEN_IRIS) / (SHOWN_IRIS - HIDDEN_IRIS)).clamp(0, 1)
+    weight = torch.cat((weight[:, :468], weight[:, 468:] * shown), 1)
+    return torch.stack((weight, weight, weight * settings.depth), -1).sqrt()
+
+
+def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:
+    """Mean gap [T] between the lids of landmarks [T, ≥468, ≥2] over the width of the eye."""
+    upper, lower = (points[:, list(side), :2] for side in zip(*lids, strict=True))
+    width = (points[:, corners[0], :2] - points[:, corners[1], :2]).norm(dim=-1)
+    return (upper - lower).norm(dim=-1).mean(1) / width
