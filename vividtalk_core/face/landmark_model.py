@@ -26,6 +26,7 @@ from .topology import (
 
 CARRIED = 0.3  # of the jaw's own movement, from which a point belongs to the chin
 EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
+LEAST_FACING = 0.05  # weight of points that face away: enough to keep them near
 HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which its iris comes to be trusted
 
 
@@ -93,7 +94,7 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
         mean=points(model.mean_shape),
         identity=points(model.id_basis),
         expression=points(model.exp_basis),
-        normals=_landmark_normals(model),
+        normals=landmark_normals(model),
         weight=weight.to(device),
         pairs=torch.tensor(INNER_LIP_PAIRS + LEFT_LID_PAIRS + RIGHT_LID_PAIRS, device=device),
         pair_weight=torch.tensor(gaps, device=device),
@@ -101,15 +102,21 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
     )
 
 
-def _landmark_normals(model: MorphableModel) -> Tensor:
-    """Unit normals [P, 3] of the mean shape at the points; the irises look ahead."""
+def landmark_normals(model: MorphableModel) -> Tensor:
+    """Which way the points face [P, 3], unit vectors on the mean shape; the irises look ahead.
+
+    Halfway between the skin's normal and the way from the neck's axis: the rims of lips and lids are folds whose own
+    normals say little.
+    """
     a, b, c = model.mean_shape[model.triangles].unbind(1)
     face = torch.linalg.cross(b - a, c - a)
     normals = torch.zeros_like(model.mean_shape)
     for corner in range(3):
         normals.index_add_(0, model.triangles[:, corner], face)
+    outward = landmark_positions(model, model.mean_shape) * model.mean_shape.new_tensor((1, 0, 1))
+    normals = F.normalize(landmark_positions(model, normals), dim=-1) + F.normalize(outward, dim=-1)
     ahead = normals.new_tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
-    return F.normalize(torch.cat((landmark_positions(model, normals), ahead)), dim=-1)
+    return F.normalize(torch.cat((normals, ahead)), dim=-1)
 
 
 def observed_points(landmarks: Tensor) -> Tensor:
@@ -122,12 +129,19 @@ def point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tenso
 
     What turns away from the viewer counts less, and so does an iris behind its lids: there the network guesses.
     """
-    facing = torch.einsum("tk,pk->tp", rotation[:, 2], model.normals)
-    weight = model.weight * ((facing + 0.1) / 0.4).clamp(0.05, 1)
+    weight = model.weight * facing_weight(rotation, model.normals).clamp(min=LEAST_FACING)
     opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
     shown = ((opened - HIDDEN_IRIS) / (SHOWN_IRIS - HIDDEN_IRIS)).clamp(0, 1)
     weight = torch.cat((weight[:, :468], weight[:, 468:] * shown), 1)
     return torch.stack((weight, weight, weight * settings.depth), -1).sqrt()
+
+
+def facing_weight(rotation: Tensor, normals: Tensor) -> Tensor:
+    """How far points with normals [P, 3] face the viewer after rotations [T, 3, 3]: [T, P], 0 just behind the edge.
+
+    The third row of a rotation is the line of sight in the head frame.
+    """
+    return ((rotation[:, 2] @ normals.T + 0.1) / 0.4).clamp(0, 1)
 
 
 def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from ..geometry import FOCAL_LENGTH, project, rotation_matrix
 from ..structures import HeadPose, MorphableModel
+from .landmark_model import facing_weight, landmark_normals
 from .morphable import landmark_positions
 from .topology import INNER_LIPS, OUTER_LIPS
 
-REACH = 0.5  # width of a landmark's influence over the distance to its 5th neighbour
+REACH = 0.4  # width of a landmark's influence over the distance to its 5th neighbour
 FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out
 PARTED = {"jawOpen": 0.4, "eyeBlinkLeft": -0.5, "eyeBlinkRight": -0.5}  # lips and lids apart: they must not be mixed
 NEIGHBOUR = 5
-RIDGE = 0.02  # keeps the interpolation from oscillating where landmarks crowd
+RIDGE = 0.005  # keeps the interpolation from oscillating where landmarks crowd
 
 
-def offset_spread(model: MorphableModel) -> Tensor:
-    """Linear map [V, 468] from displacements of the landmarks to the vertices; at the landmarks almost exact.
+@dataclass(frozen=True, eq=False, slots=True)
+class OffsetSpread:
+    """How displacements of the landmarks move the vertices."""
+
+    matrix: Tensor  # [V, 468], linear; at the landmarks almost exact
+    normals: Tensor  # [468, 3] of the mean: a landmark on the far cheek slides along the outline and tells nothing
+
+
+def offset_spread(model: MorphableModel) -> OffsetSpread:
+    """The map from landmarks to vertices.
 
     Normalised Gaussians around the landmarks, corrected so that they interpolate, fading out beyond the face.
     """
@@ -32,11 +43,14 @@ def offset_spread(model: MorphableModel) -> Tensor:
     beyond = (distance.amin(1, keepdim=True) - width.median()).clamp(min=0)
     weight = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-12) * torch.exp(-((beyond / FADE) ** 2) / 2)
     at_landmarks = (weight[model.landmark_vertices] * model.landmark_weights[..., None]).sum(1)  # [468, 468]
-    ridge = RIDGE * torch.eye(len(at_landmarks), device=weight.device)
-    return torch.linalg.solve(at_landmarks + ridge, weight, left=False)
+    # least squares with a ridge: several landmarks may share a triangle, which cannot follow all of them
+    gram = at_landmarks.T @ at_landmarks + RIDGE * torch.eye(len(at_landmarks), device=weight.device)
+    return OffsetSpread(weight @ torch.linalg.solve(gram, at_landmarks.T), landmark_normals(model)[:468])
 
 
-def vertex_offsets(model: MorphableModel, vertices: Tensor, pose: HeadPose, observed: Tensor, spread: Tensor) -> Tensor:
+def vertex_offsets(
+    model: MorphableModel, vertices: Tensor, pose: HeadPose, observed: Tensor, spread: OffsetSpread
+) -> Tensor:
     """Displacements [T, V, 3] in the head frame that bring the projected landmarks onto the observed ones.
 
     Args:
@@ -44,15 +58,16 @@ def vertex_offsets(model: MorphableModel, vertices: Tensor, pose: HeadPose, obse
         vertices: [T, V, 3] the fitted head, head frame.
         pose: T frames, absolute.
         observed: [T, 468, 2] px of the 256 crop.
-        spread: [V, 468] from `offset_spread`.
+        spread: from `offset_spread`.
     """
     rotation = rotation_matrix(pose.rotation)
     pixels = project(vertices @ rotation.mT + pose.translation[:, None])
-    residual = observed - landmark_positions(model, pixels)[..., :2]
+    seen = facing_weight(rotation, spread.normals)[..., None]
+    residual = (observed - landmark_positions(model, pixels)[..., :2]) * seen
     frames = len(residual)
     # one tall product: a batched one would read the large matrix again for each frame
-    spread_px = (spread @ residual.movedim(0, 1).flatten(1)).unflatten(1, (frames, 2)).movedim(1, 0)
-    moved = spread_px * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
+    moved_px = (spread.matrix @ residual.movedim(0, 1).flatten(1)).unflatten(1, (frames, 2)).movedim(1, 0)
+    moved = moved_px * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
     return torch.stack((moved[..., 0], -moved[..., 1], torch.zeros_like(moved[..., 0])), -1) @ rotation
 
 
