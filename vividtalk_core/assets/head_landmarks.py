@@ -25,6 +25,7 @@ PICTURE = 512  # px shown to the network
 LOOKUP = 1024  # px of the z-buffer that tells which triangle a landmark fell on
 REACH = 8  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
 OUTLIER = 0.12  # model units from the median of the views
+CHIN_BELOW, CHIN_WIDTH, CHIN_COLUMN = -0.4, 0.5, 0.05  # model units: where the chin's edge is looked for, and how wide
 PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
 
 TURNS = ((0, 0), (-15, 0), (15, 0), (-32, 0), (32, 0), (0, -12), (0, 12))  # yaw, pitch in degrees
@@ -106,7 +107,24 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
     skin = head.topology.triangles[head.topology.parts == PARTS.index("skin")]
     pair = mirror_pairs(face_mesh_tgz)
     points = (points + points[pair] * (-1, 1, 1)) / 2
+    points = _onto_chin(points, head, parted, np.unique(skin))
     return _symmetric(closest_points(points, parted, skin), pair, head.topology.mirror)
+
+
+def _onto_chin(points: np.ndarray, head: PaintedHead, parted: np.ndarray, skin: np.ndarray) -> np.ndarray:
+    """Points [468, 3] with those that fell on the throat moved to the chin's edge: the lowest skin the jaw carries.
+
+    Seen from the front the two are a pixel apart, but only one of them goes down with the jaw.
+    """
+    points = points.copy()
+    carried = np.linalg.norm(head.expression[ARKIT_NAMES.index("jawOpen")][skin], axis=1)
+    for k in np.flatnonzero((points[:, 1] < CHIN_BELOW) & (np.abs(points[:, 0]) < CHIN_WIDTH)):
+        column = np.abs(parted[skin, 0] - points[k, 0]) < CHIN_COLUMN
+        jaw = skin[column & (carried > 0.85 * carried[column].max())]
+        edge = parted[jaw[parted[jaw, 1].argmin()]]
+        if points[k, 1] < edge[1]:
+            points[k, 1:] = edge[1:]
+    return points
 
 
 def _views(head: PaintedHead, seed: int) -> Iterator[tuple[np.ndarray, float, float]]:
