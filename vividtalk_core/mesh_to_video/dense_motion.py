@@ -21,7 +21,7 @@ from .source_view import SourceView, blur, smoothstep, view_source
 COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
 NEAR_PX, FAR_PX = 2.0, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
 FAR_SHARE = 0.12  # weight of the far scale beside the near one
-STILL_SHARE = 0.01  # weight of standing still: where the spread mesh motion has died out
+STILL_SHARE = 0.01  # weight, in far shares, of what the card says alone, where the spread has died out
 STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is none at all, above the second it is kept
 
 Progress = Callable[[int, int, Tensor | None], None]
