@@ -82,6 +82,8 @@ def track_video(
         ValueError: no frames, frames of several sizes, or no face for longer than `longest_gap_s`.
     """
     settings = settings or TrackSettings()
+    if not fps > 0:
+        raise ValueError(f"fps must be above 0; got {fps:g}")
     with torch.inference_mode():
         landmarks, (height, width) = follow_landmarks(models, frames, progress, settings)
         landmarks, missing = fill_gaps(landmarks, fps, settings.longest_gap_s)
@@ -155,9 +157,13 @@ def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, 
     missing = tuple((~seen).nonzero()[:, 0].tolist())
     if not missing:
         return landmarks, missing
+    if len(missing) == len(landmarks):
+        raise ValueError(
+            f"no face in any of the {len(landmarks)} frames: choose a clip that shows one, larger or lighter"
+        )
     gaps = _runs(missing)
     too_long = [f"{first}–{last}" for first, last in gaps if (last - first + 1) / fps > longest_s]
-    if too_long or not seen.any():
+    if too_long:
         raise ValueError(
             f"no face in frames {', '.join(too_long)} of {len(landmarks)} (gaps up to {longest_s:g} s are bridged): "
             "cut the clip there, or choose one in which the face stays in view"
