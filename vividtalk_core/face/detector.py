@@ -72,6 +72,7 @@ class FaceDetector(nn.Module):
         return confirm(image, faint[:CONFIRMED])[:1]
 
     def _detect_in(self, image: Tensor, regions: Region, threshold: float) -> list[Detection]:
+        """Faces of an image [1, 3, H, W] in all regions together, the best score first."""
         found = [self._candidates(image, regions[i : i + BATCH], threshold) for i in range(0, len(regions), BATCH)]
         return merge_overlapping(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
@@ -79,6 +80,7 @@ class FaceDetector(nn.Module):
         """Boxes and keypoints [K, 8, 2] px of the image, and scores [K], of all cells above a threshold."""
         device = self.network.device
         outputs = self.network(crop_regions(image, regions, INPUT, "zeros").to(device) * 2 - 1)
+        # MediaPipe clips the logits at 100 too
         scores = outputs["scores"][..., 0].clamp(-100, 100).sigmoid()
         region, cell = (scores >= threshold).nonzero(as_tuple=True)
         raw, anchors = outputs["boxes"][region, cell], self.anchors[cell]
@@ -112,7 +114,7 @@ def searches(image: Tensor) -> Iterator[Region]:
 
 
 def _tiles(image: Tensor, side: float) -> Region:
-    """Squares of `side` px that cover an image and overlap by a quarter or more."""
+    """Squares of `side` px that cover an image [1, 3, H, W] and overlap by a quarter or more."""
     rows, columns = (
         torch.linspace(side / 2, length - side / 2, math.ceil((length / side - 0.25) / 0.75), device=image.device)
         if length > side
@@ -155,4 +157,5 @@ def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _area(box: Tensor) -> Tensor:
+    """Area [...] of boxes [..., 4] in px², 0 where the corners are swapped."""
     return (box[..., 2:] - box[..., :2]).clamp(min=0).prod(-1)

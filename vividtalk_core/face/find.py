@@ -73,6 +73,7 @@ def find_landmarks(
 
 
 def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region:
+    """The square around a box given in px of an image [1, 3, H, W]."""
     left, top, right, bottom = box
     height, width = image.shape[2:]
     if not (left < right and top < bottom and right > 0 and bottom > 0 and left < width and top < height):
@@ -83,6 +84,7 @@ def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region
 
 
 def _detected_region(models: FaceModels, image: Tensor, face_index: int, threshold: float) -> Region:
+    """The square around one of the faces that are found in an image [1, 3, H, W]."""
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     if not faces:
         raise ValueError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))

@@ -95,6 +95,7 @@ def face_mask(landmarks: Tensor) -> Tensor:
 
 
 def _blur(mask: Tensor, sigma: float) -> Tensor:
+    """Gaussian blur of [1, 1, H, W] by `sigma` px, border repeated."""
     reach = int(3 * sigma)
     taps = torch.exp(-((torch.arange(-reach, reach + 1, device=mask.device) / sigma) ** 2) / 2)
     taps = (taps / taps.sum()).to(mask.dtype)

@@ -23,7 +23,7 @@ def _pad(x: Tensor, padding: list[int], value: float = 0.0) -> Tensor:
 
 
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], padding: list[int], groups: int) -> Tensor:
-    """Convolution with the padding [left, right, top, bottom], which TensorFlow makes uneven for even strides."""
+    """Convolution of [N, C, H, W]; padding is [left, right, top, bottom]: TensorFlow's is uneven for even strides."""
     left, right, top, bottom = padding
     if left == right and top == bottom:
         return F.conv2d(x, weight, bias, stride, (top, left), groups=groups)
@@ -31,29 +31,29 @@ def conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], paddin
 
 
 def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], size: list[int]) -> Tensor:
-    """Transposed convolution, cut to `size` (height, width) as TensorFlow's SAME does for kernel = stride."""
+    """[N, C, *size]: transposed convolution, cut to `size` (height, width) as TensorFlow's SAME for kernel = stride."""
     return F.conv_transpose2d(x, weight, bias, stride)[..., : size[0], : size[1]]
 
 
 def max_pool2d(x: Tensor, *, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
-    """Maximum over windows; the padding never wins."""
+    """Maximum over windows of [N, C, H, W]; the padding never wins."""
     return F.max_pool2d(_pad(x, padding, float("-inf")), kernel, stride)
 
 
 def avg_pool2d(x: Tensor, *, kernel: list[int], stride: list[int]) -> Tensor:
-    """Mean over windows that lie inside the image."""
+    """Mean over windows of [N, C, H, W] that lie inside it."""
     return F.avg_pool2d(x, kernel, stride)
 
 
 def reshape(x: Tensor, *, shape: list[int]) -> Tensor:
-    """Reshape in TensorFlow's order of memory (channels last); `shape` leaves the batch out."""
+    """Reshape in TensorFlow's order of memory [N, H, W, C]; `shape` leaves the batch out."""
     flat = x.permute(0, 2, 3, 1) if x.ndim == 4 else x
     out = flat.reshape(x.shape[0], *shape)
     return out.permute(0, 3, 1, 2) if out.ndim == 4 else out
 
 
 def resize_bilinear(x: Tensor, *, size: list[int], align_corners: bool, half_pixel_centers: bool) -> Tensor:
-    """Bilinear resize to `size` (height, width); without either flag, TensorFlow 1's: source = target · ratio."""
+    """Bilinear resize to [N, C, *size], height and width; without a flag TensorFlow 1's: source = target · ratio."""
     if align_corners or half_pixel_centers:
         return F.interpolate(x, size, mode="bilinear", align_corners=align_corners)
     rows = _between(x, x.shape[2], size[0])
@@ -71,7 +71,7 @@ def _between(x: Tensor, length: int, size: int) -> tuple[Tensor, Tensor, Tensor]
 
 
 def depth_to_space(x: Tensor, *, block: int) -> Tensor:
-    """Channels to a block × block square of pixels; TensorFlow's channel order, which is not pixel_shuffle's."""
+    """Channels of [N, C, H, W] to a block × block square of px; TensorFlow's order, which is not pixel_shuffle's."""
     return F.pixel_shuffle(x.unflatten(1, (block * block, -1)).transpose(1, 2).flatten(1, 2), block)
 
 
@@ -105,7 +105,7 @@ def square_matrix(
 
 
 def sample_square(x: Tensor, matrix: Tensor, *, size: list[int]) -> Tensor:
-    """Cut the box of `square_matrix` out of feature maps, bilinear; zero wherever a corner would lie outside."""
+    """[N, C, *size] bilinear from the box of `square_matrix`; zero wherever a corner would lie outside the map."""
     width, height = size
     rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) + 0.5 for n in (height, width))
     target = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
@@ -192,6 +192,7 @@ class GraphNetwork(nn.Module):
         self.graph = graph
         self._last_uses = graph.last_uses()
         for name, weight in weights.items():
+            # convolutions are [O, I, h, w], all else has fewer dimensions
             # channels_last halves the time of these networks on a CPU
             layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
             self.register_buffer(name, weight.to(torch.float32, memory_format=layout))

@@ -145,7 +145,7 @@ def facing_weight(rotation: Tensor, normals: Tensor) -> Tensor:
 
 
 def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:
-    """Mean gap [T] between the lids of landmarks [T, ≥468, ≥2] over the width of the eye."""
+    """Mean gap [T] between the lids of landmarks [T, N, D], N ≥ 468, over the width of the eye."""
     upper, lower = (points[:, list(side), :2] for side in zip(*lids, strict=True))
     width = (points[:, corners[0], :2] - points[:, corners[1], :2]).norm(dim=-1)
     return (upper - lower).norm(dim=-1).mean(1) / width

@@ -81,7 +81,7 @@ class Landmarker(nn.Module):
         return torch.cat((position, depth), -1), outputs["presence"].flatten().sigmoid()
 
     def refine(self, image: Tensor, region: Region, rounds: int = 2) -> tuple[Tensor, Tensor]:
-        """`landmarks`, each round in the region of the round before: independent of how the detector cut the face."""
+        """`landmarks` [N, 478, 3], each round in the region of the round before: independent of the detector's cut."""
         if rounds < 1:
             raise ValueError(f"rounds must be at least 1; got {rounds}")
         landmarks, presence = self.landmarks(image, region)
@@ -90,7 +90,7 @@ class Landmarker(nn.Module):
         return landmarks, presence
 
     def confirm(self, image: Tensor, detections: list[Detection]) -> list[Detection]:
-        """Those detections that are faces: a face is present, and a second look finds it where the first did."""
+        """Those detections in an image [1, 3, H, W] that are faces: present, and where they were at a second look."""
         if not detections:
             return []
         regions = [region_of_detection(detection) for detection in detections]
@@ -102,6 +102,7 @@ class Landmarker(nn.Module):
         return [detection for detection, keep in zip(detections, kept.tolist(), strict=True) if keep]
 
     def _assemble(self, outputs: dict[str, Tensor]) -> Tensor:
+        """[N, 478, 3] px of the crop: the mesh with x, y of the refined parts, then the irises."""
         mesh = outputs["mesh"].flatten(1).unflatten(1, (468, 3)).clone()
         for name, subset in self.refined.items():
             mesh[:, subset, :2] = outputs[name].flatten(1).unflatten(1, (-1, 2))

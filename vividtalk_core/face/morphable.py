@@ -55,7 +55,7 @@ def landmark_positions(model: MorphableModel, vertices: Tensor) -> Tensor:
 
 
 def triangles_of(model: MorphableModel, *part_names: str) -> Tensor:
-    """Triangles [F', 3] of the named parts."""
+    """Triangles [N, 3] of the named parts."""
     unknown = [name for name in part_names if name not in model.part_names]
     if unknown:
         raise ValueError(f"the model has no part {unknown}; its parts are {list(model.part_names)}")
@@ -64,7 +64,7 @@ def triangles_of(model: MorphableModel, *part_names: str) -> Tensor:
 
 
 def iris_vertices(model: MorphableModel) -> Tensor:
-    """The foremost vertex [2] of the left and of the right eyeball: the middle of the iris when looking ahead."""
+    """The foremost of the vertices [V, 3] on the left and the right eyeball, [2]: the irises' middle, looking ahead."""
     balls = [triangles_of(model, part).unique() for part in EYES]
     return torch.stack([ball[model.mean_shape[ball, 2].argmax()] for ball in balls])
 

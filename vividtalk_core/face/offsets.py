@@ -73,7 +73,7 @@ def vertex_offsets(
 
 def lip_taper(model: MorphableModel) -> Tensor:
     """Weights [L] of the lip vertices, 1 at the lips, 0 at the region's rim: offsets must not tear the skin there."""
-    lips = landmark_positions(model, model.mean_shape)[list(INNER_LIPS + OUTER_LIPS)]
+    lips = landmark_positions(model, model.mean_shape)[list(INNER_LIPS + OUTER_LIPS)]  # [N, 3]
     distance = torch.cdist(model.mean_shape[model.lip_vertices], lips).amin(1)
     share = (1 - distance / distance.amax()).mul(2).clamp(0, 1)
     return share * share * (3 - 2 * share)

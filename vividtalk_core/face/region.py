@@ -77,6 +77,7 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
     target = torch.stack(torch.meshgrid(index, index, indexing="xy"), -1)
     matrix = regions.to(image.device).matrix(side).to(image.dtype)
     source = target @ matrix[:, None, :, :2].mT + matrix[:, None, None, :, 2]  # [N, side, side, 2]
+    # the grid has the centre of index i at (2i + 1)/W − 1 (`geometry`)
     grid = (2 * source + 1) / image.new_tensor((width, height)) - 1
     for _ in range(_halvings(regions, side)):
         image = F.interpolate(image, scale_factor=0.5, mode="area")

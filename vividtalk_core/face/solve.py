@@ -94,6 +94,7 @@ def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -
 def _refine(
     model: LandmarkModel, observed: Tensor, settings: SolveSettings, start: Solution, with_identity: bool
 ) -> Solution:
+    """Gauss–Newton steps from `start` towards the points observed [T, P, 3]."""
     solution = start
     for _ in range(settings.iterations if with_identity else settings.frame_iterations):
         normal = _normal_equations(model, observed, settings, solution, with_identity)
@@ -104,6 +105,7 @@ def _refine(
 def _normal_equations(
     model: LandmarkModel, observed: Tensor, settings: SolveSettings, solution: Solution, with_identity: bool
 ) -> _Normal:
+    """H = JᵀJ and g = −Jᵀr of residuals [T, R], with the priors of β and α added."""
     residual, jacobian = _linearize(model, observed, settings, solution, with_identity)
     own, identity = jacobian[..., : POSE + len(model.expression)], jacobian[..., POSE + len(model.expression) :]
     curvature = own.mT @ own
@@ -193,7 +195,7 @@ def _step(
 
 
 def _identity_step(normal: _Normal, beta: Tensor, limit: Tensor) -> Tensor:
-    """The change [I] of α; coefficients that a bound holds are taken as fixed."""
+    """The change [I] of α; those coefficients β [T, E] that a bound holds are taken as fixed."""
     pull = normal.own_gradient[:, POSE:]
     held = ((beta <= 0) & (pull < 0)) | ((beta >= limit) & (pull > 0))
     free = torch.cat((torch.ones_like(normal.own_gradient[:, :POSE]), (~held).to(beta.dtype)), 1)

@@ -123,6 +123,7 @@ def follow_landmarks(
 
 
 def _to_image(frame: Tensor, index: int) -> Tensor:
+    """A frame [3, H, W], uint8 or in 0..1, as an image [1, 3, H, W] in 0..1."""
     if frame.ndim != 3 or frame.shape[0] != 3:
         raise ValueError(f"frame {index} must be [3, H, W] RGB; got {list(frame.shape)}")
     image = frame[None]
