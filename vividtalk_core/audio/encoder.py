@@ -59,7 +59,7 @@ def mel_windows(mel: Tensor, frames: int, fps: float) -> Tensor:
 
 
 def mel_position(frames: int, fps: float, device: torch.device | None = None) -> Tensor:
-    """[T] float64, where the centre of each video frame falls among the mel frames."""
+    """[T] float64, where the centre of each video frame falls among the mel frames [M, 80]."""
     return (torch.arange(frames, device=device, dtype=torch.float64) + 0.5) * (MEL_RATE / fps) - 0.5
 
 
@@ -68,9 +68,11 @@ def speech_states(mono: Tensor, frames: int, fps: float, encoder: str) -> Tensor
     """Last hidden states of a speech model at video rate: mono [N] at 16 kHz to [T, D]."""
     model = load_speech_model(encoder).to(mono.device)
     field, stride = _receptive_field(model)
+    # zero mean and unit variance, as the feature extractors of these models make it
     signal = (mono - mono.mean()) / (mono.std(correction=0) + 1e-7)
     states = torch.cat([_segment_states(model, signal, start, field, stride) for start in _starts(signal, stride)])
     seconds = (torch.arange(frames, device=mono.device, dtype=torch.float64) + 0.5) / fps
+    # state k stands for the middle of its receptive field, k · stride + field / 2 samples
     return sample_rows(states, (seconds * SAMPLE_RATE - field / 2) / stride)
 
 
@@ -83,6 +85,7 @@ def _receptive_field(model: PreTrainedModel) -> tuple[int, int]:
 
 
 def _starts(signal: Tensor, stride: int) -> range:
+    """Where the segments of a signal [N] begin, in whole strides: the states of all lie on one grid."""
     return range(0, signal.shape[0], round(SEGMENT_S * SAMPLE_RATE / stride) * stride)
 
 
@@ -93,6 +96,7 @@ def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: i
     before = min(margin, start)
     stop = min(signal.shape[0], start + step)
     piece = signal[start - before : min(signal.shape[0], stop + margin)]
+    # less than one receptive field would give no state at all
     piece = F.pad(piece, (0, max(0, field - piece.shape[0])))
     states = model(piece[None]).last_hidden_state[0]
     keep = max(1, math.ceil((stop - start) / stride)) if stop < signal.shape[0] else None

@@ -30,17 +30,19 @@ def log_mel(mono: Tensor) -> Tensor:
         [M, 80] float32, M = ceil(N / 160).
     """
     frames = max(1, math.ceil(mono.shape[0] / HOP))
+    # the window hangs over its hop equally on both sides, which puts frame i at (i + 0.5) hops
     before = (WINDOW - HOP) // 2
     padded = F.pad(mono, (before, frames * HOP + WINDOW - HOP - before - mono.shape[0]))
     window = torch.hann_window(WINDOW, device=mono.device)
     bank = mel_bank().to(mono.device)
     blocks = padded.unfold(0, WINDOW, HOP).split(BLOCK)
+    # a Hann window sums to WINDOW / 2: divided by its square, levels do not depend on its length
     power = (torch.fft.rfft(block * window, FFT).abs().square() * (4 / WINDOW**2) for block in blocks)
     return torch.cat([(p @ bank.T + FLOOR).log() for p in power])
 
 
 def band_centres() -> Tensor:
-    """[80] Hz, where each mel band peaks."""
+    """[80] Hz, where each band of a mel [M, 80] peaks."""
     return _band_edges()[1:-1]
 
 
@@ -54,7 +56,7 @@ def mel_bank() -> Tensor:
 
 
 def _band_edges() -> Tensor:
-    """[82] Hz, equal steps on the mel scale from 40 Hz to 8 kHz (HTK's formula)."""
+    """[82] Hz for `mel_bank` [80, 257]: equal steps on the mel scale from 40 Hz to 8 kHz (HTK's formula)."""
     low, high = (2595 * math.log10(1 + hz / 700) for hz in (40.0, SAMPLE_RATE / 2))
     return 700 * (10 ** (torch.linspace(low, high, BANDS + 2) / 2595) - 1)
 

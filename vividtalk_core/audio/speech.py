@@ -104,6 +104,7 @@ def _labial_closure(share: Tensor) -> Tensor:
 def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
     """[M] the largest of `curve` [M] from `first` to `last` frames later, the ends repeated."""
     reach = max(abs(first), abs(last))
+    # pooling wants [1, 1, M] and pads evenly, but this window may lie all before or all after its frame
     padded = F.pad(curve[None, None], (reach, reach), mode="replicate")
     return F.max_pool1d(padded[..., reach + first : padded.shape[-1] - reach + last], last - first + 1, 1)[0, 0]
 
@@ -111,6 +112,7 @@ def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
 def speaking_and_stress(level: Tensor) -> tuple[Tensor, Tensor]:
     """From the loudness [M]: how much is spoken, and where it is louder than around it; smooth, 0..1, [M] each."""
     speaking = blur(_largest_nearby(level, -15, 15)[:, None], 15, 25)[:, 0]
+    # an accent stands out of its phrase (σ 0.6 s): who is loud throughout has none; `blur` takes columns [M, 1]
     phrase = blur(level[:, None], 60, 60)[:, 0]
     stress = (blur(level[:, None], 12, 12)[:, 0] - phrase).clamp(min=0)
     return speaking.clamp(0, 1), blur((4 * stress - 0.3).clamp(0, 1)[:, None], 8, 14)[:, 0]

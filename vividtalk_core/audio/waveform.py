@@ -82,6 +82,7 @@ def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(None)]
     if not sum(chunk.shape[-1] for chunk in chunks):
         raise ValueError(f"the audio track of {name} is empty: 0 samples could be decoded.")
+    # FFmpeg counts the start of a container in microseconds (AV_TIME_BASE)
     late_s = (start or 0.0) - (container.start_time or 0) / 1e6
     silence = chunks[0].new_zeros(chunks[0].shape[0], max(0, round(late_s * stream.rate)))
     return torch.cat([silence, *chunks], -1), stream.rate
@@ -130,7 +131,7 @@ def _as_channels(waveform: Tensor) -> Tensor:
 
 
 def _as_float(waveform: Tensor) -> Tensor:
-    """Samples of any type as float32 in −1..1; uint8 is centred at 128, as in WAV files."""
+    """Samples [C, N] of any type as float32 in −1..1; uint8 is centred at 128, as in WAV files."""
     if waveform.dtype == torch.bool or waveform.is_complex():
         raise ValueError(f"samples must be numbers; got {waveform.dtype}.")
     if waveform.is_floating_point():
@@ -157,9 +158,10 @@ def resample(signal: Tensor, rate_in: int, rate_out: int) -> Tensor:
     up, down = rate_out // divisor, rate_in // divisor
     bank = _kernel_bank(up, down).to(signal.device)
     reach = bank.shape[1] // 2
-    taps = torch.nn.functional.pad(signal, (reach - 1, reach + 1)).unfold(0, 2 * reach, 1)  # [N + 1, 2·reach], a view
+    taps = torch.nn.functional.pad(signal, (reach - 1, reach + 1)).unfold(0, 2 * reach, 1)  # [M, 2*reach], a view
     count = -(-signal.shape[0] * up // down)
     out = signal.new_empty(count)
+    # the taps of all outputs at once would take 2 · reach times the memory of the sound
     for chunk in torch.arange(count, device=signal.device).split(1 << 16):
         position = chunk * down
         out[chunk] = (taps[position // up] * bank[position % up]).sum(-1)
@@ -167,19 +169,21 @@ def resample(signal: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 
 def _kernel_bank(up: int, down: int) -> Tensor:
-    """[up, 2·reach] Kaiser-windowed sinc, a row for each fraction p/up of an input sample that an output falls on."""
+    """[P, K] Kaiser-windowed sinc of K = 2·reach taps, a row for each fraction p/up of an input sample, P = up."""
     cutoff = min(1.0, up / down) * 0.95  # of the input's Nyquist rate; the rest is the filter's slope
     reach = math.ceil(ZERO_CROSSINGS / cutoff)
     fraction = torch.arange(up, dtype=torch.float64)[:, None] / up
     distance = torch.arange(1 - reach, reach + 1, dtype=torch.float64) - fraction  # from the output, input samples
+    # β = 8 is 81 dB of stop band (Kaiser: 0.1102·(A − 8.7))
     window = torch.special.i0(8.0 * (1 - (distance / reach) ** 2).clamp(min=0).sqrt())
     bank = torch.sinc(cutoff * distance) * window
+    # each row sums to 1: a constant stays one at every phase, without a ripple of the rate's period
     return (bank / bank.sum(-1, keepdim=True)).float()
 
 
 def analysis_gain(mono: Tensor) -> float:
     """Factor that brings the loud parts of a 16 kHz signal [N] to one level, so that all voices are heard alike."""
-    frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)
+    frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)  # [K, 400], 25 ms each
     level = frames.square().mean(-1).sqrt().sort().values
     peak = level[round(0.99 * (len(level) - 1))]  # a click is no voice
     loud = float(level[level > 0.18 * peak].median()) if peak > 0 else 0.0  # within 15 dB of it

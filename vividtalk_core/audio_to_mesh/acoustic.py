@@ -62,7 +62,7 @@ def acoustic_expression(
 def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
     """Blendshape name → curve [M] at 100 per second."""
     before, after = settings.attack_s * MEL_RATE, settings.release_s * MEL_RATE
-    raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)
+    raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)  # [M, 3]
     opening, spread, hiss = blur(raw, before, after).unbind(-1)
     _, stress = speaking_and_stress(speech.level)
     shut, apart, lips = speech.closure, 1 - speech.closure, settings.lips

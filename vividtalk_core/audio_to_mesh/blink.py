@@ -60,8 +60,10 @@ def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[f
     """When the lids are shut, in seconds, ascending."""
     if settings.per_minute == 0:
         return []
+    # even seeds here, odd ones for the gaze: neither shifts when the other is changed
     generator = torch.Generator().manual_seed(2 * seed)
     mean_pause = max(60.0 / settings.per_minute - settings.shortest_pause_s, 0.05)
+    # the mean of a log-normal distribution is its median · exp(σ²/2)
     median = mean_pause * math.exp(-(settings.spread**2) / 2)
     times: list[float] = []
     now = settings.first_s - settings.shortest_pause_s + settings.closing_s
@@ -91,6 +93,7 @@ def blink_curve(seconds: Tensor, seed: int, fps: float, settings: BlinkSettings)
         away = seconds - (math.floor(time * fps) + 0.5) / fps
         travel = torch.where(away < 0, settings.closing_s, settings.opening_s)
         open_share = ((away.abs() - settings.closed_s / 2) / travel).clamp(0, 1)
+        # 3x² − 2x³: lids start and stop without a jerk
         lids = torch.maximum(lids, 1 - open_share**2 * (3 - 2 * open_share))
     return lids
 

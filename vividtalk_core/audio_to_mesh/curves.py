@@ -139,6 +139,7 @@ def _check_pair(expression: Expression | None, pose: HeadPose | None) -> None:
 def _arrays(expression: Expression | None, pose: HeadPose | None) -> dict[str, np.ndarray]:
     arrays: dict[str, np.ndarray] = {"fps": np.float64((expression or pose).fps)}
     if expression is not None:
+        # None cannot be written as a plain array: an empty one stands for it
         neutral, lips = expression.neutral_coefficients, expression.neutral_lip_offsets
         arrays |= {
             "coefficients": expression.coefficients.cpu().numpy(),
@@ -200,6 +201,7 @@ def _pose(name: str, arrays: Mapping[str, Any], fps: float) -> HeadPose:
 
 
 def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int | None) -> Tensor:
+    """Lip offsets [T, L, 3] of the file, zeros where it has none."""
     if "lip_offsets" not in arrays:
         return torch.zeros(frames, lip_vertices or 0, 3)
     lips = _numbers(name, arrays, "lip_offsets", (frames, None, 3))
@@ -213,7 +215,7 @@ def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int |
 
 
 def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> Tensor:
-    """An array of the file as float32, or what is wrong with it; None in `shape` is any size."""
+    """An array of the file as float32, or what is wrong with it; None in `shape` is any size: (None, 3) is [T, 3]."""
     array = np.asarray(arrays[key])
     wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
     fits = array.ndim == len(shape) and all(s in (None, size) for s, size in zip(shape, array.shape, strict=True))

@@ -19,7 +19,7 @@ ALL = ("*",)
 
 
 def columns(names: Sequence[str]) -> Tensor:
-    """Indices [K] of the named coefficients; a name may be a pattern such as "mouth*" or "*Left"."""
+    """Columns [K] of the named coefficients in [T, E]; a name may be a pattern such as "mouth*" or "*Left"."""
     unknown = [name for name in names if not any(fnmatchcase(known, name) for known in ARKIT_NAMES)]
     if unknown or not names:
         raise ValueError(f"no blendshape is called {', '.join(unknown) or '(nothing)'}; try jawOpen, mouth* or *Left.")
@@ -110,7 +110,7 @@ def retime_pose(pose: HeadPose, fps: float, frames: int | None = None) -> HeadPo
 
 
 def frame_positions(frames_in: int, fps_in: float, fps_out: float, frames_out: int | None = None) -> Tensor:
-    """[T'] float64, where the centres of frames at `fps_out` fall among those at `fps_in`: whole numbers if equal."""
+    """[T'] float64, where the centres of frames at `fps_out` fall among rows [T, D] at `fps_in`: whole if equal."""
     if frames_in < 1:
         raise ValueError("a curve of 0 frames cannot be retimed.")
     frames_out = frame_count(frames_in / fps_in, fps_out) if frames_out is None else frames_out
@@ -121,6 +121,7 @@ def gaussian(rows: Tensor, sigma: float) -> Tensor:
     """Smooth rows [T, D] along time with a Gaussian of `sigma` rows, the ends repeated."""
     if sigma < 0 or not math.isfinite(sigma):
         raise ValueError(f"smoothing needs a time of 0 s or more; got {sigma}.")
+    # 99.7 % of a Gaussian lie within three σ
     reach = math.ceil(3 * sigma)
     if reach == 0 or rows.shape[1] == 0:
         return rows

@@ -70,7 +70,7 @@ def mix_poses(first: HeadPose, second: HeadPose, weight: float) -> HeadPose:
 
 
 def _per_coefficient(values: Mapping[str, float], default: float) -> Tensor:
-    """[E] the value of each coefficient's group."""
+    """[E] the value of each coefficient's group, a factor for coefficients [T, E]."""
     unknown = sorted(values.keys() - GROUPS.keys())
     if unknown:
         raise ValueError(f"No such group of coefficients: {', '.join(unknown)}; there are {', '.join(GROUPS)}.")
@@ -90,7 +90,7 @@ def _motion(expression: Expression) -> tuple[Tensor, Tensor]:
 
 
 def _with_motion(expression: Expression, coefficients: Tensor, lips: Tensor) -> Expression:
-    """The expression with another motion on its own neutral."""
+    """The expression with another motion, [T, E] and [T, L, 3], on its own neutral."""
     if expression.neutral_coefficients is not None:
         coefficients = coefficients + expression.neutral_coefficients
     if expression.neutral_lip_offsets is not None:

@@ -96,7 +96,7 @@ def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
 
 
 def _closing(blink: Tensor, neutral: Tensor) -> Tensor:
-    """How far an eye goes from its neutral opening (0) to closed (1), [T]; below 0 it opens wider."""
+    """How far an eye, a column of [T, E], goes from its neutral opening (0) to closed (1); below 0 it opens wider."""
     return torch.where(blink > neutral, (blink - neutral) / (1 - neutral).clamp(min=0.1), blink - neutral).clamp(max=1)
 
 

@@ -41,7 +41,7 @@ def draw_curves(expression: Expression, pose: HeadPose | None = None, width: int
 
 
 def _coefficient(expression: Expression, name: str) -> Tensor:
-    """[T] the curve of a name, or the larger one of its left and right side."""
+    """[T] the curve of a name in coefficients [T, E], or the larger one of its left and right side."""
     columns = [i for i, known in enumerate(ARKIT_NAMES) if known.removesuffix("Left").removesuffix("Right") == name]
     return expression.coefficients[:, columns].amax(1)
 

@@ -73,6 +73,7 @@ def idle_pose(
     ease = (seconds / settings.ease_in_s).clamp(0, 1)
     rotation = angles * (amplitude * ease**2 * (3 - 2 * ease))[:, None]
     pivot = torch.tensor(settings.pivot, dtype=torch.float64)
+    # R·(x − p) + p = R·x + (p − R·p): a turn about the neck as a turn about the origin
     translation = pivot - rotation_matrix(rotation) @ pivot
     return HeadPose(rotation.float(), translation.float(), float(fps))
 
@@ -84,6 +85,7 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
     step = (torch.arange(settings.partials) + torch.rand(3, settings.partials, generator=generator)) / settings.partials
     hertz = settings.slowest_hz * 2 ** (octaves * step.double())  # [3, K]
     phase = 2 * math.pi * torch.rand(3, settings.partials, generator=generator).double()
+    # flat below four times the slowest frequency: else the slowest wave alone would hold about half of the power
     weight = hertz.clamp(min=4 * settings.slowest_hz) ** -settings.slope
     weight = weight / weight.square().sum(-1, keepdim=True).sqrt()
     waves = torch.sin(2 * math.pi * hertz * seconds[:, None, None] + phase) * weight  # [T, 3, K], variance 1/2 in sum
@@ -92,7 +94,7 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
 
 def _speech_drive(features: AudioFeatures, frames: int, fps: float) -> tuple[Tensor, Tensor]:
     """[T] how much is spoken and [T] nods, both 0..1 and smooth."""
-    curves = torch.stack(speaking_and_stress(analyse(features.mel).level), -1).double()
+    curves = torch.stack(speaking_and_stress(analyse(features.mel).level), -1).double()  # [M, 2]
     rows = sample_rows(curves, torch.arange(frames, dtype=torch.float64) * (MEL_RATE / fps))
     return rows[:, 0], rows[:, 1]
 
@@ -126,6 +128,7 @@ def fit_to_length(pose: HeadPose, frames: int, fps: float, loop: bool = True) ->
         logger.info("The head pose has %d frames at %g fps; it is %s the clip's %d.", found, fps, what, frames)
     index = torch.arange(frames)
     if loop and found > 1:
+        # 0 … n−1 … 1: neither end is shown twice in a row
         index = index % (2 * found - 2)
         index = torch.minimum(index, 2 * found - 2 - index)
     index = index.clamp(max=found - 1)
