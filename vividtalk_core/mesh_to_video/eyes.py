@@ -66,6 +66,7 @@ def _line(
     """Alpha [h, w] of one eye's line at pixels [h, w, 2] px of the crop."""
     upper, lower = (list(side) for side in zip(*pairs, strict=True))
     eye_width = (own[corners[0]] - own[corners[1]]).norm()
+    # the middle three of the seven pairs: towards the corners an opening is mostly noise
     opening = (own[lower] - own[upper])[2:5, 1].mean()
     if opening < MIN_OPENING * eye_width:
         return pixels.new_zeros(pixels.shape[:2])

@@ -123,7 +123,7 @@ def _sample(flow: Tensor, points: Tensor) -> Tensor:
 
 def _half_box(face: FaceFit, view: SourceView) -> Tensor:
     """Half of the box's width and height [2], whole px of the crop; it depends on the portrait alone."""
-    own = project(landmark_positions(face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]
+    own = project(landmark_positions(face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]  # [N, 2]
     mouth_width = (own.amax(0) - own.amin(0))[0]
     return (own.new_tensor(BOX_SIZE) / 2 * mouth_width).round().clamp(min=4)
 
@@ -153,6 +153,7 @@ def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
     luminance = image.mean(0)
     white = skin * 1.05 + 0.04
     if eyes.sum() > 12:
+        # iris, lashes and shade are darker: the brightest 15 % are the white of the eye
         bright = luminance >= luminance[eyes].quantile(0.85)
         white = torch.maximum(_mean(image, eyes & bright), white)
     white = torch.lerp(white, white.mean().expand(3), 0.5)  # a tooth takes half of the light's tint
@@ -164,6 +165,7 @@ def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
 
 def _lip_color(face: FaceFit) -> Tensor:
     """[3] mean colour between the outer and inner lip contours."""
+    # between the contours, where the lip is red; the median leaves highlights out
     points = face.landmarks[list(OUTER_LIPS), :2] * 0.6 + face.landmarks[list(INNER_LIPS), :2] * 0.4
     flow = (points / CROP * 2 - 1)[None, :, None]  # [1, N, 1, 2]
     return F.grid_sample(face.image, flow, align_corners=False)[0, :, :, 0].median(1).values

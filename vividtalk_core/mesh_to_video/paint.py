@@ -28,6 +28,7 @@ def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
     grid = pixel_centres(height, width, image.device) / detail  # px of the crop
     size = paint.box[:, 2:] - paint.box[:, :2]
     place = (grid[None] - paint.box[:, None, None, :2]) / size[:, None, None] * 2 - 1  # [T, H, W, 2]
+    # colours are weighted by alpha before they are resampled: no dark fringe comes in from the unpainted side
     layer = torch.cat((paint.color * paint.alpha, paint.alpha), 1)
     layer = F.grid_sample(blur(layer, SOFTNESS_PX), place, align_corners=False, padding_mode="zeros")
     return image * (1 - layer[:, 3:]) + layer[:, :3]

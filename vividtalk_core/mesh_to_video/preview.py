@@ -44,6 +44,7 @@ def _draw_wires(canvas: np.ndarray, vertices: Tensor, triangles: Tensor) -> np.n
     """Draw the front-facing triangles of camera-space vertices [V, 3] on the canvas."""
     pixels = (project(vertices)[:, :2] * SCALE)[triangles].cpu().numpy()  # [F, 3, 2]
     first, second = pixels[:, 1] - pixels[:, 0], pixels[:, 2] - pixels[:, 0]
+    # y points down: the area of a front face is negative
     front = first[:, 0] * second[:, 1] - first[:, 1] * second[:, 0] < 0
     cv2.polylines(canvas, list(pixels[front].round().astype(np.int32)), True, MESH_COLOR, 1, cv2.LINE_AA)
     return canvas

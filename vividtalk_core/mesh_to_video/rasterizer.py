@@ -43,7 +43,7 @@ def rasterize(
 
 
 def rasterize_reference(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Fragments:
-    """`rasterize` as a plain loop over triangles: the definition that the fast path is tested against."""
+    """`rasterize` of [T, V, 3] and [F, 3] as a plain loop: the definition that the fast path is tested against."""
     index = torch.full((len(vertices), height, width), -1, dtype=torch.int64, device=vertices.device)
     y, x = torch.meshgrid(
         torch.arange(height, device=vertices.device) + 0.5,
@@ -77,6 +77,7 @@ def interpolate(attributes: Tensor, triangles: Tensor, fragments: Fragments) -> 
 def _nearest_triangle(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
     """[H, W] int64 of the nearest triangle, −1 = none: every centre in every bounding box, then two scatters."""
     corners = vertices[triangles]  # [F, 3, 3]
+    # a pixel counts by its centre at .5: the box of indices is half a pixel off the box in px
     low = torch.ceil(corners[..., :2].amin(1) - 0.5).clamp(min=0)
     high = torch.floor(corners[..., :2].amax(1) - 0.5)
     spans = torch.stack((high[:, 0].clamp(max=width - 1), high[:, 1].clamp(max=height - 1)), -1) - low + 1
@@ -91,6 +92,7 @@ def _nearest_triangle(vertices: Tensor, triangles: Tensor, height: int, width: i
     depth = (weights * corners[..., 2]).sum(-1)
     inside = (weights >= INSIDE).all(-1)
     pixel, depth, owner = (y * width + x)[inside], depth[inside], owner[inside]
+    # first the least depth of each pixel, then the lowest index at it: no result depends on the order of scattering
     nearest = depth.new_full((height * width,), float("inf")).scatter_reduce(0, pixel, depth, "amin")
     wins = depth == nearest[pixel]
     index = owner.new_full((height * width,), len(triangles)).scatter_reduce(0, pixel[wins], owner[wins], "amin")

@@ -50,7 +50,7 @@ def find_regions(model: MorphableModel) -> Regions:
 
 
 def _in_parts(model: MorphableModel, names: tuple[str, ...]) -> Tensor:
-    """[F] bool, the triangles of the named parts."""
+    """[F] bool, which of the triangles [F, 3] belong to the named parts."""
     numbers = torch.tensor([model.part_names.index(name) for name in names], device=model.triangles.device)
     return torch.isin(model.triangle_parts, numbers)
 
@@ -67,6 +67,7 @@ def polygon_distance(points: Tensor, polygon: Tensor) -> Tensor:
     offset = points[..., None, :] - start  # [..., N, 2]
     along = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-12)).clamp(0, 1)
     distance = (offset - along[..., None] * edge).norm(dim=-1).amin(-1)
+    # half-open at the ends: a ray through a corner crosses exactly one of its two edges
     above = (offset[..., 1] < 0) != (points[..., None, 1] < polygon.roll(-1, 0)[:, 1])
     crossing = start[:, 0] + edge[:, 0] * offset[..., 1] / edge[:, 1]
     inside = (above & (points[..., None, 0] < crossing)).sum(-1) % 2 == 1

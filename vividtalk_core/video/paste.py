@@ -66,6 +66,7 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
     )[:, :, top:bottom, left:right].movedim(1, -1)  # fmt: skip
     moved = warp_part(source, native, left, top)
     still = (native == 0).all(-1)[:, None]
+    # bicubic reading at rest may differ in the last bit: what does not move is copied
     moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
     scale = crop.size / CROP
     for paint in paints:

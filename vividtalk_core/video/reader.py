@@ -147,6 +147,7 @@ def _frame_rate(times: np.ndarray, stream: av.VideoStream) -> float:
     gaps = gaps[gaps > 0]
     if not len(gaps):
         return next((rate for rate in named if FPS[0] <= rate <= FPS[1]), 25.0)
+    # the median: single frames that were dropped or doubled do not move it
     gap = float(np.median(gaps))
     tolerance = max(float(stream.time_base), gap / 200)
     fitting = [rate for rate in named if abs(1 / rate - gap) <= tolerance]
@@ -154,7 +155,7 @@ def _frame_rate(times: np.ndarray, stream: av.VideoStream) -> float:
 
 
 def _frames(path: Path, timeline: _Timeline) -> Iterator[Tensor]:
-    """Exactly `frame_count` frames: each slot shows the last picture that is due, the first one from the start."""
+    """Exactly `frame_count` frames [3, H, W] uint8: each slot shows the last picture due, the first from the start."""
     import av
 
     slot, due = 0, None
@@ -191,6 +192,6 @@ def _to_tensor(frame: av.VideoFrame, aspect: Fraction | int) -> Tensor:
 
 
 def _audio_from(path: Path, start_s: float) -> tuple[Tensor, int]:
-    """The sound from `start_s` seconds into the file, where its first frame is shown."""
+    """The sound [C, N] from `start_s` seconds into the file, where its first frame is shown, and its rate."""
     waveform, rate = load_audio(path)
     return waveform[:, max(0, round(start_s * rate)) :], rate

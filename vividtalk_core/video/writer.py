@@ -124,6 +124,7 @@ class VideoWriter:
             if self._encoded.done():
                 self._encoded.result()  # it can only have failed
             try:
+                # with a timeout: an encoder that has failed would never empty a full queue
                 return self._queue.put(frame, timeout=POLL_S)
             except queue.Full:
                 continue
@@ -155,6 +156,7 @@ class VideoWriter:
     def _picture_stream(self, container: av.container.OutputContainer) -> av.VideoStream:
         stream = container.add_stream("libx264", self.rate, options={"crf": str(self._crf), "preset": "veryfast"})
         _, height, width = self._shape
+        # 4:2:0 has one colour sample for 2 × 2 px: an odd last row or column cannot be written
         stream.height, stream.width, stream.pix_fmt = height // 2 * 2, width // 2 * 2, "yuv420p"
         codec = stream.codec_context
         codec.color_primaries = codec.color_trc = codec.colorspace = BT709
@@ -175,7 +177,7 @@ class _Sound:
     def encode(self, until_s: Fraction) -> None:
         """Encode up to a time; silence where the waveform has ended."""
         end = round(until_s * self.rate)
-        samples = self.waveform[:, self.position : end]
+        samples = self.waveform[:, self.position : end]  # [C, N]
         samples = np.pad(samples, ((0, 0), (0, end - self.position - samples.shape[1])))
         frame = av.AudioFrame.from_ndarray(samples, "fltp", self.layout)
         frame.sample_rate, frame.pts, frame.time_base = self.rate, self.position, Fraction(1, self.rate)
@@ -187,7 +189,7 @@ class _Sound:
 
 
 def _mono_or_stereo(waveform: Tensor, rate: int) -> tuple[np.ndarray, int]:
-    """[1 or 2, N] float32 in −1..1; more than two channels are averaged."""
+    """[C, N] float32 in −1..1, C = 1 or 2: more than two channels are averaged."""
     if waveform.ndim != 2:
         raise ValueError(f"the sound must be [C, N]; got {list(waveform.shape)}")
     waveform = waveform if len(waveform) <= 2 else waveform.mean(0, keepdim=True)
