@@ -98,6 +98,7 @@ def progress() -> Progress:
     bar = ProgressBar(1)
 
     def report(done: int, total: int, preview: Tensor | None = None) -> None:
+        # preview: [3, H, W] in 0..1; a total of 0 is not known yet, and the bar cannot go beyond its end
         bar.update_absolute(
             done, max(total, done), None if preview is None else ("JPEG", _picture(preview), PREVIEW_SIZE)
         )

@@ -56,7 +56,7 @@ def start(
     head_pose: HeadPose | None = None,
     mask: Tensor | None = None,
 ) -> TalkStream:
-    """The stream of frames that the inputs of `talk_inputs` ask for."""
+    """The stream of frames that the inputs of `talk_inputs` ask for: IMAGE [B, H, W, C], of which the first counts."""
     settings = TalkSettings(
         fps=fps,
         seed=seed,

@@ -163,6 +163,7 @@ def save_tensors(
     # safetensors writes metadata in random order, which would change the sha256: the header is written here instead
     header = {"__metadata__": dict(sorted((metadata or {}).items()))} | json.loads(blob[8 : 8 + length])
     text = json.dumps(header, separators=(",", ":")).encode()
+    # the format pads its header so that the tensors begin at a multiple of 8 bytes
     text += b" " * (-len(text) % 8)
     with whole_file(path) as part, part.open("wb") as stream:
         stream.write(struct.pack("<Q", len(text)))

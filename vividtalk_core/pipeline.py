@@ -160,7 +160,7 @@ def drive(
     settings: TalkSettings | None = None,
     timer: StageTimer | None = None,
 ) -> TalkStream:
-    """Put tracked or edited motion on a portrait; see `talk` for the arguments that both share."""
+    """Put tracked or edited motion on a portrait [1, 3, H, W]; see `talk` for the arguments that both share."""
     settings, timer = settings or TalkSettings(), timer or StageTimer()
     with timer("fit"):
         face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)

@@ -29,7 +29,7 @@ ARKIT_NAMES = (
 
 
 def check_shapes(**fields: tuple[Tensor, str]) -> None:
-    """Raise ValueError unless every tensor has its shape, e.g. `vertices=(x, "T V 3")`; a letter is one size."""
+    """Raise ValueError unless every tensor has its shape: `v=(x, "T V 3")` is [T, V, 3]; a letter is one size."""
     sizes: dict[str, int] = {}
     for name, (tensor, spec) in fields.items():
         dims = spec.split()

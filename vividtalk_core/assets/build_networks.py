@@ -60,7 +60,7 @@ def read_member(wheel: Path, member: str) -> bytes:
 
 
 def convert(content: bytes) -> tuple[Graph, dict[str, Tensor]]:
-    """The graph and fp16 weights of a .tflite file."""
+    """The graph and fp16 weights of a .tflite file, those of convolutions as [O, I, h, w]."""
     source = TfliteGraph(content)
     target = GraphBuilder(source)
     for operator in source.operators():
@@ -123,7 +123,7 @@ class GraphBuilder:
 
 
 def _padding(options: Any, size: list[int], kernel: list[int]) -> list[int]:
-    """TensorFlow's padding as [left, right, top, bottom]; the odd pixel of SAME goes right and down."""
+    """TensorFlow's padding of [N, H, W, C] as [left, right, top, bottom]; the odd pixel of SAME goes right and down."""
     if options.Padding() == 1:  # VALID
         return [0, 0, 0, 0]
     padding = []
@@ -155,6 +155,7 @@ def _convolution(target: GraphBuilder, operator: Operator) -> None:
         raise ValueError("dilated convolutions cannot be converted")
     shape = target.source.shape(weight)
     padding = _padding(options, target.source.shape(image)[1:3], shape[1:3])
+    # TFLite has [O, h, w, I], and [1, h, w, C] where depthwise; torch wants [O, I, h, w]
     axes = (3, 0, 1, 2) if depthwise else (0, 3, 1, 2)
     inputs = [target.operand(image), target.weight(weight, axes), target.weight(bias)]
     stride, groups = [options.StrideH(), options.StrideW()], shape[3] if depthwise else 1
@@ -165,6 +166,7 @@ def _convolution(target: GraphBuilder, operator: Operator) -> None:
 def _transposed(target: GraphBuilder, operator: Operator) -> None:
     _, stride_width, stride_height = np.frombuffer(operator.custom_options, "<i4", 3).tolist()
     image, weight, bias = operator.inputs
+    # torch wants [I, O, h, w] of a transposed convolution; TFLite has [O, h, w, I]
     inputs = [target.operand(image), target.weight(weight, (3, 0, 1, 2)), target.weight(bias)]
     size = target.source.shape(operator.outputs[0])[1:3]
     target.add("conv_transpose2d", inputs, operator.outputs[0], stride=[stride_height, stride_width], size=size)

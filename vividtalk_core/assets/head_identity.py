@@ -121,6 +121,7 @@ def align(people: np.ndarray, reference: np.ndarray, index: np.ndarray) -> np.nd
     source, target = source - source_mean, target - target_mean
     u, s, vt = np.linalg.svd(np.einsum("kc,pkd->pcd", target, source))
     sign = np.ones_like(s)
+    # without it a person could be mirrored onto the reference (Kabsch, Umeyama)
     sign[:, 2] = np.sign(np.linalg.det(u @ vt))
     turn = (u * sign[:, None]) @ vt
     scale = (s * sign).sum(1) / (source**2).sum((1, 2))
@@ -138,8 +139,10 @@ def principal_components(people: np.ndarray, weight: np.ndarray, count: int) -> 
     mean = people.mean(0)
     data = (people - mean).reshape(len(people), -1)
     weighted = data * np.repeat(np.sqrt(weight), 3)
+    # P × P, not 3V × 3V: there are far fewer people than coordinates, and the scores are the same
     _, vectors = np.linalg.eigh(weighted @ weighted.T)
     scores = vectors[:, ::-1][:, :count] * np.sqrt(len(people))  # unit variance
     components = scores.T @ data / len(people)
+    # the sign of an eigenvector is chance: its largest coordinate is made positive, so that every build agrees
     strongest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     return mean, (components * np.sign(strongest)).reshape(count, -1, 3)

@@ -51,12 +51,12 @@ class TfliteGraph:
         return self._graph.Tensors(index).Name().decode()
 
     def shape(self, index: int) -> list[int]:
-        """The tensor's shape, channels last."""
+        """The tensor's shape, channels last: [N, H, W, C] of an activation."""
         tensor = self._graph.Tensors(index)
         return [int(n) for n in tensor.ShapeAsNumpy()] if tensor.ShapeLength() else []
 
     def constant(self, index: int) -> NDArray | None:
-        """The value of a constant tensor; None for an activation."""
+        """The value of a constant tensor, [O, h, w, I] of a convolution; None for an activation."""
         tensor = self._graph.Tensors(index)
         buffer = self._model.Buffers(tensor.Buffer())
         if not buffer.DataLength():

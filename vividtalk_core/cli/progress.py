@@ -23,7 +23,7 @@ class ProgressBar:
         self._drawn, self._step = 0.0, 0
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """Show that `done` of `total` are finished."""
+        """Show that `done` of `total` are finished; a terminal has no place for the preview [3, H, W]."""
         total = total or self.total
         if not self.shown or not self._is_due(done, total):
             return

@@ -63,7 +63,7 @@ def settings_of(args: argparse.Namespace, inputs: Inputs, **more: float | int | 
 
 
 def write_video(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: tuple[Tensor, int] | None) -> None:
-    """Render the stream into the mp4 and write the report."""
+    """Render the stream into the mp4, with the sound [C, N] at its rate, and write the report."""
     timer, done = inputs.timer, 0
     progress = ProgressBar(args.command, args.progress)
     with timer("encode"), VideoWriter(args.out, stream.fps, stream.height, stream.width, audio) as writer:
