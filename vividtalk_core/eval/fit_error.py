@@ -1,11 +1,16 @@
-"""How well the 3DMM alone explains the landmarks: px of the 256 crop, before any registration offsets."""
+"""How well the 3DMM alone explains the landmarks: px of the 256 crop, before any registration offsets.
+
+Run as `python -m vividtalk_core.eval.fit_error FOLDER [FOLDER ...]`.
+"""
 
 from __future__ import annotations
 
 import itertools
+import json
 import logging
+import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -14,7 +19,7 @@ from torch import Tensor
 from ..face.align import face_crop, to_crop
 from ..face.find import find_landmarks
 from ..face.fit import fit_points
-from ..face.models import FaceModels
+from ..face.models import FaceModels, load_face_models
 from ..face.morphable import landmark_positions, shape
 from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import project, rotation_matrix
@@ -102,3 +107,16 @@ def mean_error(errors: list[FitError]) -> FitError:
         raise ValueError("no file with a face: nothing to average")
     lips, everything = (sum(getattr(e, name) for e in errors) / len(errors) for name in ("lips_px", "all_px"))
     return FitError(f"mean of {len(errors)}", sum(e.frames for e in errors), lips, everything)
+
+
+def main() -> None:
+    """Print one JSON line per file and one with the mean of each folder."""
+    models = load_face_models("embedded")
+    for folder in sys.argv[1:]:
+        errors = folder_errors(models, Path(folder))
+        for error in [*errors, mean_error(errors)]:
+            sys.stdout.write(json.dumps(asdict(error)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
