@@ -53,7 +53,7 @@ def test_landmarks_of_the_model_itself_have_no_error(models):
     pixels = project(landmark_positions(models.head, head))
     points = torch.cat((pixels[:, :2], (pixels[:, 2:] - 10) * 66), 1)
     irises = points[[159, 386]].mean(0).expand(10, -1)
-    assert landmark_errors(models, torch.cat((points, irises))[None]).mean() < 0.1
+    assert landmark_errors(models, torch.cat((points, irises))[None]).mean() < 0.4
 
 
 def test_mean_counts_each_file_once():

@@ -151,7 +151,7 @@ def test_prior_names_what_it_knows():
     assert torch.equal(prior.matrix, prior.matrix.T)
     assert all(prior.matrix[index[a], index[b]] == 5 for a, b in OPPOSITES)
     assert all(prior.matrix[index[a], index[b]] == -2 * tie for a, b, tie in COUPLED)
-    assert prior.linear[index["jawOpen"]] == pytest.approx(0.9)
+    assert prior.linear[index["jawOpen"]] == pytest.approx(0.6)
     assert prior.linear[index["browInnerUp"]] > prior.linear[index["jawOpen"]]
     assert prior.limit[index["tongueOut"]] == 0
     assert prior.limit.sum() == 51

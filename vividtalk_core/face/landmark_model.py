@@ -42,7 +42,7 @@ class SolveSettings:
     lip_gap: float = 3.0  # of each upper–lower pair: a closed mouth must be closed
     lid_gap: float = 3.0
     depth: float = 0.03  # MediaPipe's z, in px
-    identity: float = 3.0  # of α², per frame
+    identity: float = 6.0  # of α², per frame
     expression: float = 120.0  # of β², times its cost
     sparsity: float = 30.0  # of β, times its cost: few coefficients at a time, the jaw before the lips' finer ones
     exclusion: float = 120.0  # of the product of opposite movements

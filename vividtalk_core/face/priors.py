@@ -12,9 +12,9 @@ from torch import Tensor
 COST = {
     "browDown": 1.5, "browInnerUp": 3.0, "browOuterUp": 1.5, "cheekPuff": 8.0, "cheekSquint": 4.0, "eyeBlink": 0.1,
     "eyeLook": 0.1, "eyeSquint": 3.0, "eyeWide": 1.0, "jawForward": 6.0, "jawLeft": 4.0, "jawRight": 4.0,
-    "jawOpen": 0.3, "mouthClose": 10.0, "mouthDimple": 3.0, "mouthFrown": 1.5, "mouthFunnel": 2.0, "mouthLeft": 4.0,
-    "mouthRight": 4.0, "mouthLowerDown": 2.0, "mouthPress": 4.0, "mouthPucker": 0.7, "mouthRollLower": 3.0,
-    "mouthRollUpper": 3.0, "mouthShrugLower": 4.0, "mouthShrugUpper": 4.0, "mouthSmile": 0.7, "mouthStretch": 1.5,
+    "jawOpen": 0.2, "mouthClose": 10.0, "mouthDimple": 3.0, "mouthFrown": 1.5, "mouthFunnel": 2.0, "mouthLeft": 4.0,
+    "mouthRight": 4.0, "mouthLowerDown": 2.0, "mouthPress": 4.0, "mouthPucker": 0.5, "mouthRollLower": 3.0,
+    "mouthRollUpper": 3.0, "mouthShrugLower": 4.0, "mouthShrugUpper": 4.0, "mouthSmile": 0.2, "mouthStretch": 1.5,
     "mouthUpperUp": 2.0, "noseSneer": 4.0,
 }  # fmt: skip
 # Opposite movements: together they cancel, so only one of them may be in use.
