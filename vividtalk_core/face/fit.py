@@ -41,8 +41,8 @@ def fit_face(
         ValueError: the portrait is unusable, or holds no such face; the message says what was found.
     """
     check_portrait(portrait)
-    with torch.inference_mode():
-        image = portrait[:1].float().clamp(0, 1)
+    with torch.no_grad():
+        image = portrait[:1].to(models.head.mean_shape.device).float().clamp(0, 1)
         landmarks = find_landmarks(models, image, face_index, box, threshold)
         crop = face_crop(landmarks, image.shape[2], image.shape[3])
         points = to_crop(landmarks, crop)

@@ -84,7 +84,7 @@ def track_video(
     settings = settings or TrackSettings()
     if not fps > 0:
         raise ValueError(f"fps must be above 0; got {fps:g}")
-    with torch.inference_mode():
+    with torch.no_grad():
         landmarks, (height, width) = follow_landmarks(models, frames, progress, settings)
         landmarks, missing = fill_gaps(landmarks, fps, settings.longest_gap_s)
         crop = clip_crop(landmarks, height, width)
