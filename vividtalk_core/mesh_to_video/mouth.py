@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..face.morphable import landmark_positions
-from ..face.topology import INNER_LIPS, OUTER_LIPS
+from ..face.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from ..geometry import CROP, pixel_centres, project
 from ..structures import DenseMotion, FaceFit, MeshSequence, Paint
 from .rasterizer import Progress, interpolate, rasterize
@@ -24,6 +24,8 @@ from .source_view import SourceView, blur, smoothstep
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside begins to show, and is all there is
 KEPT_TOLERANCE = 0.01  # of alpha: the portrait's own mouth, read back through a float grid, paints nothing
+STRETCHED = (0.15, 0.5)  # own gap over driven gap: below the first nothing of the portrait's mouth is kept, above the
+# second all of it
 LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is in the shade
 DEPTH = 0.75  # model units from the front teeth to where no light comes
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
@@ -73,7 +75,7 @@ def render_mouth(
         points = pixel_centres(*size, box.device) / detail + box[:2]  # [h, w, 2] px of the crop
         opening = _opening(points, outline)
         colors.append(_shade(_Interior(*_rasterize_inside(face, vertices, view, box, detail, size), opening), palette))
-        kept = _opening(points + _sample(flow * (CROP / 2), points), own_lips[0])
+        kept = _opening(points + _sample(flow * (CROP / 2), points), own_lips[0]) * _share_kept(own_lips[0], outline)
         alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         boxes.append(box)
         if progress:
@@ -113,6 +115,19 @@ def _inner_lips(face: FaceFit, mesh: MeshSequence) -> Tensor:
 def _opening(points: Tensor, outline: Tensor) -> Tensor:
     """0..1 at points [h, w, 2], 1 inside the outline [N, 2]; the lips' landmarks are surer than the mesh's edges."""
     return ((polygon_distance(points, outline) - LIP_EDGE_PX[0]) / (LIP_EDGE_PX[1] - LIP_EDGE_PX[0])).clamp(0, 1)
+
+
+def _share_kept(own: Tensor, driven: Tensor) -> Tensor:
+    """How much of the portrait's own mouth is kept, 0..1: a slit that would be stretched over an open mouth is not.
+
+    Both outlines are [N, 2] px; the gap is the mean distance of upper and lower inner lip.
+    """
+    upper, lower = (
+        [INNER_LIPS.index(number) for number in side] for side in zip(*INNER_LIP_PAIRS, strict=True)
+    )  # fmt: skip
+    own_gap, gap = ((lips[upper] - lips[lower]).norm(dim=-1).mean() for lips in (own, driven))
+    low, high = STRETCHED
+    return smoothstep((own_gap / gap.clamp(min=1e-3) - low) / (high - low))
 
 
 def _sample(flow: Tensor, points: Tensor) -> Tensor:
