@@ -199,13 +199,22 @@ def test_track_and_drive_errors(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
+def _hear_interrupts():
+    """A shell's background jobs ignore Ctrl-C, and so would what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_work_leaves_nothing(tmp_path, number):
     sound, out = voice(tmp_path / "voice.wav", 60.0), tmp_path / "video"
     out.mkdir()
     words = ["talk", "--portrait", PORTRAIT, "--audio", sound, "--out", out / "a.mp4", "--size", "256"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "vividtalk_core", *map(str, words)], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "vividtalk_core", *map(str, words)],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_hear_interrupts,
     )
     while not list(out.iterdir()) and process.poll() is None:
         time.sleep(0.05)
