@@ -1,8 +1,9 @@
 """Dense motion in closed form: the two z-buffered meshes say exactly where each face pixel came from.
 
-Three layers make the field. The head as a flat card through its centre carries hair, ears and whatever the mesh does
-not know; it dies out over the background and the neck. On top of it the mesh gives the exact correspondence wherever
-the portrait shows the surface. What the mesh adds to the card is spread smoothly around it, so that no edge is seen.
+Three layers make the field. The head as a flat card through its centre carries what the mesh does not reach; it dies
+out over the background and the neck. What the whole head mesh adds to the card is spread smoothly, so that hair follows
+the scalp below it. On the face itself, wherever the portrait shows the surface, the correspondence of the two meshes is
+exact.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from .rasterizer import interpolate
 from .source_view import SourceView, blur, smoothstep, view_source
 
 COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
-NEAR_PX, FAR_PX = 2.0, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
-FAR_SHARE = 0.12  # weight of the far scale beside the near one
-STILL_SHARE = 0.01  # weight, in far shares, of what the card says alone, where the spread has died out
+NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
+FAR_SHARE = 0.05  # weight of the far scale beside the near one
+STILL_SHARE = 0.1  # weight, in far shares, of what the card says alone, where the spread has died out
 STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is none at all, above the second it is kept
 
 Progress = Callable[[int, int, Tensor | None], None]
@@ -56,8 +57,8 @@ def estimate_motion(
 def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:
     """Flow [256, 256, 2] and occlusion [1, 256, 256] of one frame."""
     card = _card_motion(view, render.mesh.vertices[frame]) * view.follow[..., None]  # [H, W, 2] px
-    mesh, confidence = _mesh_motion(render, view, frame)  # [H, W, 2] px, [H, W]
-    extra = _spread(mesh - card, confidence)
+    mesh, confidence, skin = _mesh_motion(render, view, frame)  # [H, W, 2] px, [H, W], [H, W]
+    extra = _spread(mesh - card, skin)  # ears and scalp steer it, or they would be dragged along by the nose
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
     flow = flow * smoothstep((flow.norm(dim=-1, keepdim=True) - STILL_PX[0]) / (STILL_PX[1] - STILL_PX[0]))
     hidden = (render.fragments.triangle_index[frame] >= 0) & (confidence < 0.05)
@@ -66,8 +67,8 @@ def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int
     return flow * (2 / CROP), 1 - (hidden & face_pixel).float()[None]
 
 
-def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:
-    """Displacement to the portrait's pixel [H, W, 2] px and its confidence [H, W] where the mesh is seen."""
+def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Displacement to the portrait's pixel [H, W, 2] px, its confidence on the face and where the head is [H, W]."""
     fragments = type(render.fragments)(
         *(getattr(render.fragments, name)[frame : frame + 1] for name in ("triangle_index", "barycentric", "depth"))
     )
@@ -85,7 +86,7 @@ def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tenso
     settled = -F.max_pool2d(-(maps[..., 2] * covered)[None, None], 3, 1, 1)
     edge = blur(settled, 1.0)[0, 0]
     confidence = smoothstep(torch.where(eyeball, shown, torch.minimum(confidence, edge))) * ~mouth
-    return torch.where(covered[..., None], displacement, 0), confidence
+    return torch.where(covered[..., None], displacement, 0), confidence, (covered & ~mouth).float()
 
 
 def _spread(motion: Tensor, weight: Tensor) -> Tensor:
