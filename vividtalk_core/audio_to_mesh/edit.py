@@ -60,20 +60,6 @@ def smooth(expression: Expression, sigma_s: float, names: Sequence[str] = ALL) -
     return _replace_columns(expression, index, gaussian(expression.coefficients[:, index], sigma_s * expression.fps))
 
 
-def mix(first: Expression, second: Expression, weight: float, names: Sequence[str] = ALL) -> Expression:
-    """Blend the named coefficients: (1 − weight) · first + weight · second; the rest, and the lips, are the first's."""
-    shapes, rates = (first.coefficients.shape, second.coefficients.shape), (first.fps, second.fps)
-    if shapes[0] != shapes[1] or rates[0] != rates[1]:
-        raise ValueError(
-            f"only equal lengths and fps can be mixed: got {shapes[0][0]} frames at {rates[0]:g} fps and "
-            f"{shapes[1][0]} at {rates[1]:g}; retime one of them."
-        )
-    index = columns(names)
-    return _replace_columns(
-        first, index, torch.lerp(first.coefficients[:, index], second.coefficients[:, index], weight)
-    )
-
-
 def retime(expression: Expression, fps: float, frames: int | None = None) -> Expression:
     """The same motion at another frame rate, linearly interpolated; `frames` defaults to the same duration."""
     position = frame_positions(len(expression.coefficients), expression.fps, fps, frames)
@@ -85,11 +71,6 @@ def retime(expression: Expression, fps: float, frames: int | None = None) -> Exp
         ),
         fps=float(fps),
     )
-
-
-def scale_pose(pose: HeadPose, rotation: float = 1.0, translation: float = 1.0) -> HeadPose:
-    """Multiply the angles and the translation of a motion; meant for poses that start at zero."""
-    return replace(pose, rotation=pose.rotation * rotation, translation=pose.translation * translation)
 
 
 def smooth_pose(pose: HeadPose, sigma_s: float) -> HeadPose:

@@ -1,7 +1,6 @@
 """Which of MediaPipe's 478 landmarks lie where. Left and right are the subject's own, as in ARKit."""
 
 INNER_LIP_PAIRS = ((80, 88), (81, 178), (82, 87), (13, 14), (312, 317), (311, 402), (310, 318))  # (upper, lower)
-MOUTH_CORNERS = (78, 308)  # inner, right and left
 INNER_LIPS = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191)
 OUTER_LIPS = (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185)
 
