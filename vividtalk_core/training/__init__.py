@@ -1,0 +1,1 @@
+"""Data, losses and the loop that train what ships in assets."""

@@ -1,0 +1,47 @@
+"""Ctrl-C between two steps of a training, never within one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupt:
+    """Ctrl-C or SIGTERM, held back until a step is finished; a second one is not."""
+
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():  # no other thread may
+            self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._restore()
+
+    def is_asked(self, accelerator: Accelerator) -> bool:
+        """Whether any process was asked to end: then all end after the same step."""
+        if accelerator.num_processes == 1:
+            return self._asked
+        asked = torch.tensor(int(self._asked), device=accelerator.device)
+        return bool(accelerator.reduce(asked, reduction="sum"))
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
