@@ -8,6 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEV := "pytest>=8" "ruff>=0.9"
+TRAIN := "accelerate>=1.0"
 DEMO := vividtalk_core/assets/demo
 
 .PHONY: demo test lint clean env
@@ -36,7 +37,7 @@ $(VENV)/.runtime: requirements.txt constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime pyproject.toml
-	$(PIP) install -c constraints.txt $(DEV)
+	$(PIP) install -c constraints.txt $(DEV) $(TRAIN)
 	@touch $@
 
 clean:

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -29,9 +31,12 @@ def test_only_lower_bounds():
     }  # fmt: skip
 
 
-def test_makefile_installs_the_dev_extra():
-    line = re.search(r"^DEV := (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
-    assert names(line[1]) == list_in_pyproject("dev")
+@pytest.mark.parametrize("extra", ["dev", "train"])
+def test_makefile_installs_what_the_tests_need(extra):
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    line = re.search(rf"^{extra.upper()} := (.*)$", makefile, re.MULTILINE)
+    assert names(line[1]) == list_in_pyproject(extra)
+    assert re.search(rf"install -c constraints.txt .*\$\({extra.upper()}\)", makefile)
 
 
 def test_torch_is_pinned_for_this_environment_only():
