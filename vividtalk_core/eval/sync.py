@@ -1,0 +1,91 @@
+"""How well lips follow the sound: LSE-C, LSE-D and the offset, with the sync expert of this pack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..audio.encoder import encode_audio
+from ..hub import WeightSet, load_module, resolve_weights
+from ..structures import check_shapes
+from .sync_expert import SyncConfig, SyncExpert
+
+REACH = 15  # frames that sound is shifted by to either side, as SyncNet does
+
+
+@dataclass(frozen=True, slots=True)
+class SyncScore:
+    """SyncNet's figures, of this pack's expert: they compare with each other, not with published ones."""
+
+    lse_c: float  # confidence: median over the offsets of the mean distance, less the least; higher is better
+    lse_d: float  # the least mean distance of lips and sound over the offsets, 0..2; lower is better
+    offset: int  # frames by which the lips come after the sound, where the distance is least
+
+
+def load_sync_expert(weights: str | WeightSet = "embedded") -> SyncExpert:
+    """The sync expert of a weight set."""
+    chosen = weights if isinstance(weights, WeightSet) else resolve_weights(weights)
+    return load_module(SyncExpert, SyncConfig, chosen.file("sync.safetensors"))
+
+
+@torch.no_grad()
+def sync_score(
+    expert: SyncExpert, waveform: Tensor, sample_rate: int, curves: Tensor, fps: float, reach: int = REACH
+) -> SyncScore:
+    """LSE-C and LSE-D (Chung and Zisserman 2016, as Prajwal et al. 2020 report them) of one clip.
+
+    For each offset within ±reach, the distances of the embeddings of lips and sound are averaged over the windows of
+    the clip. LSE-D is the least of these means, LSE-C their median less the least.
+
+    Args:
+        expert: from `load_sync_expert`.
+        waveform: [N] or [C, N] that starts with the first frame.
+        sample_rate: Hz.
+        curves: [T, 2] aperture and width in IOD.
+        fps: frames per second of the curves.
+        reach: frames of the expert's rate.
+
+    Raises:
+        ValueError: the clip is too short to be shifted.
+    """
+    check_shapes(curves=(curves, "T 2"))
+    rate = expert.config.fps
+    features = encode_audio(waveform, sample_rate, rate).features
+    lips = at_rate(curves.float(), fps, rate)
+    count = min(len(features), len(lips))
+    distances = offset_distances(expert, features[:count], lips[:count], reach)
+    least, best = distances.min(0)
+    return SyncScore(float(distances.median() - least), float(least), int(best) - reach)
+
+
+def offset_distances(expert: SyncExpert, features: Tensor, curves: Tensor, reach: int) -> Tensor:
+    """Mean distance [2·reach + 1] of lips from the sound `lag` frames before them, lag from −reach to reach.
+
+    Args:
+        expert: the networks.
+        features: [T, 320].
+        curves: [T, 2] IOD.
+        reach: frames.
+    """
+    least = expert.config.window + 2 * reach
+    if len(features) < least:
+        raise ValueError(
+            f"{len(features)} frames of sound and picture in common are too few to judge sync: {least} are needed, "
+            f"{least / expert.config.fps:.1f} s"
+        )
+    speech, lips = (e[0] for e in expert(features[None], curves[None]))
+    distance = torch.cdist(lips, speech)  # [lip window, speech window]
+    return torch.stack([distance.diagonal(-lag).mean() for lag in range(-reach, reach + 1)])
+
+
+def at_rate(curves: Tensor, fps: float, rate: float) -> Tensor:
+    """Curves [T, K] at another frame rate [T', K], linearly interpolated between the frames' middles."""
+    if fps == rate:
+        return curves
+    count = max(1, round(len(curves) * rate / fps))
+    position = ((torch.arange(count, dtype=torch.float64) + 0.5) * fps / rate - 0.5).clamp(0, len(curves) - 1)
+    low = position.floor().long()
+    high = (low + 1).clamp(max=len(curves) - 1)
+    return torch.lerp(curves[low], curves[high], (position - low).to(curves)[:, None])
