@@ -1,0 +1,82 @@
+"""Another voice says the same: pitch, vocal-tract length and tempo of speech, changed apart from one another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FFT = 512  # samples, 32 ms: longer ones smear the bursts of p, t and k, shorter ones lose the harmonics of a low voice
+HOP = FFT // 4  # what a Hann window needs for its squares to add up to a constant
+LIFTER = 32  # samples of the cepstrum that are the vocal tract, 2 ms: shorter than a period of a 400 Hz voice
+FLOOR = 1e-5  # of a magnitude, below 16-bit sound
+MAX_GAIN = 2.3  # nat, 20 dB: a moved formant never lifts noise by more
+BLOCK = 320  # samples, lengths are brought to a multiple of it: primes are slow to transform
+
+
+def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, tempo: float = 1.0) -> Tensor:
+    """Change a voice by a phase vocoder that moves the spectral envelope apart from the harmonics.
+
+    Args:
+        waveform: [N] float32 at 16 kHz.
+        pitch: factor of the fundamental frequency.
+        formant: factor of the formants: above 1 a shorter vocal tract, as of a child.
+        tempo: what is at t seconds moves to t / tempo; `augment.retime` moves targets likewise.
+
+    Returns:
+        [round(N / tempo)] float32; with `tempo` 1 every sound stays where it is.
+    """
+    for name, factor in (("pitch", pitch), ("formant", formant), ("tempo", tempo)):
+        if not 0.25 <= factor <= 4:
+            raise ValueError(f"{name} must be a factor between 0.25 and 4; got {factor}")
+    count = round(waveform.shape[0] / tempo)
+    if pitch == formant == tempo == 1 or not count:
+        return waveform[:count].clone()
+    window = torch.hann_window(FFT, device=waveform.device)
+    tail = -waveform.shape[0] % BLOCK + FFT  # room for the last frame
+    padded = torch.nn.functional.pad(waveform, (0, tail))
+    spectrum = torch.stft(padded, FFT, HOP, window=window, return_complex=True, pad_mode="constant").T  # [K, F]
+    spectrum = spectrum * _move_envelope(spectrum.abs(), pitch / formant)
+    # stretched first and sampled more sparsely then, harmonics rise and time is as it was
+    wanted = math.ceil(count / BLOCK) * BLOCK
+    length = round(wanted * pitch / 16) * 16
+    stretch = length / wanted / tempo
+    if stretch != 1:
+        spectrum = _stretch(spectrum, stretch, math.ceil(length / HOP) + 4)
+    stretched = torch.istft(spectrum.T, FFT, HOP, window=window, length=length)
+    return _resample(stretched, wanted)[:count]
+
+
+def _move_envelope(magnitude: Tensor, factor: float) -> Tensor:
+    """[K, F] gains after which the envelope at frequency f is what it was at f · factor."""
+    level = magnitude.clamp(min=FLOOR).log()
+    if factor == 1:
+        return torch.ones_like(level)
+    cepstrum = torch.fft.irfft(level)  # [K, FFT], real and even
+    cepstrum[:, LIFTER : FFT - LIFTER + 1] = 0
+    envelope = torch.fft.rfft(cepstrum).real
+    last = envelope.shape[1] - 1
+    position = (torch.arange(last + 1, device=level.device) * factor).clamp(max=last)
+    low = position.long().clamp(max=last - 1)
+    moved = torch.lerp(envelope[:, low], envelope[:, low + 1], position - low)
+    return (moved - envelope).clamp(-MAX_GAIN, MAX_GAIN).exp()
+
+
+def _stretch(spectrum: Tensor, stretch: float, frames: int) -> Tensor:
+    """Frames [K, F] of a short-time spectrum to [frames, F], each sound `stretch` times as long at its own pitch."""
+    position = (torch.arange(frames, device=spectrum.device) / stretch).clamp(max=spectrum.shape[0] - 2)
+    low = position.long()
+    level, phase = spectrum.abs(), spectrum.angle()
+    magnitude = torch.lerp(level[low], level[low + 1], (position - low)[:, None])
+    # wrapped to one turn, or the sum over minutes would lose its digits
+    turn = torch.remainder(phase[low + 1] - phase[low], 2 * math.pi)
+    advance = torch.cat((phase[:1], turn[:-1])).double().cumsum(0)
+    return torch.polar(magnitude, torch.remainder(advance, 2 * math.pi).float())
+
+
+def _resample(signal: Tensor, count: int) -> Tensor:
+    """[L] samples to [count] of the same time span, band-limited."""
+    if signal.shape[0] == count:
+        return signal
+    return torch.fft.irfft(torch.fft.rfft(signal)[: count // 2 + 1], n=count) * (count / signal.shape[0])
