@@ -68,9 +68,7 @@ def lip_basis(model: MorphableModel) -> Tensor:
     return model.exp_basis[:, model.lip_vertices] * lip_taper(model)[:, None]
 
 
-def calibrate(
-    coefficients: Tensor, lip_offsets: Tensor, neutral: Neutral, basis: Tensor
-) -> tuple[Tensor, Tensor]:
+def calibrate(coefficients: Tensor, lip_offsets: Tensor, neutral: Neutral, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Curves counted from the speaker's rest.
 
     Coefficients cannot be negative: where a speaker's rest activates what speech then relaxes, the difference is kept

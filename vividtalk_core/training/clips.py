@@ -30,6 +30,7 @@ class Clip:
     split: str = ""  # one of SPLITS, or not yet known
     licence: str = ""
     sound: Path | None = None  # of a curve set
+    silent: bool = False  # its sound is not to be used: music, a translation, another take
 
     @property
     def name(self) -> str:
@@ -40,9 +41,10 @@ class Clip:
 def find_clips(folder: str | Path) -> list[Clip]:
     """The clips of a folder, by name, every one with its split.
 
-    With a manifest.csv (columns file, identity, split; licence or tier if known) only those it names; else all videos
-    and all curves that have a sound beside them. There an identity is the folder that the clip lies in, and its split
-    is drawn from its name, so that it stays where it is when the folder grows.
+    With a manifest.csv only those it names: columns file and identity; if wanted split, licence or tier, and sound,
+    which is "no" where a clip's sound does not belong to its picture. Else all videos, and all curves that have a sound
+    beside them: there an identity is the folder that the clip lies in, and its split is drawn from its name, so that
+    it stays where it is when the folder grows.
 
     Raises:
         FileNotFoundError: there is no such folder, or nothing in it.
@@ -92,7 +94,7 @@ def _read_manifest(path: Path) -> list[Clip]:
 
 
 def _from_row(manifest: Path, line: int, row: Mapping[str, str | None]) -> Clip:
-    values = {key: (row.get(key) or "").strip() for key in ("file", "identity", "split", "licence", "tier")}
+    values = {key: (row.get(key) or "").strip() for key in ("file", "identity", "split", "licence", "tier", "sound")}
     if not (values["file"] and values["identity"]):
         raise ValueError(f"line {line} of {manifest} names no file or no identity.")
     split = "test" if values["split"].startswith("test") else values["split"]
@@ -101,7 +103,8 @@ def _from_row(manifest: Path, line: int, row: Mapping[str, str | None]) -> Clip:
     path = manifest.parent / values["file"]
     file = Path(values["file"]).as_posix()
     licence = values["licence"] or values["tier"]
-    return Clip(path, file, values["identity"], split, licence, sound_beside(path))
+    silent = values["sound"].lower() in ("no", "0", "false")
+    return Clip(path, file, values["identity"], split, licence, sound_beside(path), silent)
 
 
 def assign_splits(clips: Iterable[Clip]) -> list[Clip]:

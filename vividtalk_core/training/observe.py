@@ -55,7 +55,7 @@ class Observation:
         return ~torch.stack([torch.zeros(len(self.aperture), dtype=torch.bool), *self.bad.values()]).any(0)
 
 
-def observe_video(video: Path, track: ClipTrack, settings: FrameSettings = FrameSettings()) -> Observation:
+def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Observation:
     """A tracked video with its sound, at 25 frames per second."""
     aperture = aperture_of_landmarks(track.landmarks)
     bad = bad_frames(track, aperture, settings)
@@ -94,7 +94,7 @@ def retimed(observation: Observation, fps: float) -> Observation:
     return replace(observation, **changed, bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()})
 
 
-def lag_of(observation: Observation, settings: LagSettings = LagSettings()) -> Lag | None:
+def lag_of(observation: Observation, settings: LagSettings) -> Lag | None:
     """How late the sound is; None without sound."""
     if not len(observation.sound):
         return None
