@@ -30,6 +30,8 @@ FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "serve
 
 
 def room(path: Path) -> str:
+    if path.name == "__main__.py":  # a command may import all, wherever its package stands
+        return "__main__"
     first = path.relative_to(CORE).parts[0]
     return first.removesuffix(".py")
 

@@ -16,7 +16,7 @@ BAD_INPUT = 2
 INTERRUPTED = 130
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -48,7 +48,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
-    parser = _Parser(prog="vividtalk", description="A portrait and a voice become a talking-head video.")
+    parser = Parser(prog="vividtalk", description="A portrait and a voice become a talking-head video.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="talk | track | drive | bench")
     talk = commands.add_parser("talk", help="portrait + audio → video", description=_TALK)
     _portrait(talk)
