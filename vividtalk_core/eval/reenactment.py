@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -20,14 +19,12 @@ from torch import Tensor
 
 from ..audio_to_mesh.pose import relative_to_first
 from ..face.landmarks import region_of_landmarks
-from ..face.topology import FACE_OVAL, OUTER_LIPS
 from ..face.track import track_video
 from ..pipeline import Models, TalkSettings, drive, load_models
 from ..structures import CROP, Crop
 from ..video.paste import crop_portrait
 from ..video.reader import read_video
-
-MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
+from .pictures import face_oval, mouth_box, psnr
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +56,8 @@ def self_reenactment(models: Models, frames: list[Tensor], fps: float) -> Reenac
     for generated, real, landmarks in zip(_flatten(stream), frames, track.landmarks_2d, strict=True):
         wanted, made = _small(real[None].float() / 255, crop), _small(generated[None], crop)
         points = (landmarks[:, :2] - origin) * scale
-        regions = (_oval(points), _mouth(points))
-        scores = [_psnr(picture, wanted, region) for picture in (made, reference) for region in regions]
+        regions = (face_oval(points, CROP, CROP), mouth_box(points, CROP, CROP))
+        scores = [psnr(picture, wanted, region) for picture in (made, reference) for region in regions]
         rows.append([*scores, _misregistration(models, made, points)])
     means = np.mean(rows[1:], axis=0).tolist()  # the first frame is the portrait itself
     return Reenactment(len(rows) - 1, *means)
@@ -75,30 +72,6 @@ def _flatten(stream: Iterator[Tensor]) -> Iterator[Tensor]:
 def _small(image: Tensor, crop: Crop) -> Tensor:
     """[1, 3, 256, 256] the crop of a picture [1, 3, H, W]."""
     return F.interpolate(crop_portrait(image, crop), size=(CROP, CROP), mode="bilinear", antialias=True)
-
-
-def _oval(points: Tensor) -> Tensor:
-    """[256, 256] bool inside the face oval of landmarks [478, 2] px of the crop."""
-    mask = np.zeros((CROP, CROP), np.uint8)
-    cv2.fillPoly(mask, [points[list(FACE_OVAL)].numpy().round().astype(np.int32)], 1)
-    return torch.from_numpy(mask) > 0
-
-
-def _mouth(points: Tensor) -> Tensor:
-    """[256, 256] bool inside the mouth box."""
-    lips = points[list(OUTER_LIPS)]
-    low, high = lips.amin(0), lips.amax(0)
-    margin = (high - low).amax() * MOUTH_MARGIN / 2
-    left, top, right, bottom = torch.cat((low - margin, high + margin)).round().long().clamp(0, CROP).tolist()
-    mask = torch.zeros(CROP, CROP, dtype=torch.bool)
-    mask[top:bottom, left:right] = True
-    return mask
-
-
-def _psnr(made: Tensor, wanted: Tensor, where: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures [1, 3, H, W] inside a mask [H, W]."""
-    error = ((made - wanted) ** 2)[:, :, where].mean().clamp(min=1e-10)
-    return float(-10 * torch.log10(error))
 
 
 def _misregistration(models: Models, made: Tensor, points: Tensor) -> float:

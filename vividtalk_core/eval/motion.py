@@ -1,0 +1,113 @@
+"""Motion that should not be there: a background that moves, a jolt at the start, flicker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .lips import inter_ocular
+
+START_S = 0.4  # what counts as the start
+GRID = 16  # blocks across the face, for flicker
+SIDE_MARGIN = 0.75  # of the face's width: hair and hands beside it
+TOP_MARGIN = 0.5  # of the face's height
+LEAST_SHARE = 0.03  # of the frame that must be background
+
+
+def face_box(landmarks: Tensor) -> Tensor:
+    """[4] left, top, right, bottom in px around landmarks [T, 468 or 478, 2 or 3] of a whole clip."""
+    points = landmarks[:, :468, :2].flatten(0, 1)
+    return torch.cat((points.amin(0), points.amax(0)))
+
+
+def background_mask(landmarks: Tensor, height: int, width: int) -> Tensor:
+    """[H, W] bool: what lies beside and above the head in every frame; nothing below the brows, where shoulders are.
+
+    Args:
+        landmarks: [T, 468 or 478, 2 or 3] px of the whole clip.
+        height: px.
+        width: px.
+    """
+    left, top, right, bottom = face_box(landmarks).tolist()
+    side, above = SIDE_MARGIN * (right - left), TOP_MARGIN * (bottom - top)
+    rows = torch.arange(height)[:, None] + 0.5
+    columns = torch.arange(width) + 0.5
+    beside = (columns < left - side) | (columns > right + side)
+    return (rows < top - above) | (beside & (rows < (top + bottom) / 2))
+
+
+class BackgroundMotion:
+    """Background-motion ratio of a clip whose frames come one by one.
+
+    The mean absolute change from frame to frame beside and above the head, over that within the face box: about 0 for
+    a still background, about 1 where all moves alike. The camera must stand still for it to say anything.
+    """
+
+    def __init__(self, landmarks: Tensor) -> None:
+        self.landmarks = landmarks
+        self.previous: Tensor | None = None
+        self.sums = [0.0, 0.0]  # background, face
+
+    def add(self, frame: Tensor) -> None:
+        """Look at the next frame [3, H, W] in 0..1."""
+        if self.previous is None:
+            height, width = frame.shape[1:]
+            self.background = background_mask(self.landmarks, height, width)
+            left, top, right, bottom = face_box(self.landmarks).round().long().clamp(min=0).tolist()
+            self.face = (slice(top, bottom), slice(left, right))
+        else:
+            change = (frame - self.previous).abs().mean(0)
+            self.sums[0] += float(change[self.background].mean())
+            self.sums[1] += float(change[self.face].mean())
+        self.previous = frame
+
+    def ratio(self) -> float:
+        """0 and more; NaN where the frame shows no background, or nothing moves in the face."""
+        if self.previous is None or not self.sums[1] or self.background.float().mean() < LEAST_SHARE:
+            return float("nan")
+        return self.sums[0] / self.sums[1]
+
+
+def startup_jitter(landmarks: Tensor, fps: float, start_s: float = START_S) -> float:
+    """How much more the face trembles in the first moments than later: 1 is alike, well above 1 is a jolt.
+
+    Trembling is the mean length of the second difference of the landmarks, in inter-ocular distances per frame².
+
+    Args:
+        landmarks: [T, 468 or 478, 2 or 3] px.
+        fps: frames per second.
+        start_s: seconds that count as the start.
+
+    Returns:
+        The ratio; NaN for a clip shorter than three starts or one that stands still.
+    """
+    points = landmarks[:, :468, :2].double() / inter_ocular(landmarks)
+    tremble = points.diff(n=2, dim=0).norm(dim=-1).mean(-1)
+    first = max(1, round(start_s * fps))
+    if len(tremble) < 3 * first or not tremble[first:].any():
+        return float("nan")
+    return float(tremble[:first].mean() / tremble[first:].mean())
+
+
+def flicker(frames: Iterable[Tensor], landmarks: Tensor) -> float:
+    """Brightness that jumps back and forth: compare with the real video of the same speech.
+
+    The mean absolute second difference over time, 0..255, of the luminance of 16 × 16 blocks of the face box; a block
+    averages over what moves within it.
+
+    Args:
+        frames: T frames [3, H, W] in 0..1.
+        landmarks: [T, 468 or 478, 2 or 3] px of the same frames.
+    """
+    left, top, right, bottom = face_box(landmarks).round().long().clamp(min=0).tolist()
+    weights = torch.tensor((0.299, 0.587, 0.114))[:, None, None]
+    blocks = [
+        F.adaptive_avg_pool2d((frame[:, top:bottom, left:right] * weights).sum(0, keepdim=True), GRID)
+        for frame in frames
+    ]
+    if len(blocks) < 3:
+        return float("nan")
+    return float(255 * torch.stack(blocks).diff(n=2, dim=0).abs().mean())

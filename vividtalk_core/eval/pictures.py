@@ -1,0 +1,46 @@
+"""How near pictures are to the real ones, and where to look."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..face.topology import FACE_OVAL, OUTER_LIPS
+
+MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
+SSIM_WINDOW = 11  # px, of Wang et al. 2004
+
+
+def face_oval(points: Tensor, height: int, width: int) -> Tensor:
+    """[H, W] bool inside the face oval of landmarks [468 or 478, 2] px."""
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [points[list(FACE_OVAL)].numpy().round().astype(np.int32)], 1)
+    return torch.from_numpy(mask) > 0
+
+
+def mouth_box(points: Tensor, height: int, width: int) -> Tensor:
+    """[H, W] bool inside the box of the lips of landmarks [468 or 478, 2] px, with a margin."""
+    lips = points[list(OUTER_LIPS)]
+    low, high = lips.amin(0), lips.amax(0)
+    margin = (high - low).amax() * MOUTH_MARGIN / 2
+    limits = torch.tensor((width, height, width, height))
+    corners = torch.minimum(torch.cat((low - margin, high + margin)).round().long().clamp(min=0), limits)
+    left, top, right, bottom = corners.tolist()
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
+def psnr(made: Tensor, wanted: Tensor, where: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of pictures [1, 3, H, W] in 0..1 inside a mask [H, W]; at most 100."""
+    error = ((made - wanted) ** 2)[:, :, where].mean().clamp(min=1e-10)
+    return float(-10 * torch.log10(error))
+
+
+def ssim(made: Tensor, wanted: Tensor, where: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004) of pictures [1, 3, H, W] in 0..1, its mean inside a mask [H, W]."""
+    from kornia.metrics import ssim as ssim_map
+
+    return float(ssim_map(made, wanted, SSIM_WINDOW)[:, :, where].mean())
