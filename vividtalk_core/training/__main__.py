@@ -67,7 +67,7 @@ def build_parser(words: Sequence[str]) -> Parser:
 
 
 _PREPARE = "Track every clip of a folder, leave out what cannot be learned from, and write shards and a report."
-_TRAIN = "Train one model. Several processes: accelerate launch -m vividtalk_core.training train ..."
+_TRAIN = "Train one model; with N GPUs: torchrun --nproc-per-node N -m vividtalk_core.training train ..."
 _OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last.safetensors (to go on from)."
 
 

@@ -71,7 +71,7 @@ def train(
     """Train a task's module.
 
     Writes into `out`: log.csv, last.safetensors (all that resuming needs) and best.safetensors (`task.save` of the
-    best evaluation). Under `accelerate launch` every process calls this with the same arguments; only the first writes.
+    best evaluation). Under torchrun every process calls this with the same arguments; only the first writes.
 
     Args:
         task: module, data, losses and metrics.
