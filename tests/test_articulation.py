@@ -1,0 +1,129 @@
+"""From features to curves: frame rates, pieces, gains and bad input."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio_to_mesh import articulation
+from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings, generate_expression
+from vividtalk_core.audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
+from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
+
+TINY = ExpressionConfig(
+    width=16, heads=2, identity_components=5, lip_vertices=7, components=3, style_width=4, before=3, after=2
+)
+
+
+def make(**changes):
+    torch.manual_seed(1)
+    model = ExpressionGenerator(replace(TINY, **changes)).eval()
+    for branch in model.branches:
+        torch.nn.init.normal_(branch.out.weight, std=0.1)
+    model.motion_mean.fill_(0.3)
+    model.motion_std.fill_(0.2)
+    model.lip_basis.normal_()
+    return model
+
+
+def sound(seconds=2.0, fps=25.0):
+    torch.manual_seed(2)
+    return encode_audio(0.1 * torch.randn(1, round(16_000 * seconds)), 16_000, fps)
+
+
+def columns(*prefixes):
+    return [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(prefixes)]
+
+
+@pytest.mark.parametrize("fps", [25.0, 29.97, 12.0])
+def test_one_frame_of_motion_for_each_of_sound(fps):
+    features = sound(fps=fps)
+    made = generate_expression(make(), features)
+    assert made.coefficients.shape == (len(features.features), 52)
+    assert made.lip_offsets.shape == (len(features.features), 7, 3)
+    assert made.fps == fps
+    assert made.neutral_coefficients is None
+    assert 0 <= made.coefficients.min() <= made.coefficients.max() <= 1
+
+
+def test_another_frame_rate_shows_the_same_motion():
+    model = make()
+    slow, fast = (generate_expression(model, sound(fps=fps)) for fps in (25.0, 75.0))
+    # every third frame of 75 fps is centred where a frame of 25 fps is
+    torch.testing.assert_close(fast.coefficients[1::3], slow.coefficients, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_the_size_of_the_pieces_does_not_matter(causal, monkeypatch):
+    model, features = make(causal=causal), sound(3.0)
+    whole = generate_expression(model, features)
+    monkeypatch.setattr(articulation, "BLOCK", 11)
+    pieces = generate_expression(model, features)
+    torch.testing.assert_close(pieces.coefficients, whole.coefficients, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(pieces.lip_offsets, whole.lip_offsets, atol=1e-4, rtol=1e-4)
+
+
+def test_what_comes_later_does_not_matter():
+    model, features = make(), sound(4.0)
+    part = AudioFeatures(features.features[:60], features.mel[:240], 25.0, 2.4)
+    clear = 60 - model.reach  # frames that hear nothing of the end
+    whole, cut = generate_expression(model, features), generate_expression(model, part)
+    torch.testing.assert_close(cut.coefficients[:clear], whole.coefficients[:clear], atol=1e-5, rtol=1e-5)
+
+
+def test_the_same_input_gives_the_same_bits():
+    model, features = make(), sound()
+    first, second = (generate_expression(model, features) for _ in range(2))
+    assert torch.equal(first.coefficients, second.coefficients)
+    assert torch.equal(first.lip_offsets, second.lip_offsets)
+
+
+def test_gains_reach_their_own_part():
+    model, features = make(), sound()
+    plain = generate_expression(model, features)
+    jaw = generate_expression(model, features, settings=ArticulationSettings(jaw_gain=0))
+    lips = generate_expression(model, features, settings=ArticulationSettings(lip_gain=0))
+    none = generate_expression(model, features, settings=ArticulationSettings(lip_strength=0, face_gain=0))
+    assert jaw.coefficients[:, columns("jaw")].abs().max() == 0
+    assert torch.equal(jaw.coefficients[:, columns("mouth")], plain.coefficients[:, columns("mouth")])
+    assert lips.coefficients[:, columns("mouth", "tongue")].abs().max() == lips.lip_offsets.abs().max() == 0
+    assert torch.equal(lips.coefficients[:, columns("jaw")], plain.coefficients[:, columns("jaw")])
+    assert none.coefficients.abs().max() == none.lip_offsets.abs().max() == 0
+
+
+def test_lids_and_gaze_are_left_to_others():
+    assert generate_expression(make(), sound()).coefficients[:, columns("eye")].abs().max() == 0
+
+
+def test_smoothing_takes_speed_away():
+    model, features = make(), sound()
+    plain = generate_expression(model, features).coefficients
+    smooth = generate_expression(model, features, settings=ArticulationSettings(smoothing_s=0.1)).coefficients
+    assert smooth.diff(dim=0).abs().mean() < 0.5 * plain.diff(dim=0).abs().mean()
+
+
+def test_style_follows_the_face():
+    model, features, alpha = make(), sound(), torch.full((5,), 3.0)
+    average = generate_expression(model, features).coefficients
+    assert not torch.equal(generate_expression(model, features, alpha).coefficients, average)
+    off = generate_expression(model, features, alpha, ArticulationSettings(style=0)).coefficients
+    assert torch.equal(off, average)
+
+
+def test_states_of_a_speech_model_are_retimed():
+    model = make(front_end="states", feature_width=24)
+    features = AudioFeatures(torch.randn(60, 24), torch.zeros(200, 80), 30.0, 2.0)
+    assert generate_expression(model, features).coefficients.shape == (60, 52)
+
+
+def test_features_of_another_encoder_are_refused():
+    features = AudioFeatures(torch.randn(50, 320), torch.zeros(200, 80), 25.0, 2.0)
+    with pytest.raises(ValueError, match="hear 24 features per frame, the audio encoder gave 320"):
+        generate_expression(make(front_end="states", feature_width=24), features)
+
+
+@pytest.mark.parametrize("wrong", [{"jaw_gain": -1.0}, {"smoothing_s": float("nan")}, {"style": float("inf")}])
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        ArticulationSettings(**wrong)

@@ -1,0 +1,129 @@
+"""From what is heard to curves: the expression generator over a whole clip, in pieces, with the user's gains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from ..audio.encoder import mel_windows
+from ..audio.mel import FLOOR, sample_rows
+from ..audio.waveform import frame_count
+from ..structures import ARKIT_NAMES, AudioFeatures, Expression
+from .edit import gaussian
+from .expression import ExpressionGenerator, RollState
+
+BLOCK = 250  # frames that are made at once: memory does not grow with the clip
+EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
+JAW = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("jaw")]
+LIPS = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "tongue"))]
+
+
+@dataclass(frozen=True, slots=True)
+class ArticulationSettings:
+    """What a user may choose; 1 is the strength of the people that were learned from."""
+
+    lip_strength: float = 1.0  # of all mouth motion, jaw and lips
+    jaw_gain: float = 1.0  # of the jaw alone
+    lip_gain: float = 1.0  # of the lips alone, lip offsets included
+    face_gain: float = 1.0  # of brows and cheeks
+    smoothing_s: float = 0.0  # width of a Gaussian over time; above 0.05 closures go missing
+    style: float = 1.0  # how far α colours the motion: 0 is the average speaker
+
+    def __post_init__(self) -> None:
+        wrong = [f"{f.name} {getattr(self, f.name)}" for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
+        if wrong:
+            raise ValueError(f"gains, smoothing and style must be 0 or more; got {', '.join(wrong)}.")
+
+
+def generate_expression(
+    model: ExpressionGenerator,
+    features: AudioFeatures,
+    id_coefficients: Tensor | None = None,
+    settings: ArticulationSettings = ArticulationSettings(),
+) -> Expression:
+    """Lips, jaw, cheeks and brows for what is heard (§3.2 of the paper). Lids and gaze stay still: see `add_blinks`.
+
+    Frame t depends on `model.reach` frames of sound around it and, in the causal form, on the motion before it; never
+    on how long the clip is or how it is cut into blocks.
+
+    Args:
+        model: from `hub.load_module`.
+        features: of `encode_audio`, with the encoder that the model was trained for.
+        id_coefficients: [I] α of the portrait; None is the average speaker.
+        settings: gains and smoothing.
+
+    Returns:
+        T = len(features.features) frames; the neutral is None: silence is a relaxed, closed mouth.
+
+    Raises:
+        ValueError: the features are of another encoder than the model's.
+    """
+    config = model.config
+    heard = rows_at_model_rate(model, features)
+    motion = torch.cat(list(_motion_blocks(model, heard, _style(model, id_coefficients, settings.style))))
+    motion = gaussian(motion, settings.smoothing_s * config.fps)
+    frames = len(features.features)
+    # frame t is centred at (t + 0.5) / fps at either rate
+    position = (torch.arange(frames, dtype=torch.float64, device=motion.device) + 0.5) * (
+        config.fps / features.fps
+    ) - 0.5
+    coefficients, lips = model.to_curves(sample_rows(motion, position))
+    gains = _gains(settings, coefficients)
+    lips = lips * (settings.lip_strength * settings.lip_gain)
+    return Expression((coefficients * gains).clamp(0, 1), lips, features.fps)
+
+
+def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
+    """[T', D] what the model hears, at its own frame rate; ValueError if another encoder made the features."""
+    config = model.config
+    frames = max(1, frame_count(features.duration_s, config.fps))
+    if config.front_end == "mel":
+        return mel_windows(features.mel, frames, config.fps)
+    found = features.features.shape[1]
+    if found != config.feature_width:
+        raise ValueError(
+            f"these weights hear {config.feature_width} features per frame, the audio encoder gave {found}: choose the "
+            "encoder that they were trained with, or the embedded weights with the encoder 'mel'."
+        )
+    position = (torch.arange(frames, dtype=torch.float64) + 0.5) * (features.fps / config.fps) - 0.5
+    return sample_rows(features.features, position.to(features.features.device))
+
+
+def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength: float) -> Tensor:
+    """[1, S] z_style; zeros for the average speaker."""
+    if id_coefficients is None:
+        return model.motion_mean.new_zeros(1, model.config.style_width)
+    return strength * model.style(id_coefficients[None].to(model.motion_mean))
+
+
+@torch.no_grad()
+def _motion_blocks(model: ExpressionGenerator, heard: Tensor, style: Tensor) -> Iterator[Tensor]:
+    """Standardised motion [t, M] of block after block of features [T, D]."""
+    heard = heard.to(model.motion_mean)
+    reach, frames, state = model.reach, len(heard), RollState()
+    # before and after the clip there is silence
+    quiet = math.log(FLOOR) if model.config.front_end == "mel" else 0.0
+    edge = heard.new_full((reach, heard.shape[1]), quiet)
+    heard = torch.cat((edge, heard, edge))
+    for start in range(0, frames, BLOCK):
+        length = min(BLOCK, frames - start)
+        piece = heard[None, start : start + length + 2 * reach]
+        if model.config.causal:
+            audio = model.encode(piece, style)[:, reach : reach + length]
+            motion, state = model.roll(audio, state)
+            yield motion[0]
+        else:
+            yield model(piece, style)[0, reach : reach + length]
+
+
+def _gains(settings: ArticulationSettings, like: Tensor) -> Tensor:
+    """[E] factor of each coefficient."""
+    gains = like.new_full((len(ARKIT_NAMES),), settings.face_gain)
+    gains[JAW] = settings.lip_strength * settings.jaw_gain
+    gains[LIPS] = settings.lip_strength * settings.lip_gain
+    gains[EYES] = 0.0
+    return gains

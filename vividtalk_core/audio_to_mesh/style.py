@@ -1,0 +1,26 @@
+"""z_style: how this face speaks, from its identity coefficients α."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class StyleEncoder(nn.Module):
+    """α → z_style (§3.2 of the paper), a small perceptron.
+
+    A face without a style is all zeros: training drops styles at random, so that zero means the average speaker.
+
+    Args:
+        identity_components: I, length of α.
+        width: of z_style.
+    """
+
+    def __init__(self, identity_components: int, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(identity_components, width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, id_coefficients: Tensor) -> Tensor:
+        """id_coefficients [B, I], standard deviations → style [B, S], within −1..1."""
+        return torch.tanh(self.out(torch.tanh(self.hidden(id_coefficients))))
