@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,8 +17,8 @@ class CalibrationSettings:
     """Which frames show the lips at rest; lengths are in inter-ocular distances."""
 
     rest_share: float = 0.05  # quantile of the aperture that counts as the speaker's closed lips
+    widest_rest: float = 0.02  # where that quantile is above it, in shouting: lips that touch are near 0
     tolerance: float = 0.01  # above it: the landmarks' own noise is a few thousandths
-    widest_rest: float = 0.03  # a clip whose lowest apertures are above this never closes its lips
     least_frames: int = 5  # with closed lips, for a median that one bad frame does not move
 
     def __post_init__(self) -> None:
@@ -49,18 +50,24 @@ def closed_frames(
         settings: what counts as closed.
 
     Returns:
-        [T] bool, or None where the lips close in too few frames or never.
+        [T] bool, or None where the lips close in too few frames.
     """
     if not valid.any():
         return None
-    rest = torch.quantile(aperture[valid], settings.rest_share)
+    rest = torch.quantile(aperture[valid], settings.rest_share).clamp(max=settings.widest_rest)
     closed = valid & (aperture <= rest + settings.tolerance)
-    return closed if rest <= settings.widest_rest and int(closed.sum()) >= settings.least_frames else None
+    return closed if int(closed.sum()) >= settings.least_frames else None
 
 
 def neutral_face(coefficients: Tensor, lip_offsets: Tensor) -> Neutral:
     """Median over frames with closed lips, coefficients [T, E] and lip offsets [T, L, 3]; blinks do not move it."""
     return Neutral(coefficients.median(0).values, lip_offsets.float().median(0).values)
+
+
+def typical_face(neutrals: Sequence[Neutral]) -> Neutral:
+    """Median of a speaker's neutral faces in several clips."""
+    coefficients = torch.stack([neutral.coefficients for neutral in neutrals])
+    return neutral_face(coefficients, torch.stack([neutral.lip_offsets for neutral in neutrals]))
 
 
 def lip_basis(model: MorphableModel) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,7 +48,8 @@ def find_clips(folder: str | Path) -> list[Clip]:
 
     Raises:
         FileNotFoundError: there is no such folder, or nothing in it.
-        ValueError: the manifest lacks columns, or puts one identity into both training and validation.
+        ValueError: the manifest lacks columns, or puts one identity into both training and validation; or two clips
+            have one name.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,6 +59,10 @@ def find_clips(folder: str | Path) -> list[Clip]:
     if not clips:
         kinds = f"videos ({', '.join(VIDEOS)}), or curves ({', '.join(CURVES)}) with a sound of the same name beside"
         raise FileNotFoundError(f"{folder} holds no clips: it needs {kinds}.")
+    names = Counter(clip.name for clip in clips)
+    twice = sorted(name for name, count in names.items() if count > 1)
+    if twice:
+        raise ValueError(f"{folder}: {len(twice)} clips are named twice, among them {twice[0]}; rename or remove one.")
     return assign_splits(sorted(clips, key=lambda clip: clip.file))
 
 

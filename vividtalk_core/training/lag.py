@@ -23,13 +23,13 @@ class LagSettings:
     far: int = 4  # frames from the peak from where correlations tell how high chance reaches
     # Halves of clips against the whole, and GRID, which is in sync: from 5 s on and with z ≥ 4 no estimate was off by
     # more than a frame (n = 49); on 3 s one in twenty was off by ten.
-    sure_z: float = 4.0
+    sure_z: float = 4.0  # from which an estimate is acted on
     sure_s: float = 4.5  # of good frames
     tolerated: int = 1  # frames that are left as they are: the estimate is half a frame early on clips in sync
     furthest_shift: int = 8  # frames; what is further off is another edit, not a delay
     # Over 10 s, sound of somebody else reaches 0.22 at its best lag and the right one 0.34 and more.
     telling_s: float = 10.0  # of good frames from which a low correlation tells
-    least_correlation: float = 0.25
+    least_correlation: float = 0.25  # at the best lag, below which the sound is somebody else's
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from torch import Tensor
 from ..face.morphable import load_morphable
 from ..hub import resolve_weights
 from ..structures import MorphableModel
-from .calibrate import CalibrationSettings, Neutral, calibrate, closed_frames, lip_basis, neutral_face
+from .calibrate import CalibrationSettings, Neutral, calibrate, closed_frames, lip_basis, neutral_face, typical_face
 from .clips import Clip, find_clips
 from .curve_sets import observe_curves
 from .frames import FrameSettings
@@ -37,7 +38,7 @@ class PrepareSettings:
 
     least_s: float = 1.0  # of good frames in a clip
     least_good: float = 0.5  # share of good frames in a clip
-    track: bool = True  # False: only clips that are tracked already, the others are left out
+    track: bool = True  # off: only clips that are tracked already, the others are left out
     frames: FrameSettings = field(default_factory=FrameSettings)
     lag: LagSettings = field(default_factory=LagSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
@@ -101,10 +102,11 @@ def _track_missing(clips: list[Clip], out: Path, workers: int, track: bool, step
     done = {path for path in paths.values() if path.is_file() or refusal_path(path).is_file()}
     jobs = [(video, path) for video, path in paths.items() if path not in done] if track else []
     steps.add(len(clips) - len(jobs))
-    for video, reason in track_clips(jobs, workers):
-        if reason:
-            log.warning("%s cannot be tracked: %s", video.name, reason)
-        steps.add()
+    with contextlib.closing(track_clips(jobs, workers)) as tracking:
+        for video, reason in tracking:
+            if reason:
+                log.warning("%s cannot be tracked: %s", video.name, reason)
+            steps.add()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -120,18 +122,32 @@ class _Candidate:
 def _prepare_person(
     clips: list[Clip], out: Path, model: MorphableModel, settings: PrepareSettings, steps: _Steps
 ) -> Iterator[ClipReport]:
-    """Write the shards of one identity; a report row for each of its clips."""
-    found = [_candidate(clip, out, model, settings) for clip in clips]
-    candidates = [one for one in found if isinstance(one, _Candidate)]
-    shared = _shared_neutral(candidates)
+    """Write the shards of one identity; a report row for each of its clips, in any order."""
     basis = lip_basis(model)
-    for clip, one in zip(clips, found, strict=True):
-        row = _write(one, shared, basis, out) if isinstance(one, _Candidate) else one
-        if row.reason:
-            # of an earlier run with other settings
-            shard_path(out, clip.name).unlink(missing_ok=True)
-        steps.add()
-        yield row
+    waiting: list[_Candidate] = []
+    neutrals: list[Neutral] = []
+    for clip in clips:
+        one = _candidate(clip, out, model, settings)
+        if isinstance(one, _Candidate) and one.closed is None:
+            waiting.append(one)
+            continue
+        if isinstance(one, _Candidate):
+            neutrals.append(neutral_face(one.seen.coefficients[one.closed], one.seen.lip_offsets[one.closed]))
+            one = _write(one, neutrals[-1], "clip", basis, out)
+        yield _finished(one, clip, out, steps)
+    shared = typical_face(neutrals) if neutrals else None
+    for one in waiting:
+        reason = "lips never close: nothing to calibrate on, in no clip of this person"
+        row = _write(one, shared, "identity", basis, out) if shared else replace(one.row, reason=reason)
+        yield _finished(row, one.clip, out, steps)
+
+
+def _finished(row: ClipReport, clip: Clip, out: Path, steps: _Steps) -> ClipReport:
+    if row.reason:
+        # of an earlier run with other settings
+        shard_path(out, clip.name).unlink(missing_ok=True)
+    steps.add()
+    return row
 
 
 def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSettings) -> _Candidate | ClipReport:
@@ -141,28 +157,33 @@ def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSe
         seen = _observe(clip, out, model, settings)
     except (ValueError, FileNotFoundError) as error:
         return replace(row, reason=str(error))
-    valid = seen.valid
-    good = int(valid.sum())
-    lag = lag_of(seen, settings.lag)
+    valid, lag = seen.valid, lag_of(seen, settings.lag)
     row = replace(
         row,
         frames=len(valid),
-        good_frames=good,
+        good_frames=int(valid.sum()),
         bad_frames={why: int(bad.sum()) for why, bad in seen.bad.items() if bad.any()},
         has_sound=lag is not None,
         lag=lag.frames if lag else None,
         lag_z=round(lag.z, 2) if lag else 0.0,
     )
-    if len(valid) < settings.least_s * FPS:
-        return replace(row, reason=f"too short: {len(valid) / FPS:.1f} s")
-    if good < max(settings.least_s * FPS, settings.least_good * len(valid)):
-        return replace(row, reason=f"too few good frames: {good} of {len(valid)}")
-    if lag is not None:
+    row = replace(row, reason=_too_little(row, settings))
+    if lag is not None and not row.reason:
         shift, reason = shift_of(lag, settings.lag)
-        if reason:
-            return replace(row, reason=reason)
-        row = replace(row, shifted=shift)
+        row = replace(row, shifted=shift, reason=reason)
+    if row.reason:
+        return row
     return _Candidate(clip, row, seen, closed_frames(seen.aperture, valid, settings.calibration))
+
+
+def _too_little(row: ClipReport, settings: PrepareSettings) -> str:
+    """Why the clip is too short, or ""."""
+    least = settings.least_s * FPS
+    if row.frames < least:
+        return f"too short: {row.frames / FPS:.1f} s"
+    if row.good_frames < max(least, settings.least_good * row.frames):
+        return f"too few good frames: {row.good_frames} of {row.frames}"
+    return ""
 
 
 def _observe(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSettings) -> Observation:
@@ -182,21 +203,8 @@ def _heard(clip: Clip, seen: Observation) -> Observation:
     return replace(seen, sound=seen.sound[:0]) if clip.silent else seen
 
 
-def _shared_neutral(candidates: list[_Candidate]) -> Neutral | None:
-    """The rest of a person over all clips in which the lips close, for clips in which they do not."""
-    closing = [one for one in candidates if one.closed is not None]
-    if not closing:
-        return None
-    coefficients = torch.cat([one.seen.coefficients[one.closed] for one in closing])
-    return neutral_face(coefficients, torch.cat([one.seen.lip_offsets[one.closed] for one in closing]))
-
-
-def _write(one: _Candidate, shared: Neutral | None, basis: Tensor, out: Path) -> ClipReport:
+def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Path) -> ClipReport:
     seen, clip = one.seen, one.clip
-    own = one.closed is not None
-    neutral = neutral_face(seen.coefficients[one.closed], seen.lip_offsets[one.closed]) if own else shared
-    if neutral is None:
-        return replace(one.row, reason="lips never close: nothing to calibrate on, in no clip of this person")
     coefficients, lip_offsets = calibrate(seen.coefficients, seen.lip_offsets, neutral, basis)
     lip_offsets = lip_offsets if seen.has_offsets else torch.zeros_like(lip_offsets)
     shard = Shard(
@@ -221,4 +229,4 @@ def _write(one: _Candidate, shared: Neutral | None, basis: Tensor, out: Path) ->
         waveform=aligned_sound(seen.sound, len(coefficients), one.row.shifted),
     )
     write_shard(shard_path(out, clip.name), shard)
-    return replace(one.row, rest="clip" if own else "identity")
+    return replace(one.row, rest=rest)
