@@ -89,8 +89,12 @@ def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> T
             f"these weights hear {config.feature_width} features per frame, the audio encoder gave {found}: choose the "
             "encoder that they were trained with, or the embedded weights with the encoder 'mel'."
         )
-    position = (torch.arange(frames, dtype=torch.float64) + 0.5) * (features.fps / config.fps) - 0.5
-    return sample_rows(features.features, position.to(features.features.device))
+    return sample_rows(features.features, _position(frames, features.fps / config.fps).to(features.features.device))
+
+
+def _position(frames: int, ratio: float) -> Tensor:
+    """[T] where frames fall among those of another rate: frame t is centred at (t + 0.5) / fps at either."""
+    return (torch.arange(frames, dtype=torch.float64) + 0.5) * ratio - 0.5
 
 
 def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength: float) -> Tensor:

@@ -190,7 +190,7 @@ class ExpressionGenerator(nn.Module):
         return torch.cat(frames, 1), frame, caches
 
     def to_curves(self, motion: Tensor) -> tuple[Tensor, Tensor]:
-        """Standardised motion [..., M] → coefficients [..., 52] in the order of ARKIT_NAMES, lip offsets [..., L, 3]."""
+        """Standardised motion [..., M] → coefficients [..., 52], as ARKIT_NAMES are, and lip offsets [..., L, 3]."""
         lip, other, components = (motion * self.motion_std + self.motion_mean).split(self.sizes, -1)
         coefficients = motion.new_zeros(*motion.shape[:-1], len(ARKIT_NAMES))
         coefficients[..., [ARKIT_NAMES.index(name) for name in LIP_NAMES]] = lip

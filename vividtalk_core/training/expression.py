@@ -1,0 +1,267 @@
+"""Training of the expression generator (paper, stage 1): audio and α → β_lip, β_other, O_lip."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..audio.encoder import encode_audio
+from ..audio_to_mesh.expression import MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
+from ..eval.lips import amplitude_ratio, lip_curves, pearson, velocity_ratio
+from ..face.morphable import load_morphable
+from ..hub import resolve_weights, save_module
+from ..structures import SAMPLE_RATE, Expression, MorphableModel
+from .augment_mel import MelAugmentation, augment_mel
+from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, velocity_loss
+from .motion_data import (
+    PHONES,
+    MotionStatistics,
+    SpeechClip,
+    by_identity,
+    make_clip,
+    measure_motion,
+    read_phones,
+    standardise,
+)
+from .shards import Shard, load_shards
+
+log = logging.getLogger("vividtalk")
+
+SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
+OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
+CONFIG_FIELDS = ("causal", "front_end", "width", "components", "encoder_layers", "branch_layers", "dropout")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionSettings:
+    """What an expression generator is and how it learns; `train expression` makes an option of every field."""
+
+    causal: bool = False  # the paper's autoregression; otherwise a window seen at once
+    front_end: str = "mel"  # mel, or states of a speech model
+    width: int = 128  # features per frame
+    components: int = 16  # of the basis of O_lip
+    encoder_layers: int = 2  # transformer layers that all branches share
+    branch_layers: int = 1  # of each of the three branches
+    dropout: float = 0.1  # of attention, feed-forward and audio features
+    window: int = 75  # frames of a training example
+    variants: int = 4  # augmented soundtracks of every clip
+    range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
+    balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
+    style_drop: float = 0.5  # share of examples without a style
+    style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
+    coefficient: float = 0.3  # weight of ‖β − β̂‖
+    mesh: float = 1.0  # weight of ‖M − M̂_nr‖
+    curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
+    velocity: float = 2.0  # weight of their change per frame
+    closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
+    phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
+    seed: int = 0  # of initial weights and augmented soundtracks
+
+
+class ExpressionTrainee(nn.Module):
+    """The generator and the phone classifier that helps it while it learns."""
+
+    def __init__(self, config: ExpressionConfig) -> None:
+        super().__init__()
+        self.generator = ExpressionGenerator(config)
+        self.phones = nn.Linear(config.width, len(PHONES))
+
+
+class ExpressionTask:
+    """Windows of clips, the losses of L_bsvo, and figures on speakers that were not trained on."""
+
+    def __init__(
+        self,
+        train: list[Shard],
+        validation: list[Shard],
+        phones: Path,
+        model: MorphableModel,
+        settings: ExpressionSettings,
+    ) -> None:
+        if not train or not validation:
+            raise ValueError(f"{len(train)} clips to train on and {len(validation)} to validate with: both are needed")
+        self.settings, self.model = settings, model
+        config = ExpressionConfig(
+            **{name: getattr(settings, name) for name in CONFIG_FIELDS},
+            identity_components=len(model.id_basis),
+            lip_vertices=len(model.lip_vertices),
+        )
+        torch.manual_seed(settings.seed)
+        self.module = ExpressionTrainee(config)
+        statistics = measure_motion(train, settings.components, settings.range_share)
+        generator = self.module.generator
+        generator.motion_mean.copy_(statistics.mean)
+        generator.motion_std.copy_(statistics.std)
+        generator.lip_basis.copy_(statistics.lip_basis)
+        self.clips, self.chances = self._prepare(train, phones, statistics)
+        self.validation = [clip for clip in validation if len(clip.waveform)]
+        self.maps = make_maps(generator, model, torch.cat([clip.motion[0][clip.valid[0]] for clip in self.clips]))
+
+    def _prepare(
+        self, shards: list[Shard], phones: Path, statistics: MotionStatistics
+    ) -> tuple[list[SpeechClip], Tensor]:
+        """Clips with their augmented soundtracks, and the chance of each to be drawn."""
+        fps, settings, clips, chances = self.module.generator.config.fps, self.settings, [], []
+        random = Generator().manual_seed(settings.seed)
+        for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
+            frames = sum(shard.frames for shard in group)
+            for shard in group:
+                if shard.frames < settings.window:
+                    continue
+                motion = standardise(shard, statistics, statistics.ranges[identity])
+                labels = read_phones(phones / f"{shard.name}.json", shard.frames, fps)
+                clips.append(make_clip(shard, motion, labels, fps, settings.variants, random))
+                chances.append(shard.frames * frames ** (settings.balance - 1))
+        return clips, torch.tensor(chances)
+
+    def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
+        """`size` windows: features [B, T, D], motion [B, T, M], phones, valid [B, T], past [B, 1, M], α [B, I]."""
+        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        rows = [self._window(self.clips[index], generator) for index in chosen]
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
+        noise = torch.randn(batch["identity"].shape, generator=generator) * self.settings.style_noise
+        own = torch.rand(size, 1, 1, generator=generator)  # how far the past is the model's own, for the causal form
+        return batch | {"identity": batch["identity"] + noise, "style_kept": kept, "own_past": own}
+
+    def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
+        """One window of one soundtrack of a clip."""
+        variant = int(torch.randint(len(clip.features), (), generator=generator))
+        features, motion = clip.features[variant], clip.motion[variant]
+        window = self.settings.window
+        frames = len(features)
+        start = int(torch.randint(max(1, frames - window + 1), (), generator=generator))
+        # a faster variant of a short clip may be shorter than the window: its end is held and does not count
+        index = (start + torch.arange(window)).clamp(max=frames - 1)
+        inside = start + torch.arange(window) < frames
+        return {
+            "features": augment_features(features[index], generator),
+            "motion": motion[index],
+            "past": motion[max(0, start - 1)][None] * float(start > 0),
+            "phones": clip.phones[variant][index].masked_fill(~inside, -1),
+            "valid": clip.valid[variant][index] & inside,
+            "identity": clip.id_coefficients,
+        }
+
+    def losses(self, module: ExpressionTrainee, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L_bsvo and its helpers, weighted."""
+        settings, generator = self.settings, module.generator
+        style = generator.style(batch["identity"]) * batch["style_kept"]
+        audio = generator.encode(batch["features"], style)
+        wanted, valid = batch["motion"], batch["valid"]
+        made = self._decode(generator, audio, batch)
+        maps = self.maps.to(made.device)
+        made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
+        made_curves, wanted_curves = maps.curves(made) / maps.curve_std, maps.curves(wanted) / maps.curve_std
+        shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
+        return {
+            "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
+            "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, valid) / maps.mesh_variance,
+            "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), valid),
+            "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, valid),
+            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_curves[..., 0], shut, valid),
+            "phone": settings.phone * phone_loss(module.phones(audio), batch["phones"]),
+        }
+
+    def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Motion [B, T, M]. The causal form sees its own first answer as the past, as it will when it is used."""
+        if not self.settings.causal:
+            return generator.decode(audio)
+        true_past = torch.cat((batch["past"], batch["motion"][:, :-1]), 1)
+        with torch.no_grad():
+            guess = generator.decode(audio, true_past)
+        own_past = torch.cat((batch["past"], guess[:, :-1]), 1)
+        return generator.decode(audio, torch.lerp(true_past, own_past, batch["own_past"]))
+
+    def evaluate(self, module: ExpressionTrainee) -> dict[str, float]:
+        """Means over the validation clips; the score is what the correlations leave to be wished for."""
+        rows = [self._compare(module.generator, clip) for clip in self.validation]
+        metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
+
+    def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
+        """Figures of one clip against its landmarks."""
+        weight = generator.motion_std
+        heard = encode_audio(clip.waveform[None].float() / 32768, SAMPLE_RATE, generator.config.fps)
+        style = generator.style(clip.id_coefficients[None].to(weight))
+        features = heard.features[None, : clip.frames].to(weight)
+        audio = generator.encode(features, style)
+        motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
+        valid = clip.valid.bool()
+        aperture, width = self.maps.curves(motion[0].cpu())[valid].unbind(-1)
+        return {
+            "aperture": pearson(aperture, clip.aperture[valid]),
+            "width": pearson(width, clip.width[valid]),
+            "amplitude": amplitude_ratio(aperture, clip.aperture[valid]),
+            "speed": velocity_ratio(aperture, clip.aperture[valid]),
+        }
+
+    def save(self, path: Path, module: ExpressionTrainee) -> None:
+        """Write what inference needs: the generator without the phone classifier."""
+        save_module(path, module.generator, module.generator.config, torch.float16)
+
+
+def augment_features(features: Tensor, generator: Generator) -> Tensor:
+    """Mel windows [T, 320] of another voice and microphone; other features have no bands and stay as they are."""
+    if features.shape[-1] != MEL_STEPS * MEL_BANDS:
+        return features
+    mel = features.reshape(-1, MEL_BANDS)  # at 25 fps the windows are the mel frames themselves
+    return augment_mel(mel, MelAugmentation(), generator).reshape(features.shape)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MotionMaps:
+    """Standardised motion [..., M] as lips and curves of the mean head; everything is linear in it."""
+
+    mesh: Tensor  # [M, 3L] model units
+    mesh_variance: float  # of the training clips, mean over coordinates
+    curve: Tensor  # [M, 2] IOD, aperture and width
+    curve_mean: Tensor  # [2] IOD, at motion zero
+    curve_std: Tensor  # [2] IOD, of the training clips
+    rest_aperture: float  # IOD, of the mean head at rest
+    weight: Tensor  # [M] of each dimension in ‖β − β̂‖
+
+    def curves(self, motion: Tensor) -> Tensor:
+        """Aperture and width [..., 2] in IOD."""
+        return motion @ self.curve + self.curve_mean
+
+    def to(self, device: torch.device) -> MotionMaps:
+        """The same maps on a device."""
+        moved = {
+            name: getattr(self, name).to(device) for name in ("mesh", "curve", "curve_mean", "curve_std", "weight")
+        }
+        return replace(self, **moved)
+
+
+def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Tensor) -> MotionMaps:
+    """The maps of a generator's motion, with their spread over training motion [N, M]."""
+    size = sum(generator.sizes)
+    # the mean motion first, then one standard deviation of each dimension
+    coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))
+    vertices = torch.tensordot(coefficients, model.exp_basis[:, model.lip_vertices], 1) + lips
+    mesh = (vertices[1:] - vertices[0]).flatten(1)
+    curves = torch.stack(lip_curves(Expression(coefficients, lips, generator.config.fps), model), -1)
+    still = Expression(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
+    curve = curves[1:] - curves[0]
+    effect = mesh.norm(dim=1)
+    weight = (effect / effect.max()).sqrt()
+    weight[generator.sizes[0] : generator.sizes[0] + generator.sizes[1]] = OTHER_WEIGHT
+    return MotionMaps(
+        mesh=mesh,
+        mesh_variance=float((motion @ mesh).var(0).mean()),
+        curve=curve,
+        curve_mean=curves[0],
+        curve_std=(motion @ curve).std(0),
+        rest_aperture=float(lip_curves(still, model)[0]),
+        weight=weight,
+    )
+
+
+def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
+    """The task of `train expression`: a prepared folder, with phones as DATA/phones/CLIP.json where they are known."""
+    model = load_morphable(resolve_weights("embedded").file("head.safetensors"))
+    return ExpressionTask(load_shards(data, "train"), load_shards(data, "validation"), data / "phones", model, settings)
