@@ -1,0 +1,207 @@
+"""VQ-VAE of head motion, phase 1 of the paper's pose codebook sampler: z_q = argmin_k ‖ẑ − z_k‖, P̂ = D(q(E(P))).
+
+P is the head pose relative to where the head rests: the clip's median pose in training, the portrait's own in use.
+Encoder and decoder are convolutions with a bounded receptive field and the head is held still before a clip begins, so
+that clips of any length come out without a seam. The decoder never looks ahead of the code that it plays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+CHANNELS = 6  # pitch, yaw, roll, and translation x, y, z
+KERNEL = 3  # taps of the convolutions between codes
+FINISH = 5  # taps of the ones between frames
+CHUNK = 64  # codes decoded at once
+
+
+@dataclass(frozen=True, slots=True)
+class PoseCodebookConfig:
+    """Sizes of the VQ-VAE."""
+
+    fps: float = 25.0  # frames per second of the motion
+    stride: int = 4  # frames per code: 0.16 s, short enough for what heads do below 3 Hz
+    codes: int = 64  # K of each level
+    levels: int = 2  # G, a code and a finer one for what it leaves
+    latent: int = 16  # width of z
+    width: int = 64  # of the hidden layers
+    dilations: tuple[int, ...] = (1, 2, 4)  # of the residual blocks, in codes
+    # standard deviation of each channel of an average speaker, rad and model units: amplitude 1
+    scales: tuple[float, ...] = (0.037, 0.052, 0.032, 0.05, 0.03, 0.1)
+    decay: float = 0.98  # of the moving averages that the codes follow
+    least_use: float = 0.02  # of an even share; a code used less is put where the error is largest
+
+
+class ResidualBlock(nn.Module):
+    """Dilated convolution [B, W, N] → [B, W, N − 2·dilation]; `ahead` of the rows lost are at the end."""
+
+    def __init__(self, width: int, dilation: int, ahead: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(width, width, KERNEL, dilation=dilation)
+        self.mix = nn.Conv1d(width, width, 1)
+        self.before, self.ahead = (KERNEL - 1) * dilation - ahead, ahead
+
+    def forward(self, x: Tensor) -> Tensor:
+        kept = x[..., self.before : x.shape[-1] - self.ahead]
+        return kept + self.mix(F.silu(self.conv(F.silu(x))))
+
+
+class PoseEncoder(nn.Module):
+    """E: P → latents. It sees both directions; before and after the clip the head is held still."""
+
+    def __init__(self, config: PoseCodebookConfig) -> None:
+        super().__init__()
+        self.stride, width = config.stride, config.width
+        self.frames = nn.Conv1d(CHANNELS, width, FINISH)
+        self.down = nn.Conv1d(width, width, 2 * config.stride, stride=config.stride)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, d, ahead=d) for d in config.dilations))
+        self.out = nn.Conv1d(width, config.latent, 1)
+        self.reach = sum(config.dilations)  # codes on either side
+
+    def forward(self, pose: Tensor) -> Tensor:
+        """Pose [B, T, 6], normalised → latents [B, N, D], N = ceil(T / stride)."""
+        stride, frames = self.stride, pose.shape[1]
+        codes = -(-frames // stride)
+        # `down` looks half a stride, `frames` two frames beyond a code's own
+        before = self.reach * stride + stride // 2 + FINISH // 2
+        after = codes * stride - frames + self.reach * stride + (stride - stride // 2) + FINISH // 2
+        x = F.pad(pose.transpose(1, 2), (before, after), mode="replicate")
+        x = self.down(F.silu(self.frames(x)))  # [B, W, reach + N + reach]
+        return self.out(F.silu(self.blocks(x))).transpose(1, 2)
+
+
+class PoseDecoder(nn.Module):
+    """D: latents → P̂. Causal: the frames of a code depend on it and on the `reach` codes before it."""
+
+    def __init__(self, config: PoseCodebookConfig) -> None:
+        super().__init__()
+        self.stride, width = config.stride, config.width
+        self.inward = nn.Conv1d(config.latent, width, KERNEL)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, d, ahead=0) for d in config.dilations))
+        self.up = nn.Conv1d(width, width // 2 * config.stride, 1)
+        self.finish = nn.Conv1d(width // 2, width // 2, FINISH)
+        self.out = nn.Conv1d(width // 2, CHANNELS, FINISH)
+        self.finish_codes = -(-2 * (FINISH - 1) // config.stride)  # codes whose frames the last layers use up
+        self.reach = (KERNEL - 1) * (1 + sum(config.dilations)) + self.finish_codes
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents [B, reach + N, D] → pose [B, N · stride, 6], normalised."""
+        x = self.blocks(self.inward(latents.transpose(1, 2)))
+        x = self.up(F.silu(x)).unflatten(1, (-1, self.stride))  # [B, W/2, stride, finish_codes + N]
+        x = x.transpose(2, 3).flatten(2)  # [B, W/2, frames]
+        x = x[..., self.finish_codes * self.stride - 2 * (FINISH - 1) :]
+        return self.out(F.silu(self.finish(F.silu(x)))).transpose(1, 2)
+
+
+class Codebook(nn.Module):
+    """The vectors z_k of `levels` stages [G, K, D]; each stage holds what the ones before it leave of ẑ.
+
+    In training the vectors follow the means of what chooses them.
+    """
+
+    def __init__(self, config: PoseCodebookConfig) -> None:
+        super().__init__()
+        self.decay, self.least_use = config.decay, config.least_use
+        shape = (config.levels, config.codes)
+        self.register_buffer("vectors", 0.1 * torch.randn(*shape, config.latent))
+        self.register_buffer("counts", torch.zeros(shape))
+        self.register_buffer("sums", torch.zeros(*shape, config.latent))
+
+    def distances(self, latents: Tensor, level: int) -> Tensor:
+        """‖ẑ − z_k‖² of latents [..., D] to every code of a level: [..., K]."""
+        vectors = self.vectors[level]
+        cross = latents @ vectors.T
+        return latents.square().sum(-1, keepdim=True) - 2 * cross + vectors.square().sum(-1)
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """z_q [..., D] of codes [..., G]."""
+        return sum(self.vectors[level][codes[..., level]] for level in range(codes.shape[-1]))
+
+    def nearest(self, latents: Tensor) -> Tensor:
+        """Codes [..., G] int64 of latents [..., D]: argmin_k ‖ẑ − z_k‖, level by level."""
+        rest, codes = latents, []
+        for level in range(len(self.vectors)):
+            codes.append(self.distances(rest, level).argmin(-1))
+            if self.training:
+                self._follow(rest.flatten(0, -2), codes[-1].flatten(), level)
+            rest = rest - self.vectors[level][codes[-1]]
+        return torch.stack(codes, -1)
+
+    def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents [..., D] → (z_q [..., D] with the latents' gradient, codes [..., G])."""
+        codes = self.nearest(latents.detach())
+        return latents + (self.lookup(codes) - latents).detach(), codes  # straight through
+
+    @torch.no_grad()
+    def _follow(self, latents: Tensor, codes: Tensor, level: int) -> None:
+        """One step of a level's moving averages with latents [M, D] and their codes [M]."""
+        latents = latents.float()
+        chosen = F.one_hot(codes, self.vectors.shape[1]).to(latents.dtype)
+        counts, sums = chosen.sum(0), chosen.T @ latents
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(counts)
+            torch.distributed.all_reduce(sums)
+        counts = self.counts[level].lerp_(counts, 1 - self.decay)
+        sums = self.sums[level].lerp_(sums, 1 - self.decay)
+        used = counts > self.least_use * counts.mean()
+        means = sums / counts.clamp(min=1e-6)[:, None]
+        error = (latents - self.vectors[level][codes]).square().sum(-1)
+        self.vectors[level].copy_(torch.where(used[:, None], means, self.vectors[level]))
+        self._revive(~used, latents, error, level)
+
+    def _revive(self, dead: Tensor, latents: Tensor, error: Tensor, level: int) -> None:
+        """Put dead codes [K] of a level on the latents [M, D] whose error [M] is largest."""
+        index = dead.nonzero()[: len(latents), 0]
+        if not len(index):
+            return
+        # spread over the worst quarter: neighbours in time would be the same point again and again
+        worst = error.argsort(descending=True)[: max(len(index), len(error) // 4)]
+        places = latents[worst[:: len(worst) // len(index)][: len(index)]]
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.broadcast(places, 0)
+        share = self.counts[level].mean()
+        self.vectors[level, index], self.sums[level, index] = places, places * share
+        self.counts[level, index] = share
+
+
+class PoseCodebook(nn.Module):
+    """E, codebook and D together."""
+
+    def __init__(self, config: PoseCodebookConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = PoseEncoder(config)
+        self.codebook = Codebook(config)
+        self.decoder = PoseDecoder(config)
+
+    def forward(self, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Normalised pose [B, T, 6] → P̂ [B, T, 6], E(P) [B, N, D], z_q [B, N, D], codes [B, N, G]."""
+        latents = self.encoder(pose)
+        quantised, codes = self.codebook(latents)
+        return self.decode_latents(quantised)[:, : pose.shape[1]], latents, quantised, codes
+
+    def encode(self, pose: Tensor) -> Tensor:
+        """Normalised pose [B, T, 6] → codes [B, N, G]."""
+        return self.codebook.nearest(self.encoder(pose))
+
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Latents [B, N, D] → normalised pose [B, N · stride, 6], the first one held before the clip begins."""
+        held = latents[:, :1].expand(-1, self.decoder.reach, -1)
+        return self.decoder(torch.cat((held, latents), 1))
+
+    def decode(self, codes: Tensor, chunk: int = CHUNK) -> Tensor:
+        """Codes [N, G] → normalised pose [N · stride, 6], `chunk` codes at a time in constant memory.
+
+        Chunks all have one length, so that the frames of a code are the same numbers in every clip that begins with
+        the same codes, however long it is.
+        """
+        reach = self.decoder.reach
+        ends = codes[:1].expand(reach, -1), codes[-1:].expand(-len(codes) % chunk, -1)
+        latents = self.codebook.lookup(torch.cat((ends[0], codes, ends[1])))
+        windows = latents.unfold(0, reach + chunk, chunk).transpose(1, 2)  # [chunks, reach + chunk, D], a view
+        parts = [self.decoder(window[None])[0] for window in windows]
+        return torch.cat(parts)[: len(codes) * self.config.stride]

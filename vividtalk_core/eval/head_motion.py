@@ -1,0 +1,101 @@
+"""How a head moves: how much, how smoothly, how varied, and whether it goes with the speech.
+
+Angles are in rad and speeds in degrees per second. What counts as natural is the same figure of real speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..audio_to_mesh.edit import gaussian
+from ..structures import MEL_RATE, HeadPose
+
+BEAT_SIGMA_S = 0.1  # of beat alignment, as in the field's papers
+BEAT_APART_S = 0.2  # syllables come at 3 to 6 a second
+ONSET_BLUR = 2.0  # mel frames
+
+
+def diversity(pose: HeadPose) -> float:
+    """Standard deviation of the angles over time in degrees, mean of pitch, yaw and roll."""
+    return float(pose.rotation.std(0).mean().rad2deg())
+
+
+def energy_below(pose: HeadPose, hertz: float = 3.0) -> float:
+    """Share 0..1 of the variance of the angles that lies below a frequency; 1 for a head that does not move."""
+    angles = pose.rotation.double() - pose.rotation.double().mean(0)
+    window = torch.hann_window(len(angles), periodic=False, dtype=angles.dtype)[:, None]
+    power = torch.fft.rfft(angles * window, dim=0).abs().square().sum(1)
+    low = torch.fft.rfftfreq(len(angles), 1 / pose.fps) < hertz
+    total = float(power.sum())
+    return float(power[low].sum()) / total if total > 0 else 1.0
+
+
+def speed(pose: HeadPose) -> Tensor:
+    """[T − 1] degrees per second from each frame to the next."""
+    return pose.rotation.diff(dim=0).norm(dim=1).rad2deg() * pose.fps
+
+
+def join_speed(pose: HeadPose, window: int) -> tuple[float, float]:
+    """How fast the head moves where windows of `window` frames join: the largest speed there, and the clip's own 99th
+    percentile, both in degrees per second. Beyond it a join would be seen.
+    """  # noqa: D205
+    speeds = speed(pose)
+    joins = speeds[window - 1 :: window]
+    if not len(joins):
+        raise ValueError(f"{len(pose.rotation)} frames hold no join of windows of {window} frames.")
+    return float(joins.max()), float(speeds.quantile(0.99))
+
+
+def reconstruction_rms(error: Tensor) -> float:
+    """Root mean square in degrees over the angles of errors [T, 6] in rad and model units."""
+    return float(error[:, :3].square().mean().sqrt().rad2deg())
+
+
+def perplexity(codes: Tensor, count: int) -> float:
+    """exp(entropy) of codes [N] out of `count`: `count` where all are used alike, 1 where only one is."""
+    share = torch.bincount(codes.flatten(), minlength=count).double() / codes.numel()
+    return float(torch.special.entr(share).sum().exp())
+
+
+def audio_beats(mel: Tensor) -> Tensor:
+    """[B] seconds at which something sets in, of a natural-log mel [M, 80]: peaks of the rise in energy."""
+    rise = F.relu(mel.diff(dim=0, prepend=mel[:1])).mean(1, keepdim=True)
+    onset = gaussian(rise, ONSET_BLUR)[:, 0]
+    peaks = _peaks(onset, round(BEAT_APART_S * MEL_RATE))
+    return (peaks[onset[peaks] > onset.mean()] + 0.5) / MEL_RATE
+
+
+def motion_beats(pose: HeadPose) -> Tensor:
+    """[B] seconds at which the head pauses or turns back: the lowest points of its speed."""
+    slow = -gaussian(speed(pose)[:, None], 1.0)[:, 0]
+    return (_peaks(slow, max(1, round(BEAT_APART_S / 2 * pose.fps))) + 1.0) / pose.fps
+
+
+def _peaks(curve: Tensor, apart: int) -> Tensor:
+    """Indices [P] of the values of a curve [T] that are the largest within ± `apart`, the ends left out."""
+    largest = F.max_pool1d(curve[None, None], 2 * apart + 1, 1, apart)[0, 0]
+    inner = (curve == largest) & (curve > curve.min())
+    inner[:1] = inner[-1:] = False
+    return inner.nonzero()[:, 0]
+
+
+def beat_alignment(pose: HeadPose, mel: Tensor) -> float:
+    """Mean over the beats of the sound (mel [M, 80]) of exp(−d²/2σ²), d to the nearest beat of the head, σ 0.1 s."""
+    heard, seen = audio_beats(mel), motion_beats(pose)
+    if not len(heard) or not len(seen):
+        return 0.0
+    distance = (heard[:, None] - seen).abs().amin(1)
+    return float(torch.exp(-distance.square() / (2 * BEAT_SIGMA_S**2)).mean())
+
+
+def seed_distance(poses: Sequence[HeadPose]) -> float:
+    """How different several motions are: mean distance in degrees between the angles of any two, frame by frame."""
+    if len(poses) < 2:
+        raise ValueError(f"a distance needs two motions or more; got {len(poses)}.")
+    angles = torch.stack([pose.rotation for pose in poses]).rad2deg()  # [S, T, 3]
+    pairs = torch.combinations(torch.arange(len(angles)))
+    return float((angles[pairs[:, 0]] - angles[pairs[:, 1]]).square().mean(-1).sqrt().mean())
