@@ -169,7 +169,7 @@ def frozen_share(curves: Tensor, speech: Tensor, threshold: float = 1e-3) -> flo
 
 
 def closure_recall(
-    aperture: Tensor, closures: Sequence[Span], fps: float, reach_s: float = 0.04, share: float = 0.25
+    aperture: Tensor, closures: Sequence[Span], fps: float, reach_s: float = 0.0, share: float = 0.25
 ) -> float:
     """Share of the labial closures (p, b, m) in which the lips meet.
 
@@ -181,7 +181,7 @@ def closure_recall(
         aperture: [T] IOD.
         closures: start and end in seconds of each p, b and m.
         fps: frames per second of the aperture.
-        reach_s: what the phone's borders may be wrong by.
+        reach_s: what the phones' borders may be wrong by, beyond half a frame.
         share: of the range.
 
     Returns:

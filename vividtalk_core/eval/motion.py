@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,6 +12,7 @@ START_S = 0.4  # what counts as the start
 GRID = 16  # blocks across the face, for flicker
 SIDE_MARGIN = 0.75  # of the face's width: hair and hands beside it
 TOP_MARGIN = 0.5  # of the face's height
+LUMINANCE = torch.tensor((0.299, 0.587, 0.114))[:, None, None]  # BT.601
 LEAST_SHARE = 0.03  # of the frame that must be background
 
 
@@ -92,22 +91,20 @@ def startup_jitter(landmarks: Tensor, fps: float, start_s: float = START_S) -> f
     return float(tremble[:first].mean() / tremble[first:].mean())
 
 
-def flicker(frames: Iterable[Tensor], landmarks: Tensor) -> float:
+def brightness(frame: Tensor, landmarks: Tensor) -> Tensor:
+    """[16, 16] mean luminance 0..1 of the blocks of the face box of a whole clip, in one frame [3, H, W] in 0..1."""
+    left, top, right, bottom = face_box(landmarks).round().long().clamp(min=0).tolist()
+    luminance = (frame[:, top:bottom, left:right] * LUMINANCE.to(frame)).sum(0, keepdim=True)
+    return F.adaptive_avg_pool2d(luminance, GRID)[0]
+
+
+def flicker(blocks: Tensor) -> float:
     """Brightness that jumps back and forth: compare with the real video of the same speech.
 
-    The mean absolute second difference over time, 0..255, of the luminance of 16 × 16 blocks of the face box; a block
-    averages over what moves within it.
-
     Args:
-        frames: T frames [3, H, W] in 0..1.
-        landmarks: [T, 468 or 478, 2 or 3] px of the same frames.
+        blocks: [T, 16, 16] of `brightness`; a block averages over what moves within it.
+
+    Returns:
+        Mean absolute second difference over time, 0..255; NaN for fewer than three frames.
     """
-    left, top, right, bottom = face_box(landmarks).round().long().clamp(min=0).tolist()
-    weights = torch.tensor((0.299, 0.587, 0.114))[:, None, None]
-    blocks = [
-        F.adaptive_avg_pool2d((frame[:, top:bottom, left:right] * weights).sum(0, keepdim=True), GRID)
-        for frame in frames
-    ]
-    if len(blocks) < 3:
-        return float("nan")
-    return float(255 * torch.stack(blocks).diff(n=2, dim=0).abs().mean())
+    return float(255 * blocks.diff(n=2, dim=0).abs().mean()) if len(blocks) >= 3 else float("nan")

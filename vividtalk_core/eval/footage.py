@@ -1,0 +1,42 @@
+"""Videos that are watched more than once, from files or from memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..audio.waveform import load_audio
+from ..video.reader import read_video
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Footage:
+    """A video and its sound."""
+
+    frames: Callable[[], Iterable[Tensor]]  # of [3, H, W], uint8 or 0..1, from the first whenever it is called
+    fps: float  # frames per second
+    audio: tuple[Tensor, int] | None = None  # waveform [C, N] that starts with the first frame, and its rate in Hz
+
+
+def read_footage(
+    path: str | os.PathLike[str], fps: float | None = None, audio: str | os.PathLike[str] | None = None
+) -> Footage:
+    """A video file, read anew each time.
+
+    Args:
+        path: any video.
+        fps: frames per second to resample to; None keeps its own.
+        audio: a sound file in place of the video's own sound.
+    """
+    clip = read_video(path, fps)
+    sound = clip.audio if audio is None else load_audio(audio)
+    return Footage(lambda: read_video(path, clip.fps, with_audio=False).frames, clip.fps, sound)
+
+
+def to_float(frame: Tensor) -> Tensor:
+    """A picture [3, H, W] in 0..1."""
+    return frame.float() / 255 if frame.dtype == torch.uint8 else frame.float()
