@@ -28,7 +28,8 @@ EMBEDDED = Path(__file__).parent / "assets"
 FILE_NAMES = tuple(
     f"{part}.safetensors"
     for part in (
-        "head", "detector", "landmarks", "segmentation", "expression", "pose", "motion", "generator"
+        "head", "detector", "landmarks", "segmentation", "expression", "expression_causal", "pose", "motion",
+        "generator", "sync",
     )
 )  # fmt: skip
 HUB_ID = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")

@@ -1,4 +1,4 @@
-"""`vividtalk talk | track | drive | bench`: exit code 0, or 2 and one sentence on stderr."""
+"""`vividtalk talk | track | drive | evaluate | bench`: exit code 0, or 2 and one sentence on stderr."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 def build_parser() -> argparse.ArgumentParser:
     """The arguments of all commands."""
     parser = Parser(prog="vividtalk", description="A portrait and a voice become a talking-head video.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="talk | track | drive | bench")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="talk | track | drive | evaluate | bench")
     talk = commands.add_parser("talk", help="portrait + audio → video", description=_TALK)
     _portrait(talk)
     talk.add_argument("--audio", required=True, metavar="FILE", help="what is said: any sound or video file")
@@ -60,7 +60,11 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="still|idle|codebook|video:FILE|file:FILE",
         help="where head motion comes from (default: idle)",
     )
-    talk.add_argument("--seed", type=int, default=0, help="of blinks and idle motion (default: 0)")
+    talk.add_argument("--pose-amplitude", type=float, default=1.0, metavar="X", help="of idle, codebook (default: 1)")
+    talk.add_argument(
+        "--pose-temperature", type=float, default=1.0, metavar="X", help="of codebook: 0 calm, 1 as people (default: 1)"
+    )
+    talk.add_argument("--seed", type=int, default=0, help="of blinks and head motion (default: 0)")
     talk.add_argument("--fps", type=float, default=25.0, help="frames per second of the video (default: 25)")
     drive = commands.add_parser("drive", help="portrait + motion curves → video", description=_DRIVE)
     _portrait(drive)
@@ -69,10 +73,12 @@ def build_parser() -> argparse.ArgumentParser:
     track = commands.add_parser("track", help="video → motion curves", description=_TRACK)
     track.add_argument("--video", required=True, metavar="FILE", help="one face, at its full frame rate")
     track.add_argument("--out", required=True, metavar="FILE", help="where the curves go: .npz, .json or .csv")
+    judge = commands.add_parser("evaluate", help="video → figures", description=_EVALUATE)
+    _evaluate(judge)
     bench = commands.add_parser("bench", help="speed and memory on this machine", description=_BENCH)
     bench.add_argument("--repeats", type=int, default=3, help="runs per size; their median counts (default: 3)")
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too")
-    for command in (talk, drive, track, bench):
+    for command in (talk, drive, track, judge, bench):
         _common(command)
     return parser
 
@@ -80,7 +86,22 @@ def build_parser() -> argparse.ArgumentParser:
 _TALK = "Make a portrait say what is heard. The video has the portrait's size and the length of the audio."
 _DRIVE = "Put tracked or edited motion on a portrait. No motion gives the portrait back."
 _TRACK = "Read expression and head motion of the face in a video, relative to its first frame."
+_EVALUATE = "Sync, lips, head motion and pictures of a generated video, compared with the real one if it is given."
 _BENCH = "Milliseconds per frame of each stage at 256 and 512 px, memory for 10 s of video, seconds to load and fit."
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--generated", metavar="VIDEO", help="the video to judge, with its sound")
+    what.add_argument("--table", metavar="FOLDER", help="many: FOLDER/real/CLIP.mp4 and FOLDER/ROW/CLIP.mp4 → a table")
+    parser.add_argument("--reference", metavar="VIDEO", help="the real video of the same speech")
+    parser.add_argument("--audio", metavar="FILE", help="the sound, in place of the generated video's own")
+    parser.add_argument("--wrong", metavar="VIDEO", help="the same portrait with another's audio, for audio_gain")
+    parser.add_argument("--phones", metavar="FILE.json", help="[[phone, start_s, end_s], …], for the closures of p b m")
+    parser.add_argument("--embedder", metavar="FILE.onnx", help="a face embedder of your own, for CSIM")
+    parser.add_argument(
+        "--json", nargs="?", const="-", metavar="FILE.json", help="figures as JSON, to a file or to the terminal"
+    )
 
 
 def _common(parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,13 @@ from ..eval.sync import REACH, offset_distances
 from ..eval.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
 from ..hub import save_module
 from ..structures import SAMPLE_RATE
+from .augment_mel import MelAugmentation, augment_mel
+from .settings import TrainSettings
 from .shards import FPS, Shard, load_shards
+
+TRAINING = TrainSettings(
+    steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
+)  # more batches only learn the training speakers by heart
 
 NEAREST_SHIFT = 5  # frames, 0.2 s: what counts as shifted in evaluation
 MOVING = 0.3  # of SyncConfig's lip unit: standard deviation from which a window of lips says something
@@ -31,15 +37,12 @@ class SyncSettings:
     speech_width: int = 96  # channels of the sound's encoder
     lip_width: int = 64  # channels of the lips' encoder
     embedding: int = 64  # dimensions
-    dropout: float = 0.2  # of hidden channels
+    dropout: float = 0.3  # of hidden channels
     window: int = 60  # frames of a training example; its windows are told apart
     temperature: float = 0.07  # of the softmax over cosines
     balance: float = 0.5  # a speaker is drawn by its frames to this power
     lip_gain: float = 0.4  # curves are scaled by up to e to the power of ±this
     lip_noise: float = 0.05  # standard deviation of noise on the curves, of their unit
-    band_shift: float = 0.12  # bands are stretched by up to ±this share: longer and shorter vocal tracts
-    tilt: float = 1.5  # nats, up to ±this between the lowest and the highest band: other microphones
-    noise_floor: float = 4.0  # nats over the quietest: noise is added up to here
     seed: int = 0  # of initial weights
 
 
@@ -83,7 +86,7 @@ class SyncTask:
         rows = [self._window(self.clips[index], generator) for index in chosen]
         features, curves, valid = (torch.stack(part) for part in zip(*rows, strict=True))
         return {
-            "features": augment_sound(features, self.settings, generator),
+            "features": features,
             "curves": augment_lips(curves, self.settings, generator),
             "valid": valid,
         }
@@ -92,7 +95,7 @@ class SyncTask:
         last = len(clip.features) - self.settings.window
         start = int(torch.randint(last + 1, (), generator=generator))
         part = slice(start, start + self.settings.window)
-        return clip.features[part], clip.curves[part], clip.valid[part]
+        return augment_sound(clip.features[part], generator), clip.curves[part], clip.valid[part]
 
     def losses(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """The contrastive loss in both directions, over the windows whose lips move."""
@@ -130,19 +133,9 @@ def make_clip(shard: Shard) -> SyncClip:
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 
-def augment_sound(features: Tensor, settings: SyncSettings, generator: Generator) -> Tensor:
-    """Other voices, microphones and rooms: features [B, T, 320] with bands stretched, tilted and drowned in noise."""
-    batch = len(features)
-    stretch, tilt, floor = (torch.rand(3, batch, 1, 1, 1, generator=generator) * 2 - 1).unbind(0)
-    mel = features.unflatten(-1, (-1, BANDS))  # [B, T, 4, 80]
-    position = torch.arange(BANDS) * (1 + settings.band_shift * stretch[:, 0, 0])  # [B, 80]
-    position = position.clamp(max=BANDS - 1)[:, None, None].expand(mel.shape)
-    low = position.floor().long()
-    high = (low + 1).clamp(max=BANDS - 1)
-    mel = torch.lerp(mel.gather(-1, low), mel.gather(-1, high), position - low)
-    quietest = mel.flatten(1).quantile(0.02, 1)[:, None, None, None]
-    mel = torch.logaddexp(mel, quietest + settings.noise_floor * floor)
-    return (mel + settings.tilt * tilt * torch.linspace(-0.5, 0.5, BANDS)).flatten(2)
+def augment_sound(features: Tensor, generator: Generator) -> Tensor:
+    """Features [T, 320] of another voice, microphone or room: in a row they are 100 mel frames a second."""
+    return augment_mel(features.reshape(-1, BANDS), MelAugmentation(), generator).view(features.shape)
 
 
 def augment_lips(curves: Tensor, settings: SyncSettings, generator: Generator) -> Tensor:
