@@ -2,7 +2,7 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import audio_to_mesh, edit, face, head_pose, mesh_to_video, models, motion, talk
+from . import audio_to_mesh, edit, evaluate, face, head_pose, mesh_to_video, models, motion, talk
 
 
 class VividTalk(ComfyExtension):
@@ -36,4 +36,8 @@ class VividTalk(ComfyExtension):
             mesh_to_video.GenerateFrames,
             mesh_to_video.PasteBack,
             talk.MakeVideo,
+            evaluate.LipSyncScore,
+            evaluate.LipMotionCompare,
+            evaluate.HeadMotionScore,
+            evaluate.VideoCompare,
         ]
