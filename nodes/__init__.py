@@ -16,6 +16,7 @@ class VividTalk(ComfyExtension):
             face.PreviewFace,
             audio_to_mesh.EncodeAudio,
             audio_to_mesh.GenerateExpression,
+            head_pose.SampleHeadPose,
             head_pose.StillPose,
             head_pose.IdlePose,
             head_pose.VideoPose,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..vividtalk_core.audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
-from ..vividtalk_core.structures import AudioFeatures, Expression, HeadPose
+from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
+from ..vividtalk_core.pipeline import Models, load_models, pose_sampler
+from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose
 from . import sockets
 
 TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
@@ -55,6 +57,68 @@ class IdlePose(io.ComfyNode):
     ) -> io.NodeOutput:
         frames = len(expression.coefficients)
         return io.NodeOutput(idle_pose(frames, expression.fps, seed, amplitude, audio_features))
+
+
+class SampleHeadPose(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_SampleHeadPose",
+            display_name="Sample Head Pose",
+            category="VividTalk/head pose",
+            description="Makes head motion for the speech, learned from people who talk: codes are drawn one after the "
+            "other and decoded.",
+            inputs=[
+                sockets.AudioFeatures.Input(
+                    "audio_features", tooltip="From Encode Audio: what is heard, the number of frames and the fps."
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="How varied the motion is: 1 as people are, 0 only the likeliest, nearly still.",
+                ),
+                io.Float.Input(
+                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**63 - 1, tooltip="Which performance; the same seed repeats it."
+                ),
+                sockets.Face.Input(
+                    "face",
+                    optional=True,
+                    tooltip="From Fit Face: its shape gives the style; else no one's in particular.",
+                ),
+                sockets.HeadPose.Input(
+                    "start_pose",
+                    optional=True,
+                    tooltip="Its last frame is where motion begins, e.g. where another clip ended; else the portrait's own.",
+                ),
+                sockets.Models.Input(
+                    "model",
+                    optional=True,
+                    tooltip="From Load Models; the weights inside the pack if nothing is linked.",
+                ),
+            ],
+            outputs=[sockets.HeadPose.Output(display_name="head_pose")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        audio_features: AudioFeatures,
+        temperature: float,
+        amplitude: float,
+        seed: int,
+        face: FaceFit | None = None,
+        start_pose: HeadPose | None = None,
+        model: Models | None = None,
+    ) -> io.NodeOutput:
+        sampler = pose_sampler(model or load_models())
+        style = None if face is None else face.id_coefficients
+        return io.NodeOutput(sample_head_pose(sampler, audio_features, temperature, amplitude, seed, start_pose, style))
 
 
 class VideoPose(io.ComfyNode):
