@@ -30,7 +30,7 @@ class PoseCodebookSettings:
     least_gain: float = 0.5  # heads that move less than this share of the average are not enlarged to it
     least_s: float = 1.0  # of a clip
     balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
-    liveliness: float = 1.0  # exponent with which heads that hardly move are drawn less
+    liveliness: float = 2.0  # exponent with which heads that hardly move are drawn less
     position: float = 1.0  # weight of ‖P − P̂‖²
     velocity: float = 10.0  # weight of the same for differences of neighbouring frames
     acceleration: float = 50.0  # weight of the same for their differences: no kinks where one code follows another
