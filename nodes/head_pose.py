@@ -94,7 +94,7 @@ class SampleHeadPose(io.ComfyNode):
                 sockets.HeadPose.Input(
                     "start_pose",
                     optional=True,
-                    tooltip="Its last frame is where motion begins, e.g. where another clip ended; else the portrait's own.",
+                    tooltip="Motion begins at its last frame, so that clips follow on; else at the portrait's own.",
                 ),
                 sockets.Models.Input(
                     "model",
