@@ -80,33 +80,62 @@ def evaluate(
     Raises:
         ValueError: different frame rates, or a video in which no face can be followed.
     """
-    others = [footage for footage in (reference, wrong) if footage is not None]
-    _check_rates(generated, *others)
-    track, *tracks = (track_video(judges.face, f.frames(), f.fps, progress) for f in (generated, *others))
-    count = min(len(t.landmarks_2d) for t in (track, *tracks))
-    points, *compared = (t.landmarks_2d[:count] for t in (track, *tracks))
-    curves = lips_of(points)
-    speech = None if generated.audio is None else spoken_frames(*generated.audio, count, generated.fps)
-    real = compared[0] if reference is not None else None
-    misled = lips_of(compared[-1]) if wrong is not None else None
+    videos = (generated, reference, wrong)
+    _check_rates([footage for footage in videos if footage is not None])
+    return compare(judges, *(None if f is None else watch(judges, f, progress) for f in videos), closures)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Watched:
+    """A video and the face that was followed through it."""
+
+    footage: Footage
+    track: Track
+
+    @property
+    def points(self) -> Tensor:
+        """[T, 478, 2] px."""
+        return self.track.landmarks_2d
+
+
+def watch(judges: Judges, footage: Footage, progress: Progress | None = None) -> Watched:
+    """Follow the face of a video; what is compared with several others is watched once."""
+    return Watched(footage, track_video(judges.face, footage.frames(), footage.fps, progress))
+
+
+def compare(
+    judges: Judges,
+    generated: Watched,
+    reference: Watched | None = None,
+    wrong: Watched | None = None,
+    closures: Sequence[Span] = (),
+) -> Evaluation:
+    """`evaluate` of videos that have been watched."""
+    others = [video for video in (reference, wrong) if video is not None]
+    _check_rates([video.footage for video in (generated, *others)])
+    made, count = generated.footage, min(len(video.points) for video in (generated, *others))
+    points = generated.points[:count]
+    real, misled = (None if video is None else video.points[:count] for video in (reference, wrong))
+    curves, real_curves, wrong_curves = (None if p is None else lips_of(p) for p in (points, real, misled))
+    speech = None if made.audio is None else spoken_frames(*made.audio, count, made.fps)
     embedder = judges.embedder if reference is not None else None
     return Evaluation(
         frames=count,
-        fps=generated.fps,
+        fps=made.fps,
         embedder=embedder.name if embedder else None,
-        sync=_sync(judges.sync, generated, curves),
-        lips=score_lips(curves, None if real is None else lips_of(real), generated.fps, speech, closures, misled),
+        sync=_sync(judges.sync, made, curves),
+        lips=score_lips(curves, real_curves, made.fps, speech, closures, wrong_curves),
         mouth_distance=None if real is None else mouth_distance(points, real),
-        head=_head(track, generated, count),
-        pictures=score_pictures(generated, points, reference, real, embedder),
+        head=_head(generated, count),
+        pictures=score_pictures(made, points, None if reference is None else reference.footage, real, embedder),
     )
 
 
-def _check_rates(generated: Footage, *others: Footage) -> None:
-    for footage in others:
-        if abs(footage.fps - generated.fps) > 0.01:
+def _check_rates(videos: Sequence[Footage]) -> None:
+    for footage in videos:
+        if abs(footage.fps - videos[0].fps) > 0.01:
             raise ValueError(
-                f"the videos run at {generated.fps:g} and {footage.fps:g} frames per second: read both at one rate"
+                f"the videos run at {videos[0].fps:g} and {footage.fps:g} frames per second: read them at one rate"
             )
 
 
@@ -118,11 +147,15 @@ def lips_of(landmarks: Tensor) -> Tensor:
 def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncScore | None:
     if expert is None or footage.audio is None:
         return None
-    enough = len(curves) / footage.fps * expert.config.fps >= expert.config.window + 2 * REACH
-    return sync_score(expert, *footage.audio, curves, footage.fps) if enough else None
+    waveform, rate = footage.audio
+    common_s = min(len(curves) / footage.fps, waveform.shape[-1] / rate)
+    if common_s * expert.config.fps < expert.config.window + 2 * REACH:
+        return None
+    return sync_score(expert, waveform, rate, curves, footage.fps)
 
 
-def _head(track: Track, footage: Footage, count: int) -> HeadScore:
-    pose = HeadPose(track.pose.rotation[:count], track.pose.translation[:count], track.pose.fps)
-    mel = None if footage.audio is None else encode_audio(*footage.audio, footage.fps).mel
-    return HeadScore(diversity(pose), energy_below(pose), None if mel is None else beat_alignment(pose, mel))
+def _head(video: Watched, count: int) -> HeadScore:
+    pose, audio, fps = video.track.pose, video.footage.audio, video.footage.fps
+    pose = HeadPose(pose.rotation[:count], pose.translation[:count], fps)
+    beats = None if audio is None else beat_alignment(pose, encode_audio(*audio, fps).mel)
+    return HeadScore(diversity(pose), energy_below(pose), beats)

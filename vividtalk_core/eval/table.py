@@ -7,8 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
-from .evaluate import Evaluation, Judges, evaluate
+from .evaluate import Evaluation, Judges, Watched, compare, watch
 from .footage import read_footage
+from .lips import Span
 from .phones import closures_of, read_phones
 
 REAL = "real"  # the row of the real videos, the reference of the others
@@ -27,7 +28,7 @@ def evaluate_folder(judges: Judges, folder: Path, on_clip: OnClip | None = None)
         judges: the networks.
         folder: holds `real/CLIP.mp4` and, for each way to make them, `ROW/CLIP.mp4`; optionally `ROW.wrong/CLIP.mp4`
             and `phones/CLIP.json`. Clips that are not in `real` are judged without a reference.
-        on_clip: called as on_clip(done, total, "ROW/CLIP") before each video.
+        on_clip: called as on_clip(done, total, "ROW/CLIP") before each video, and once at the end.
 
     Returns:
         Row → clip → figures, `real` first, then by name.
@@ -36,22 +37,32 @@ def evaluate_folder(judges: Judges, folder: Path, on_clip: OnClip | None = None)
         FileNotFoundError: no such folder, or no videos in its folders.
     """
     rows = find_rows(folder)
-    real = rows.get(REAL, {})
     total, done = sum(map(len, rows.values())), 0
-    table: Table = {}
-    for row, clips in rows.items():
-        for name, path in clips.items():
+    table: Table = {row: {} for row in rows}
+    for name in sorted({name for clips in rows.values() for name in clips}):
+        real = None
+        for row, clips in rows.items():
+            if name not in clips:
+                continue
             if on_clip is not None:
                 on_clip(done, total, f"{row}/{name}")
-            generated = read_footage(path)
-            reference = None if row == REAL or name not in real else read_footage(real[name], generated.fps)
-            misled = _find(folder / f"{row}{WRONG}", name) if reference is not None else None
-            wrong = None if misled is None else read_footage(misled, generated.fps)
-            phones = folder / PHONES / f"{name}.json"
-            closures = closures_of(read_phones(phones)) if phones.is_file() else ()
-            table.setdefault(row, {})[name] = evaluate(judges, generated, reference, closures, wrong)
-            done += 1
+            # the real clip comes first, is watched once, and sets the frame rate
+            video = watch(judges, read_footage(clips[name], real.footage.fps if real else None))
+            misled = _watch_wrong(judges, folder / f"{row}{WRONG}", name, video) if real else None
+            table[row][name] = compare(judges, video, real, misled, _closures(folder / PHONES / f"{name}.json"))
+            real, done = (video if row == REAL else real), done + 1
+    if on_clip is not None:
+        on_clip(total, total, "")
     return table
+
+
+def _watch_wrong(judges: Judges, folder: Path, name: str, video: Watched) -> Watched | None:
+    path = _videos(folder).get(name) if folder.is_dir() else None
+    return None if path is None else watch(judges, read_footage(path, video.footage.fps))
+
+
+def _closures(path: Path) -> list[Span]:
+    return closures_of(read_phones(path)) if path.is_file() else []
 
 
 def find_rows(folder: Path) -> dict[str, dict[str, Path]]:
@@ -71,10 +82,6 @@ def find_rows(folder: Path) -> dict[str, dict[str, Path]]:
 
 def _videos(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in VIDEOS}
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return _videos(folder).get(name) if folder.is_dir() else None
 
 
 def flat(evaluation: Evaluation) -> dict[str, float | int | str | None]:
