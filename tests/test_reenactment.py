@@ -10,8 +10,7 @@ import torch.nn.functional as F
 
 from vividtalk_core import pipeline
 from vividtalk_core.eval import reenactment
-from vividtalk_core.eval.reenactment import _flatten, _mouth, _oval, _psnr, _small, main, self_reenactment
-from vividtalk_core.face.topology import FACE_OVAL, OUTER_LIPS
+from vividtalk_core.eval.reenactment import _flatten, _small, main, self_reenactment
 from vividtalk_core.pipeline import drive, load_models
 from vividtalk_core.structures import ARKIT_NAMES, Crop, Expression, HeadPose
 from vividtalk_core.video.reader import read_image
@@ -60,48 +59,6 @@ def test_a_clip_that_stands_still_is_given_back(models, clip):
     still = self_reenactment(models, [clip[0]] * 3, 25.0)
     assert still.face_psnr > 35  # the tracker settles over the first frames
     assert still.static_face_psnr == pytest.approx(100)
-
-
-def test_psnr_of_a_known_error():
-    wanted = torch.zeros(1, 3, 4, 4)
-    where = torch.zeros(4, 4, dtype=torch.bool)
-    where[1:3, 1:3] = True
-    assert _psnr(wanted + 0.1, wanted, where) == pytest.approx(20, abs=1e-4)
-    half = wanted.clone()
-    half[..., 1, 1:3] = 0.1  # half of the pixels looked at: 3 dB less
-    half[..., 0, 0] = 1  # not looked at
-    assert _psnr(half, wanted, where) == pytest.approx(23.0103, abs=1e-3)
-    assert _psnr(wanted, wanted, where) == pytest.approx(100)
-
-
-def points_with(indices, corners):
-    """478 landmarks of which only these matter, dealt out to the corners of a shape in order."""
-    points = torch.full((478, 2), 128.0)
-    corners = torch.tensor(corners)
-    share = torch.arange(len(indices)) * len(corners) // len(indices)
-    points[list(indices)] = corners[share]
-    return points
-
-
-def test_the_oval_mask_is_the_polygon_of_its_landmarks():
-    mask = _oval(points_with(FACE_OVAL, [[60.0, 40], [180, 40], [180, 200], [60, 200]]))
-    assert mask.dtype == torch.bool
-    assert mask[40:200, 60:180].all()
-    assert int(mask.sum()) == 121 * 161  # both edges are drawn
-
-
-def test_the_mouth_box_has_a_margin_of_the_lips_size():
-    mask = _mouth(points_with(OUTER_LIPS, [[100.0, 150], [140, 150], [140, 170], [100, 170]]))
-    rows, columns = mask.any(1).nonzero()[:, 0], mask.any(0).nonzero()[:, 0]
-    assert (int(columns[0]), int(columns[-1]) + 1) == (93, 147)  # 0.35 / 2 of 40 px on each side
-    assert (int(rows[0]), int(rows[-1]) + 1) == (143, 177)
-    assert int(mask.sum()) == 54 * 34
-
-
-def test_a_mouth_at_the_edge_is_cut_there():
-    mask = _mouth(points_with(OUTER_LIPS, [[-20.0, 240], [20, 240], [20, 270], [-20, 270]]))
-    assert mask[-1, 0]
-    assert int(mask.any(0).sum()) == 27
 
 
 def test_a_crop_is_shown_at_256():
