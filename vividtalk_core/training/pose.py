@@ -36,7 +36,8 @@ class PoseSettings:
     liveliness: float = 2.0  # exponent with which heads that hardly move are drawn less
     style_drop: float = 0.5  # share of examples without a style
     style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
-    audio_drop: float = 0.1  # share of examples that hear silence
+    audio_drop: float = 0.2  # share of examples that hear silence
+    audio_noise: float = 0.1  # standard deviation added to what is heard, which is 0..1
     code_noise: float = 0.1  # share of past codes that are another, near one, as in sampling
     position: float = 0.1  # weight of ‖P − P̂‖², P̂ = D(q(Ẑ)): small, for what cannot be known is not averaged
     latent: float = 0.1  # weight of ‖Ẑ − sg(Z_q)‖²
@@ -96,6 +97,7 @@ class PoseTask:
         settings, pose = self.settings, batch["pose"]
         module.codebook.eval()
         heard = module.audio.hear(batch["features"]) * batch["audio_kept"]
+        heard = heard + settings.audio_noise * torch.randn_like(heard)
         style = module.style(batch["identity"]) * batch["style_kept"]
         codes = self._codes(pose)
         past = self._disturb(codes, batch)

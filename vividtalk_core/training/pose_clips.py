@@ -40,6 +40,7 @@ class PoseAugmentation:
     fastest: float = 1.25
     smallest: float = 0.7  # of the original amplitude
     largest: float = 1.4
+    uneven: float = 1.5  # largest factor between a channel and the others
     mirror: float = 0.5  # share of windows
     reverse: float = 0.5  # share of windows that run backwards; only for what has no sound
 
@@ -139,6 +140,7 @@ def draw_window(
     position = place * max(0.0, last - (frames - 1) * step) + step * torch.arange(frames, dtype=torch.float64)
     pose = sample_rows(clip.pose, position)
     pose = pose * (augmentation.smallest * (augmentation.largest / augmentation.smallest) ** size)
+    pose = pose * augmentation.uneven ** (2 * torch.rand(pose.shape[1], generator=generator) - 1)
     if mirror < augmentation.mirror:
         pose = pose * MIRROR
     if clip.features is not None:
