@@ -51,7 +51,7 @@ def test_blur_lowers_it():
     coarse = (torch.rand(1, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 0.5) * 1.5 + 0.5
     picture = torch.nn.functional.interpolate(coarse, scale_factor=8, mode="nearest")[0].clamp(0, 1)
     values = [cpbd(blurred(picture, sigma)) for sigma in (0.3, 0.5, 1.0, 2.0)]
-    assert cpbd(checks()) == 1 and values[0] > 0.9 and values[-1] < 0.1
+    assert cpbd(checks()) == 1 and values[0] > 0.8 and values[-1] < 0.1
     assert values == sorted(values, reverse=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 
@@ -11,6 +11,7 @@ from .evaluate import Evaluation, Judges, Watched, compare, watch
 from .footage import read_footage
 from .lips import Span
 from .phones import closures_of, read_phones
+from .sync import SyncScore
 
 REAL = "real"  # the row of the real videos, the reference of the others
 WRONG = ".wrong"  # a folder "causal.wrong" holds what "causal" makes of somebody else's audio
@@ -88,8 +89,11 @@ def flat(evaluation: Evaluation) -> dict[str, float | int | str | None]:
     """All fields by name in one dictionary; the offset of the sync expert is called sync_offset."""
     values: dict[str, float | int | str | None] = {}
     for name, value in asdict(evaluation).items():
-        parts = value if isinstance(value, dict) else {name: value}
-        values |= {("sync_offset" if key == "offset" else key): v for key, v in parts.items() if key != "sync"}
+        if name == "sync":
+            score = value or dict.fromkeys(field.name for field in fields(SyncScore))
+            values |= {("sync_offset" if key == "offset" else key): v for key, v in score.items()}
+        else:
+            values |= value if isinstance(value, dict) else {name: value}
     return values
 
 
