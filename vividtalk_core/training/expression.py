@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,21 +11,24 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..audio.encoder import encode_audio
+from ..audio_to_mesh.articulation import generate_expression
 from ..audio_to_mesh.expression import MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ..eval.lips import amplitude_ratio, lip_curves, pearson, velocity_ratio
 from ..face.morphable import load_morphable
-from ..hub import resolve_weights, save_module
+from ..hub import load_module, resolve_weights, save_module
 from ..structures import SAMPLE_RATE, Expression, MorphableModel
 from .augment_mel import MelAugmentation, augment_mel
-from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, velocity_loss
+from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, shape_loss, velocity_loss
 from .motion_data import (
     PHONES,
     MotionStatistics,
     SpeechClip,
     by_identity,
+    estimate_lags,
     make_clip,
     measure_motion,
     read_phones,
+    shift_sound,
     standardise,
 )
 from .shards import Shard, load_shards
@@ -56,9 +60,11 @@ class ExpressionSettings:
     coefficient: float = 0.3  # weight of ‖β − β̂‖
     mesh: float = 1.0  # weight of ‖M − M̂_nr‖
     curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
+    shape: float = 1.0  # weight of 1 − r of the same curves: speakers open more or less wide, at the same moments
     velocity: float = 2.0  # weight of their change per frame
     closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
     phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
+    align_with: str = ""  # weights of an earlier training: what they expect tells how late each clip's sound still is
     seed: int = 0  # of initial weights and augmented soundtracks
 
 
@@ -162,6 +168,7 @@ class ExpressionTask:
             "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
             "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, valid) / maps.mesh_variance,
             "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), valid),
+            "shape": settings.shape * shape_loss(made_curves, wanted_curves, valid),
             "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, valid),
             "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_curves[..., 0], shut, valid),
             "phone": settings.phone * phone_loss(module.phones(audio), batch["phones"]),
@@ -264,4 +271,24 @@ def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Ten
 def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
     """The task of `train expression`: a prepared folder, with phones as DATA/phones/CLIP.json where they are known."""
     model = load_morphable(resolve_weights("embedded").file("head.safetensors"))
-    return ExpressionTask(load_shards(data, "train"), load_shards(data, "validation"), data / "phones", model, settings)
+    train, validation = (load_shards(data, split) for split in ("train", "validation"))
+    if settings.align_with:
+        generator = load_module(ExpressionGenerator, ExpressionConfig, settings.align_with)
+        train, validation = (align_sound(shards, generator, model) for shards in (train, validation))
+    return ExpressionTask(train, validation, data / "phones", model, settings)
+
+
+@torch.no_grad()
+def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel) -> list[Shard]:
+    """The clips with sound, each moved by the delay that a trained generator finds in it."""
+    aligned = []
+    for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
+        expected = []
+        for shard in group:
+            heard = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, generator.config.fps)
+            curves = generate_expression(generator, heard, shard.id_coefficients)
+            expected.append(lip_curves(curves, model)[0][: shard.frames])
+        for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
+            log.info("%s: sound %+.2f frames late", shard.name, lag)
+            aligned.append(shift_sound(shard, lag))
+    return aligned

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+SMALL = 1e-4  # keeps the correlation of a curve that does not move finite
+
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of values [B, T, ...] over the frames of a mask [B, T]; 0 if there are none."""
@@ -30,6 +32,15 @@ def velocity_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
     """Squared error of the change from frame to frame of curves [B, T, K]."""
     both = mask[:, 1:] & mask[:, :-1]
     return masked_mean((made.diff(dim=1) - wanted.diff(dim=1)).square(), both)
+
+
+def shape_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+    """1 − Pearson's r of curves [B, T, K] over time, mean over windows and curves: their size does not count."""
+    weight = mask[..., None].to(made.dtype)
+    count = weight.sum(1, keepdim=True).clamp(min=1)
+    a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (made, wanted))
+    r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + SMALL).sqrt()
+    return 1 - r.mean()
 
 
 def closure_loss(made: Tensor, wanted: Tensor, shut: float, mask: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,15 +13,17 @@ from torch import Generator, Tensor
 from ..audio.encoder import encode_audio, mel_windows
 from ..audio.mel import sample_rows
 from ..audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES
+from ..eval.lips import lag_correlation
 from ..structures import ARKIT_NAMES, SAMPLE_RATE
 from .augment import SpeechAugmentation, augment_speech
-from .shards import Shard
+from .shards import SAMPLES_PER_FRAME, Shard
 
 PHONES = (
     "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
     "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
     "ZH",
 )  # fmt: skip
+SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
 NO_PHONE = -1  # where nothing is known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
@@ -114,6 +116,48 @@ def read_phones(path: Path, frames: int, fps: float) -> Tensor:
         if name in PHONES:
             labels[max(0, round(start * fps)) : max(0, round(end * fps))] = PHONES.index(name)
     return labels
+
+
+def shift_sound(shard: Shard, frames: float) -> Shard:
+    """The clip with its sound moved forward by frames that it comes late; what is missing then is silence."""
+    samples = round(frames * SAMPLES_PER_FRAME)
+    silence = shard.waveform.new_zeros(min(abs(samples), len(shard.waveform)))
+    moved = (shard.waveform[samples:], silence) if samples >= 0 else (silence, shard.waveform[:samples])
+    return replace(shard, waveform=torch.cat(moved)[: len(shard.waveform)])
+
+
+def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: int = 5) -> list[float]:
+    """Frames by which the sound of each clip still comes late, of one speaker.
+
+    Short clips of one recording share its delay, clips from different sources do not: the correlations of a clip count
+    by its frames, those of all the speaker's clips together as `SHARED` frames more.
+
+    Args:
+        expected: [T] apertures that the sound of each clip lets expect.
+        shards: the clips, with what was seen.
+        reach: frames either way.
+
+    Returns:
+        A number of frames each, between frames too: the top of the parabola through the peak.
+    """
+    lags = range(-reach, reach + 1)
+    rows = []
+    for heard, shard in zip(expected, shards, strict=True):
+        seen = torch.where(shard.valid.bool(), shard.aperture, shard.aperture.median())
+        rows.append(torch.tensor([lag_correlation(heard, seen, lag) for lag in lags]))
+    count = torch.tensor([float(shard.frames) for shard in shards])
+    shared = (torch.stack(rows) * count[:, None]).sum(0) / count.sum()
+    # the expected curve comes when the sound does: where it is later than what is seen, so is the sound
+    return [_peak(n * row + SHARED * shared) - reach for row, n in zip(rows, count, strict=True)]
+
+
+def _peak(scores: Tensor) -> float:
+    """Where scores [N] are highest, between the samples if the peak has a neighbour on either side."""
+    top = int(scores.argmax())
+    if not 0 < top < len(scores) - 1:
+        return float(top)
+    left, middle, right = scores[top - 1 : top + 2].tolist()
+    return top + 0.5 * (left - right) / (left - 2 * middle + right)
 
 
 def make_clip(

@@ -1,0 +1,229 @@
+"""Training of the expression generator on speech whose loudness moves the jaw: statistics, windows, delay, learning."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, ExpressionConfig, ExpressionGenerator
+from vividtalk_core.eval.lips import lip_curves, pearson
+from vividtalk_core.face.morphable import load_morphable
+from vividtalk_core.hub import load_module, resolve_weights
+from vividtalk_core.structures import ARKIT_NAMES, Expression
+from vividtalk_core.training import expression
+from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound, make_maps
+from vividtalk_core.training.motion_data import (
+    PHONES,
+    estimate_lags,
+    make_clip,
+    measure_motion,
+    mouth_range,
+    read_phones,
+    shift_sound,
+    standardise,
+)
+from vividtalk_core.training.shards import Shard, write_shard
+from vividtalk_core.training.trainer import TrainSettings, train
+
+FRAMES = 100
+JAW = ARKIT_NAMES.index("jawOpen")
+TINY = ExpressionSettings(
+    width=16, components=2, encoder_layers=1, window=30, variants=0, dropout=0.0, style_drop=0.0, phone=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_morphable(resolve_weights("embedded").file("head.safetensors"))
+
+
+def make_shard(model, name, identity, split="train", gain=1.0, seed=0):
+    """Syllables of noise; the jaw opens with each, as wide as `gain` says."""
+    generator = torch.Generator().manual_seed(seed)
+    level = torch.rand(FRAMES // 5 + 2, generator=generator)
+    level = torch.nn.functional.interpolate(level[None, None], size=FRAMES, mode="linear")[0, 0]
+    coefficients = torch.zeros(FRAMES, 52)
+    coefficients[:, JAW] = 0.4 * gain * level
+    lips = torch.zeros(FRAMES, len(model.lip_vertices), 3)
+    lips[:, :, 1] = -0.01 * gain * level[:, None]
+    aperture, width = lip_curves(Expression(coefficients, lips, 25.0), model)
+    noise = torch.randn(640 * FRAMES, generator=generator) * level.repeat_interleave(640) ** 2 * 0.2
+    return Shard(
+        name=name,
+        identity=identity,
+        split=split,
+        licence="CC0",
+        lag_frames=0,
+        has_pose=False,
+        has_offsets=True,
+        known=ARKIT_NAMES,
+        coefficients=coefficients,
+        lip_offsets=lips.half(),
+        rotation=torch.zeros(FRAMES, 3),
+        translation=torch.zeros(FRAMES, 3),
+        neutral_coefficients=torch.zeros(52),
+        neutral_lip_offsets=torch.zeros(len(model.lip_vertices), 3),
+        aperture=aperture,
+        width=width,
+        valid=torch.ones(FRAMES, dtype=torch.uint8),
+        id_coefficients=torch.zeros(80),
+        waveform=(noise.clamp(-1, 1) * 32767).to(torch.int16),
+    )
+
+
+@pytest.fixture(scope="module")
+def shards(model):
+    return [make_shard(model, f"clip{i}", "Ada" if i < 2 else "Bo", gain=1 if i < 2 else 2, seed=i) for i in range(4)]
+
+
+@pytest.fixture(scope="module")
+def validation(model):
+    return [make_shard(model, f"other{i}", "Cy", "validation", seed=10 + i) for i in range(2)]
+
+
+def test_a_speaker_who_opens_twice_as_wide_has_twice_the_range(model):
+    one, two = (make_shard(model, "a", "Ada", gain=gain) for gain in (1.0, 2.0))
+    assert mouth_range([two]) == pytest.approx(2 * mouth_range([one]), rel=0.05)
+
+
+def test_statistics_standardise_and_come_back(shards, model):
+    statistics = measure_motion(shards, 2, 1.0)
+    gram = torch.einsum("klc,mlc->km", statistics.lip_basis, statistics.lip_basis)
+    torch.testing.assert_close(gram, torch.eye(2), atol=1e-4, rtol=0)
+    assert statistics.ranges["Bo"] / statistics.ranges["Ada"] == pytest.approx(
+        mouth_range(shards[2:]) / mouth_range(shards[:2])
+    )
+    generator = ExpressionGenerator(ExpressionConfig(width=16, heads=2, components=2))
+    generator.motion_mean.copy_(statistics.mean)
+    generator.motion_std.copy_(statistics.std)
+    generator.lip_basis.copy_(statistics.lip_basis)
+    coefficients, lips = generator.to_curves(standardise(shards[0], statistics, 1.0))
+    torch.testing.assert_close(coefficients, shards[0].coefficients, atol=1e-4, rtol=0)
+    torch.testing.assert_close(lips, shards[0].lip_offsets.float(), atol=1e-4, rtol=0)
+
+
+def test_without_a_share_every_speaker_keeps_its_range(shards):
+    assert set(measure_motion(shards, 2, 0.0).ranges.values()) == {1.0}
+
+
+def test_maps_are_the_mesh(shards, model):
+    task = ExpressionTask(shards, shards[:1], tmp_nowhere(), model, TINY)
+    generator, motion = task.module.generator, torch.randn(5, sum(task.module.generator.sizes)) * 0.3
+    coefficients, lips = generator.to_curves(motion)
+    aperture, width = lip_curves(Expression(coefficients, lips, 25.0), model)
+    made = make_maps(generator, model, task.clips[0].motion[0]).curves(motion)
+    torch.testing.assert_close(made[:, 0], aperture, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(made[:, 1], width, atol=2e-3, rtol=1e-2)  # a length is not quite linear
+
+
+def tmp_nowhere():
+    from pathlib import Path
+
+    return Path("no-such-folder")
+
+
+def test_windows_belong_together(shards, validation, model):
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, balance=1.0))
+    batch = task.batch(torch.Generator().manual_seed(0), 6)
+    again = task.batch(torch.Generator().manual_seed(0), 6)
+    assert batch["features"].shape == (6, 30, 320)
+    assert batch["motion"].shape == (6, 30, sum(task.module.generator.sizes))
+    assert batch["past"].shape == (6, 1, batch["motion"].shape[2])
+    assert all(torch.equal(batch[name], again[name]) for name in batch)
+    # sound and jaw rise together in every window
+    loud = batch["features"].mean(-1)
+    jaw = batch["motion"][..., LIP_NAMES.index("jawOpen")]
+    assert min(pearson(a, b) for a, b in zip(loud, jaw, strict=True)) > 0.5
+
+
+def test_a_faster_soundtrack_takes_its_motion_along(shards, monkeypatch):
+    monkeypatch.setattr(
+        "vividtalk_core.training.motion_data.augment_speech", lambda sound, settings, generator: (sound[::2], 2.0)
+    )
+    motion = torch.arange(FRAMES, dtype=torch.float32)[:, None]
+    clip = make_clip(shards[0], motion, torch.arange(FRAMES), 25.0, 1, torch.Generator())
+    assert len(clip.features[1]) == len(clip.motion[1]) == len(clip.valid[1]) == FRAMES // 2
+    # the middle of a frame of the fast clip is the border of two frames of the original
+    torch.testing.assert_close(clip.motion[1][:3, 0], torch.tensor([0.5, 2.5, 4.5]))
+
+
+def test_a_window_longer_than_its_clip_is_filled_but_does_not_count(shards, validation, model, monkeypatch):
+    monkeypatch.setattr(
+        "vividtalk_core.training.motion_data.augment_speech",
+        lambda sound, settings, generator: (sound[: 640 * 20], 5.0),
+    )
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, variants=1))
+    valid = task.batch(torch.Generator().manual_seed(1), 16)["valid"].sum(1)
+    assert set(valid.tolist()) == {20, 30}
+
+
+def test_phones_are_read_at_frame_rate(tmp_path):
+    path = tmp_path / "clip.json"
+    path.write_text(json.dumps([["B", 0.0, 0.08], ["IH", 0.08, 0.2, 0.9], ["?", 0.2, 0.4]]))
+    names = [PHONES[i] if i >= 0 else None for i in read_phones(path, 7, 25.0).tolist()]
+    assert names == ["B", "B", "IH", "IH", "IH", None, None]
+    assert read_phones(tmp_path / "none.json", 3, 25.0).tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("late", [-3, 0, 2])
+def test_delay_is_found_and_taken_away(shards, late):
+    expected = [shard.aperture for shard in shards[:2]]
+    moved = [replace(s, aperture=s.aperture.roll(-late)) for s in shards[:2]]
+    assert estimate_lags(expected, moved) == pytest.approx([late, late], abs=0.3)
+    sound = shards[0].waveform
+    shifted = shift_sound(shards[0], late).waveform
+    assert len(shifted) == len(sound)
+    inside = slice(640 * 5, 640 * (FRAMES - 5))
+    assert torch.equal(shifted[inside], sound.roll(-640 * late)[inside])
+
+
+def test_a_short_clip_follows_its_speaker(shards):
+    short = replace(shards[1], aperture=torch.ones(FRAMES))  # says nothing about its delay
+    expected = [shards[0].aperture.roll(2), shards[1].aperture]
+    first, second = estimate_lags(expected, [shards[0], short])
+    assert first == pytest.approx(2, abs=0.3)
+    assert second == pytest.approx(2, abs=0.3)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, causal):
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, causal=causal))
+    before = task.evaluate(task.module.eval())
+    settings = TrainSettings(steps=60, batch=8, learning_rate=1e-2, warmup=5, evaluate_every=60, log_every=60, cpu=True)
+    metrics = train(task, settings, tmp_path)
+    assert metrics["aperture"] > 0.6 > before["aperture"]
+    saved = load_module(ExpressionGenerator, ExpressionConfig, tmp_path / "best.safetensors")
+    assert saved.config.causal == causal
+    # what it learned aligns clips that are late
+    if not causal:
+        late = [shift_sound(shard, -3) for shard in validation]
+        again = align_sound(late, saved, model)
+        right = encode_audio(validation[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
+        found = encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
+        worse = encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
+        assert (found - right).abs().mean() < 0.5 * (worse - right).abs().mean()
+
+
+def test_every_loss_has_its_name(shards, validation, model):
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, phone=0.3))
+    losses = task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))
+    assert list(losses) == ["coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone"]
+    # the untrained model gives the mean motion, whose error is the variance
+    assert losses["mesh"].item() == pytest.approx(1, rel=0.6)
+
+
+def test_a_prepared_folder_is_a_task(shards, validation, tmp_path, monkeypatch):
+    monkeypatch.setattr(expression, "ExpressionTask", lambda *arguments: arguments)
+    for shard in (*shards, *validation):
+        write_shard(tmp_path / "clips" / f"{shard.name}.safetensors", shard)
+    trained, held_out, phones, *_ = expression.task(tmp_path, TINY)
+    assert [s.name for s in trained] == ["clip0", "clip1", "clip2", "clip3"]
+    assert {s.identity for s in held_out} == {"Cy"}
+    assert phones == tmp_path / "phones"
+
+
+def test_both_splits_are_needed(shards, model):
+    with pytest.raises(ValueError, match="4 clips to train on and 0 to validate with"):
+        ExpressionTask(shards, [], tmp_nowhere(), model, TINY)
