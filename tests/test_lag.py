@@ -69,7 +69,8 @@ def test_still_mouth_has_no_lag():
 
 
 def test_clip_shorter_than_the_lags_that_are_tried():
-    lag = estimate_lag(syllables(5), syllables(5), all_valid(5), FPS)
+    curve = torch.tensor([0.0, 1.0, 0.2, 0.9, 0.1])
+    lag = estimate_lag(curve, curve, all_valid(5), FPS)
     assert abs(lag.frames) < 5
     assert shift_of(lag) == (0, "")
 
