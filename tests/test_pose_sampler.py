@@ -16,7 +16,7 @@ from vividtalk_core.structures import AudioFeatures, HeadPose
 
 DEMO = Path(__file__).parents[1] / "vividtalk_core" / "assets" / "demo"
 TINY = PoseSamplerConfig(
-    codes=8, latent=4, width=8, dilations=(1, 2), bands=4, audio=6, identity_components=5, style=3, memory=12
+    codes=8, latent=4, width=8, dilations=(1, 2), bands=4, ahead=7, audio=6, identity_components=5, style=3, memory=12
 )
 
 
@@ -56,15 +56,24 @@ def test_shapes():
     assert logits.max() <= 0  # minus squared distances
 
 
-def test_a_code_hears_only_what_comes_before_it():
-    encoder = model().audio
+@pytest.mark.parametrize(("ahead", "first"), [(-1, 11), (3, 10), (7, 9), (11, 8)])
+def test_a_code_hears_as_far_ahead_as_the_config_says(ahead, first):
+    encoder = model(config=dataclasses.replace(TINY, ahead=ahead)).audio
     features = torch.randn(1, 80, 320) - 8
     louder = features.clone()
     louder[:, 40:] += 1
     heard = [encoder(encoder.pad(encoder.hear(f), 20))[0] for f in (features, louder)]
     touched = (heard[0] != heard[1]).any(-1).nonzero()[:, 0]
-    assert touched.min() == 11  # frame 40 is the first of code 10; code 10 does not hear it yet
+    # frame 40 is the first of code 10; nothing ahead of a code's beginning means that code 11 is the first to hear it
+    assert touched.min() == first
     assert encoder.reach == 16
+
+
+def test_loudness_alone_can_be_heard():
+    encoder = model(config=dataclasses.replace(TINY, bands=0)).audio
+    heard = encoder.hear(speech().features[None])
+    assert heard.shape == (1, 100, 1)
+    torch.testing.assert_close(heard, model().audio.hear(speech().features[None])[..., -1:])
 
 
 def test_hearing_does_not_depend_on_the_level():
@@ -138,10 +147,19 @@ def test_seeds_repeat_and_differ():
 def test_a_longer_clip_begins_with_the_same_motion(fps):
     sampler, sound = model(), speech(6.0, fps)
     whole = sample_head_pose(sampler, sound)
-    for frames in (1, 7, 40, 53, len(sound.features) - 1):
+    for frames in (len(sound.features) // 4, len(sound.features) // 2, len(sound.features) - 1):
         part = sample_head_pose(sampler, cut(sound, frames))
-        assert torch.equal(part.rotation, whole.rotation[:frames])
-        assert torch.equal(part.translation, whole.translation[:frames])
+        same = frames - math.ceil(0.5 * fps)  # but for what was heard of the last half second
+        assert len(part.rotation) == frames
+        assert torch.equal(part.rotation[:same], whole.rotation[:same])
+        assert torch.equal(part.translation[:same], whole.translation[:same])
+
+
+def test_without_hearing_ahead_a_longer_clip_begins_with_all_of_a_shorter_one():
+    sampler, sound = model(config=dataclasses.replace(TINY, ahead=-1)), speech(6.0)
+    whole = sample_head_pose(sampler, sound)
+    for frames in (1, 2, 7, 40, 53):
+        assert torch.equal(sample_head_pose(sampler, cut(sound, frames)).rotation, whole.rotation[:frames])
 
 
 def test_a_longer_recording_begins_with_the_same_motion():
@@ -150,7 +168,8 @@ def test_a_longer_recording_begins_with_the_same_motion():
     waveform, rate = load_audio(DEMO / "speech.flac")
     whole = sample_head_pose(sampler, encode_audio(waveform, rate))
     part = sample_head_pose(sampler, encode_audio(waveform[:, : 2 * rate], rate))
-    torch.testing.assert_close(part.rotation, whole.rotation[: len(part.rotation)], atol=1e-6, rtol=0)
+    same = len(part.rotation) - 13
+    torch.testing.assert_close(part.rotation[:same], whole.rotation[:same], atol=1e-6, rtol=0)
 
 
 def test_other_frame_rates_play_the_same_motion():

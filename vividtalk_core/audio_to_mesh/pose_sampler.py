@@ -1,7 +1,8 @@
 """Phase 2 of the paper's pose codebook sampler: Φ_map(A, z_style, P⁰) → Ẑ → codes → D → head motion.
 
-Everything is causal: frame t depends on what is heard before it, on z_style, P⁰ and the seed. A clip's motion is
-therefore the beginning of any longer clip's, to the last bit, and takes a fixed amount of memory.
+A frame depends on what is heard up to half a second after it (`ahead`), on z_style, P⁰ and the seed, and on nothing
+else. A clip's motion is therefore the beginning of any longer clip's, to the last bit, but for that half second, and
+it takes a fixed amount of memory.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ SUBFRAMES = 4  # mel frames in each row of `mel_windows`
 FALL = 0.1  # nats per second by which the remembered loudness falls: a minute for a voice's whole range
 EXPECTED = -4.5  # natural log of the power that a voice has after `encode_audio`, until one is heard
 QUIET = 7.0  # nats below the loudest, where hearing ends: above the mel's own floor, so that no clip's gain matters
-FIRST_HEARD = -1  # frames from a code's beginning to the last that it hears: the one before may be cut off by the end
 LEAST_AMPLITUDE = 0.1  # below which the start pose is not enlarged any more
 WIDEST_START = 3.0  # standard deviations; a portrait turned farther counts as this far from rest
 
@@ -34,8 +34,9 @@ WIDEST_START = 3.0  # standard deviations; a portrait turned farther counts as t
 class PoseSamplerConfig(PoseCodebookConfig):
     """Sizes of Φ_map, after those of the codebook that it speaks."""
 
-    bands: int = 16  # groups of mel bands that are told apart
-    audio: int = 24  # width of A
+    bands: int = 0  # groups of mel bands that are heard besides the loudness
+    ahead: int = 11  # frames heard after a code's beginning: heads move before and with what they stress
+    audio: int = 12  # width of A
     audio_reach: int = 3  # codes that A looks back, besides what the memory keeps
     identity_components: int = 80  # I
     style: int = 8  # width of z_style
@@ -55,23 +56,24 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, config: PoseSamplerConfig) -> None:
         super().__init__()
-        self.stride, self.bands, self.fps = config.stride, config.bands, config.fps
+        self.stride, self.bands, self.fps, self.ahead = config.stride, config.bands, config.fps, config.ahead
         self.inward = nn.Conv1d(config.bands + 1, config.audio, 2 * config.stride, stride=config.stride)
         self.further = nn.Conv1d(config.audio, config.audio, config.audio_reach)
-        self.reach = (config.audio_reach + 1) * config.stride  # frames before a code that are heard
+        self.reach = (config.audio_reach + 1) * config.stride  # frames that are heard for one code
 
     def hear(self, features: Tensor) -> Tensor:
         """Features [B, T, 4·80] → [B, T, bands + 1] in 0..1: bands and loudness below the loudest so far."""
-        mel = features.unflatten(-1, (SUBFRAMES, self.bands, -1)).logsumexp((2, 4)) - math.log(SUBFRAMES)
-        loudness = mel.logsumexp(-1)  # [B, T]
-        fallen = FALL / self.fps * torch.arange(mel.shape[1], device=mel.device)
-        loudest = ((loudness + fallen).cummax(1).values - fallen).clamp(min=EXPECTED)
-        heard = torch.cat((mel, loudness[..., None]), -1) - loudest[..., None]
+        mel = features.unflatten(-1, (SUBFRAMES, BANDS)).logsumexp(2) - math.log(SUBFRAMES)  # [B, T, 80]
+        loudness = mel.logsumexp(-1, keepdim=True)
+        groups = mel.unflatten(-1, (self.bands, -1)).logsumexp(-1) if self.bands else mel[..., :0]
+        fallen = FALL / self.fps * torch.arange(mel.shape[1], device=mel.device)[:, None]
+        loudest = ((loudness + fallen).cummax(1).values - fallen).clamp(min=EXPECTED)  # [B, T, 1]
+        heard = torch.cat((groups, loudness), -1) - loudest
         return 1 + heard.clamp(min=-QUIET) / QUIET
 
     def pad(self, heard: Tensor, codes: int) -> Tensor:
         """Silence around what is heard [B, T, C], so that `forward` gives the A of `codes` codes."""
-        before = self.reach - FIRST_HEARD - 1
+        before = self.reach - self.ahead - 1
         length = self.reach + (codes - 1) * self.stride
         return F.pad(heard, (0, 0, before, max(0, length - before - heard.shape[1])))[:, :length]
 

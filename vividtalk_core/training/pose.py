@@ -24,8 +24,9 @@ class PoseSettings:
     """What a pose sampler is and how it learns; `train pose` makes an option of every field."""
 
     codebook: str = ""  # weights of `train pose-codebook`
-    bands: int = 16  # groups of mel bands that A tells apart
-    audio: int = 24  # width of A
+    bands: int = 0  # groups of mel bands that are heard besides the loudness; they tell voices apart, not heads
+    ahead: int = 11  # frames heard after a code's beginning
+    audio: int = 12  # width of A
     style: int = 8  # width of z_style
     memory: int = 96  # width of the recurrent state
     dropout: float = 0.3  # of what enters the memory and of what leaves it
@@ -147,7 +148,7 @@ class PoseTask:
 
 def sampler_config(codebook: PoseCodebookConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
     """The config that the settings ask for, on top of a codebook's."""
-    own = {name: getattr(settings, name) for name in ("bands", "audio", "style", "memory", "dropout")}
+    own = {name: getattr(settings, name) for name in ("bands", "ahead", "audio", "style", "memory", "dropout")}
     return PoseSamplerConfig(**dataclasses.asdict(codebook), **own, identity_components=components)
 
 
