@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..audio.encoder import mel_windows
 from ..audio.mel import sample_rows
 from ..audio.waveform import check_fps
-from ..structures import AudioFeatures, HeadPose
+from ..structures import MEL_RATE, AudioFeatures, HeadPose
 from .pose_codebook import CHANNELS, CHUNK, PoseCodebook, PoseCodebookConfig
 from .style import StyleEncoder
 
@@ -243,7 +243,9 @@ def sample_head_pose(
     first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
     initial = (first / (scales * max(amplitude, LEAST_AMPLITUDE))).clamp(-WIDEST_START, WIDEST_START)
     with torch.no_grad():
-        rows = mel_windows(features.mel.float().cpu(), codes * config.stride, config.fps)
+        rows = mel_windows(
+            features.mel.float().cpu(), max(1, int(len(features.mel) * config.fps / MEL_RATE)), config.fps
+        )
         audio = sampler.audio.encode(rows, codes)
         style = torch.zeros(config.style) if id_coefficients is None else sampler.style(id_coefficients[None].cpu())[0]
         generator = torch.Generator().manual_seed(seed)
