@@ -1,7 +1,9 @@
 """Training of the expression generator on speech whose loudness moves the jaw: statistics, windows, delay, learning."""
 
 import json
+import wave
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -119,8 +121,6 @@ def test_maps_are_the_mesh(shards, model):
 
 
 def tmp_nowhere():
-    from pathlib import Path
-
     return Path("no-such-folder")
 
 
@@ -196,6 +196,11 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
     assert metrics["aperture"] > 0.6 > before["aperture"]
     saved = load_module(ExpressionGenerator, ExpressionConfig, tmp_path / "best.safetensors")
     assert saved.config.causal == causal
+    # lips are written with the gain, brows without
+    ratio = saved.motion_std / task.module.generator.motion_std
+    assert ratio[0].item() == pytest.approx(TINY.gain, rel=1e-2)
+    assert ratio[-1].item() == pytest.approx(TINY.gain, rel=1e-2)
+    assert ratio[len(LIP_NAMES)].item() == pytest.approx(1, rel=1e-2)
     # what it learned aligns clips that are late
     if not causal:
         late = [shift_sound(shard, -3) for shard in validation]
@@ -222,6 +227,23 @@ def test_a_prepared_folder_is_a_task(shards, validation, tmp_path, monkeypatch):
     assert [s.name for s in trained] == ["clip0", "clip1", "clip2", "clip3"]
     assert {s.identity for s in held_out} == {"Cy"}
     assert phones == tmp_path / "phones"
+
+
+def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, model, tmp_path):
+    sound = 3000 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+    with wave.open(str(tmp_path / "ann_one.wav"), "wb") as file:
+        file.setparams((1, 2, 16_000, 0, "NONE", ""))
+        file.writeframes(sound.to(torch.int16).numpy().tobytes())
+    (tmp_path / "ann_one.json").write_text(json.dumps([["B", 0.0, 0.4], ["AA", 0.4, 1.0]]))
+    settings = replace(TINY, window=20, voices=str(tmp_path), voice_share=0.5)
+    task = ExpressionTask(shards, shards[:1], tmp_nowhere(), model, settings)
+    batch = task.batch(torch.Generator().manual_seed(0), 64)
+    voices = ~batch["valid"].any(1)
+    assert 16 < int(voices.sum()) < 48
+    losses = task.losses(task.module, {name: value[voices] for name, value in batch.items()})
+    # the mean motion is not shut; nothing else is known of a voice
+    assert losses["closure"] > 0
+    assert losses["mesh"] == losses["curve"] == losses["velocity"] == 0
 
 
 def test_both_splits_are_needed(shards, model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ from ..structures import SAMPLE_RATE, Expression, MorphableModel
 from .augment_mel import MelAugmentation, augment_mel
 from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, shape_loss, velocity_loss
 from .motion_data import (
+    CLOSURES,
     PHONES,
     MotionStatistics,
     SpeechClip,
@@ -31,9 +33,24 @@ from .motion_data import (
     shift_sound,
     standardise,
 )
+from .settings import TrainSettings
 from .shards import Shard, load_shards
+from .voices import load_voices
 
 log = logging.getLogger("vividtalk")
+
+# What the embedded weights were trained with, in about half an hour on two cores.
+TRAINING = TrainSettings(
+    steps=1500,
+    batch=24,
+    learning_rate=1e-3,
+    warmup=100,
+    weight_decay=0.05,
+    ema=0.99,
+    precision="bf16",
+    evaluate_every=150,
+    patience=0,
+)
 
 SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
 OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
@@ -50,20 +67,25 @@ class ExpressionSettings:
     components: int = 16  # of the basis of O_lip
     encoder_layers: int = 2  # transformer layers that all branches share
     branch_layers: int = 1  # of each of the three branches
-    dropout: float = 0.1  # of attention, feed-forward and audio features
+    dropout: float = 0.2  # of attention and feed-forward outputs
     window: int = 75  # frames of a training example
-    variants: int = 4  # augmented soundtracks of every clip
+    variants: int = 1  # augmented soundtracks of every clip
     range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
-    balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
+    balance: float = 0.3  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
     style_drop: float = 0.5  # share of examples without a style
     style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
-    coefficient: float = 0.3  # weight of ‖β − β̂‖
+    past_drop: float = 0.5  # share of past frames that the causal form does not see
+    past_noise: float = 0.3  # standard deviations added to those that it sees
+    coefficient: float = 3.0  # weight of ‖β − β̂‖
     mesh: float = 1.0  # weight of ‖M − M̂_nr‖
     curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
     shape: float = 1.0  # weight of 1 − r of the same curves: speakers open more or less wide, at the same moments
     velocity: float = 2.0  # weight of their change per frame
     closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
     phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
+    gain: float = 1.3  # of lips and jaw in the weights file: curves of least error move less than people do
+    voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
+    voice_share: float = 0.25  # share of the examples that come from it
     align_with: str = ""  # weights of an earlier training: what they expect tells how late each clip's sound still is
     seed: int = 0  # of initial weights and augmented soundtracks
 
@@ -104,6 +126,8 @@ class ExpressionTask:
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
         self.clips, self.chances = self._prepare(train, phones, statistics)
+        if settings.voices:
+            self._add_voices(Path(settings.voices))
         self.validation = [clip for clip in validation if len(clip.waveform)]
         self.maps = make_maps(generator, model, torch.cat([clip.motion[0][clip.valid[0]] for clip in self.clips]))
 
@@ -124,6 +148,17 @@ class ExpressionTask:
                 chances.append(shard.frames * frames ** (settings.balance - 1))
         return clips, torch.tensor(chances)
 
+    def _add_voices(self, folder: Path) -> None:
+        """Speech without pictures, all recordings by their length."""
+        config, settings = self.module.generator.config, self.settings
+        random = Generator().manual_seed(settings.seed + 1)
+        size = sum(self.module.generator.sizes)
+        voices = load_voices(folder, size, config.identity_components, config.fps, settings.variants, random)
+        chances = torch.tensor([float(len(clip.phones[0])) for clip in voices])
+        share = settings.voice_share / (1 - settings.voice_share)
+        self.chances = torch.cat((self.chances, chances * (share * self.chances.sum() / chances.sum())))
+        self.clips += voices
+
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows: features [B, T, D], motion [B, T, M], phones, valid [B, T], past [B, 1, M], α [B, I]."""
         chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
@@ -131,8 +166,19 @@ class ExpressionTask:
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
         noise = torch.randn(batch["identity"].shape, generator=generator) * self.settings.style_noise
-        own = torch.rand(size, 1, 1, generator=generator)  # how far the past is the model's own, for the causal form
-        return batch | {"identity": batch["identity"] + noise, "style_kept": kept, "own_past": own}
+        batch |= {"identity": batch["identity"] + noise, "style_kept": kept}
+        return batch | self._past(generator, batch["motion"].shape) if self.settings.causal else batch
+
+    def _past(self, generator: Generator, shape: torch.Size) -> dict[str, Tensor]:
+        """How the causal form sees the past [B, T, M]: partly its own, noisy, and with frames that are missing.
+
+        A true and whole past would tell it all but the last frame's change, and it would no longer listen.
+        """
+        return {
+            "own_past": torch.rand(shape[0], 1, 1, generator=generator),
+            "past_kept": (torch.rand(*shape[:2], 1, generator=generator) >= self.settings.past_drop).float(),
+            "past_noise": torch.randn(shape, generator=generator) * self.settings.past_noise,
+        }
 
     def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
         """One window of one soundtrack of a clip."""
@@ -164,13 +210,15 @@ class ExpressionTask:
         made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
         made_curves, wanted_curves = maps.curves(made) / maps.curve_std, maps.curves(wanted) / maps.curve_std
         shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
+        labial = torch.isin(batch["phones"], torch.tensor(CLOSURES, device=made.device)) & ~valid
+        wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
         return {
             "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
             "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, valid) / maps.mesh_variance,
             "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), valid),
             "shape": settings.shape * shape_loss(made_curves, wanted_curves, valid),
             "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, valid),
-            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_curves[..., 0], shut, valid),
+            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, valid | labial),
             "phone": settings.phone * phone_loss(module.phones(audio), batch["phones"]),
         }
 
@@ -182,7 +230,8 @@ class ExpressionTask:
         with torch.no_grad():
             guess = generator.decode(audio, true_past)
         own_past = torch.cat((batch["past"], guess[:, :-1]), 1)
-        return generator.decode(audio, torch.lerp(true_past, own_past, batch["own_past"]))
+        past = torch.lerp(true_past, own_past, batch["own_past"]) + batch["past_noise"]
+        return generator.decode(audio, past * batch["past_kept"])
 
     def evaluate(self, module: ExpressionTrainee) -> dict[str, float]:
         """Means over the validation clips; the score is what the correlations leave to be wished for."""
@@ -208,8 +257,13 @@ class ExpressionTask:
         }
 
     def save(self, path: Path, module: ExpressionTrainee) -> None:
-        """Write what inference needs: the generator without the phone classifier."""
-        save_module(path, module.generator, module.generator.config, torch.float16)
+        """Write what inference needs: the generator without the phone classifier, with the gain."""
+        generator = copy.deepcopy(module.generator)
+        lip, other, _ = generator.motion_std.split(generator.sizes)
+        factor = torch.full_like(generator.motion_std, self.settings.gain)
+        factor[len(lip) : len(lip) + len(other)] = 1
+        generator.motion_std *= factor
+        save_module(path, generator, generator.config, torch.float16)
 
 
 def augment_features(features: Tensor, generator: Generator) -> Tensor:

@@ -24,6 +24,7 @@ PHONES = (
     "ZH",
 )  # fmt: skip
 SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
+CLOSURES = [PHONES.index(name) for name in ("B", "M", "P")]  # the lips meet
 NO_PHONE = -1  # where nothing is known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
@@ -164,11 +165,19 @@ def make_clip(
     shard: Shard, motion: Tensor, phones: Tensor, fps: float, variants: int, generator: Generator
 ) -> SpeechClip:
     """A clip with `variants` augmented soundtracks; where one is faster or slower, its motion is too."""
-    sounds = [(shard.waveform.float() / 32768, 1.0)]
-    sounds += [augment_speech(sounds[0][0], SpeechAugmentation(), generator) for _ in range(variants)]
-    rows = [_variant(sound, tempo, motion, phones, shard.valid.bool(), fps) for sound, tempo in sounds]
-    features, motions, labels, valid = zip(*rows, strict=True)
-    return SpeechClip(shard.name, shard.identity, features, motions, labels, valid, shard.id_coefficients)
+    sound = shard.waveform.float() / 32768
+    rows = augmented_clip(sound, motion, phones, shard.valid.bool(), fps, variants, generator)
+    return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients)
+
+
+def augmented_clip(
+    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, fps: float, variants: int, generator: Generator
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Features, motion, phones and valid frames of a sound [N] at 16 kHz, as it is and augmented; see `SpeechClip`."""
+    sounds = [(sound, 1.0)]
+    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(variants)]
+    rows = [_variant(one, tempo, motion, phones, valid, fps) for one, tempo in sounds]
+    return tuple(zip(*rows, strict=True))
 
 
 def _variant(

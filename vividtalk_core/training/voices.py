@@ -1,0 +1,49 @@
+"""Speech without a picture: it has no motion to learn from, but voices to hear and phones at which lips must close."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ..audio.waveform import frame_count, load_audio, to_mono_16k
+from ..structures import SAMPLE_RATE
+from .motion_data import SpeechClip, augmented_clip, read_phones
+
+SOUNDS = (".flac", ".wav", ".ogg", ".mp3")
+
+
+def load_voices(
+    folder: Path, motion_size: int, id_size: int, fps: float, variants: int, generator: Generator
+) -> list[SpeechClip]:
+    """The recordings of a folder: NAME.flac (or .wav, .ogg, .mp3) with its phones, NAME.json, as `eval.phones` writes.
+
+    Args:
+        folder: where they lie; what stands before the last underscore of a name is the voice.
+        motion_size: M of the motion of the other clips; here it is zero and never valid.
+        id_size: I; nothing is known of the faces.
+        fps: frames per second.
+        variants: augmented soundtracks of each.
+        generator: all chance comes from it.
+
+    Raises:
+        FileNotFoundError: the folder has no recording with phones.
+    """
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in SOUNDS and path.with_suffix(".json").is_file()]
+    if not paths:
+        raise FileNotFoundError(f"{folder} has no speech with phones: NAME{SOUNDS[0]} and NAME.json are looked for")
+    clips = []
+    for path in paths:
+        sound = _read(path)
+        frames = frame_count(len(sound) / SAMPLE_RATE, fps)
+        phones = read_phones(path.with_suffix(".json"), frames, fps)
+        motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
+        voice = path.stem.rpartition("_")[0] or path.stem
+        rows = augmented_clip(sound, motion, phones, valid, fps, variants, generator)
+        clips.append(SpeechClip(path.stem, voice, *rows, torch.zeros(id_size)))
+    return clips
+
+
+def _read(path: Path) -> Tensor:
+    return to_mono_16k(*load_audio(path))
