@@ -18,6 +18,7 @@ from vividtalk_core.training import expression
 from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound, make_maps
 from vividtalk_core.training.motion_data import (
     PHONES,
+    Hearing,
     estimate_lags,
     make_clip,
     measure_motion,
@@ -130,7 +131,6 @@ def test_windows_belong_together(shards, validation, model):
     again = task.batch(torch.Generator().manual_seed(0), 6)
     assert batch["features"].shape == (6, 30, 320)
     assert batch["motion"].shape == (6, 30, sum(task.module.generator.sizes))
-    assert batch["past"].shape == (6, 1, batch["motion"].shape[2])
     assert all(torch.equal(batch[name], again[name]) for name in batch)
     # sound and jaw rise together in every window
     loud = batch["features"].mean(-1)
@@ -143,7 +143,7 @@ def test_a_faster_soundtrack_takes_its_motion_along(shards, monkeypatch):
         "vividtalk_core.training.motion_data.augment_speech", lambda sound, settings, generator: (sound[::2], 2.0)
     )
     motion = torch.arange(FRAMES, dtype=torch.float32)[:, None]
-    clip = make_clip(shards[0], motion, torch.arange(FRAMES), 25.0, 1, torch.Generator())
+    clip = make_clip(shards[0], motion, torch.arange(FRAMES), Hearing(25.0, variants=1), torch.Generator())
     assert len(clip.features[1]) == len(clip.motion[1]) == len(clip.valid[1]) == FRAMES // 2
     # the middle of a frame of the fast clip is the border of two frames of the original
     torch.testing.assert_close(clip.motion[1][:3, 0], torch.tensor([0.5, 2.5, 4.5]))
@@ -209,6 +209,22 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
         found = encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
         worse = encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
         assert (found - right).abs().mean() < 0.5 * (worse - right).abs().mean()
+
+
+def test_a_speech_model_may_listen_instead(shards, validation, model, tmp_path):
+    from transformers import HubertConfig, HubertModel
+
+    config = HubertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_conv_pos_embedding_groups=2)
+    HubertModel(config).save_pretrained(tmp_path / "ear")
+    settings = replace(TINY, encoder=str(tmp_path / "ear"))
+    task = ExpressionTask(shards[:1], validation[:1], tmp_nowhere(), model, settings)
+    batch = task.batch(torch.Generator().manual_seed(0), 2)
+    assert batch["features"].shape == (2, 30, 24)
+    assert all(torch.isfinite(term) for term in task.losses(task.module, batch).values())
+    assert "aperture" in task.evaluate(task.module.eval())
+    task.save(tmp_path / "weights.safetensors", task.module)
+    saved = load_module(ExpressionGenerator, ExpressionConfig, tmp_path / "weights.safetensors")
+    assert (saved.config.front_end, saved.config.feature_width) == ("states", 24)
 
 
 def test_every_loss_has_its_name(shards, validation, model):

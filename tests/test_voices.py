@@ -6,7 +6,7 @@ import wave
 import pytest
 import torch
 
-from vividtalk_core.training.motion_data import PHONES
+from vividtalk_core.training.motion_data import PHONES, Hearing
 from vividtalk_core.training.voices import load_voices
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_a_recording_is_a_clip_without_motion(folder):
-    (clip,) = load_voices(folder, 7, 5, 25.0, 1, torch.Generator().manual_seed(0))
+    (clip,) = load_voices(folder, 7, 5, Hearing(25.0, variants=1), torch.Generator().manual_seed(0))
     assert (clip.name, clip.identity) == ("ann_one", "ann")
     assert clip.features[0].shape == (25, 320)
     assert clip.motion[0].shape == (25, 7)
@@ -33,4 +33,4 @@ def test_a_recording_is_a_clip_without_motion(folder):
 
 def test_a_folder_without_phones_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="has no speech with phones"):
-        load_voices(tmp_path, 7, 5, 25.0, 0, torch.Generator())
+        load_voices(tmp_path, 7, 5, Hearing(25.0), torch.Generator())

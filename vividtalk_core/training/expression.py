@@ -23,6 +23,7 @@ from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phon
 from .motion_data import (
     CLOSURES,
     PHONES,
+    Hearing,
     MotionStatistics,
     SpeechClip,
     by_identity,
@@ -34,7 +35,7 @@ from .motion_data import (
     standardise,
 )
 from .settings import TrainSettings
-from .shards import Shard, load_shards
+from .shards import FPS, Shard, load_shards
 from .voices import load_voices
 
 log = logging.getLogger("vividtalk")
@@ -53,8 +54,9 @@ TRAINING = TrainSettings(
 )
 
 SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
+ROLL_PASSES = 2  # in which the causal form's own past is found
 OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
-CONFIG_FIELDS = ("causal", "front_end", "width", "components", "encoder_layers", "branch_layers", "dropout")
+CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class ExpressionSettings:
     """What an expression generator is and how it learns; `train expression` makes an option of every field."""
 
     causal: bool = False  # the paper's autoregression; otherwise a window seen at once
-    front_end: str = "mel"  # mel, or states of a speech model
+    encoder: str = "mel"  # or a folder or Hub id of a wav2vec2/HuBERT model: `audio.encoder.encode_audio`
     width: int = 128  # features per frame
     components: int = 16  # of the basis of O_lip
     encoder_layers: int = 2  # transformer layers that all branches share
@@ -74,8 +76,6 @@ class ExpressionSettings:
     balance: float = 0.3  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
     style_drop: float = 0.5  # share of examples without a style
     style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
-    past_drop: float = 0.5  # share of past frames that the causal form does not see
-    past_noise: float = 0.3  # standard deviations added to those that it sees
     coefficient: float = 3.0  # weight of ‖β − β̂‖
     mesh: float = 1.0  # weight of ‖M − M̂_nr‖
     curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
@@ -115,6 +115,8 @@ class ExpressionTask:
         self.settings, self.model = settings, model
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
+            front_end="mel" if settings.encoder == "mel" else "states",
+            feature_width=_hear(train[0], settings.encoder).shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -125,6 +127,7 @@ class ExpressionTask:
         generator.motion_mean.copy_(statistics.mean)
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
+        self.hearing = Hearing(config.fps, settings.encoder, settings.variants)
         self.clips, self.chances = self._prepare(train, phones, statistics)
         if settings.voices:
             self._add_voices(Path(settings.voices))
@@ -135,7 +138,7 @@ class ExpressionTask:
         self, shards: list[Shard], phones: Path, statistics: MotionStatistics
     ) -> tuple[list[SpeechClip], Tensor]:
         """Clips with their augmented soundtracks, and the chance of each to be drawn."""
-        fps, settings, clips, chances = self.module.generator.config.fps, self.settings, [], []
+        settings, clips, chances = self.settings, [], []
         random = Generator().manual_seed(settings.seed)
         for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
             frames = sum(shard.frames for shard in group)
@@ -143,8 +146,8 @@ class ExpressionTask:
                 if shard.frames < settings.window:
                     continue
                 motion = standardise(shard, statistics, statistics.ranges[identity])
-                labels = read_phones(phones / f"{shard.name}.json", shard.frames, fps)
-                clips.append(make_clip(shard, motion, labels, fps, settings.variants, random))
+                labels = read_phones(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
+                clips.append(make_clip(shard, motion, labels, self.hearing, random))
                 chances.append(shard.frames * frames ** (settings.balance - 1))
         return clips, torch.tensor(chances)
 
@@ -153,32 +156,20 @@ class ExpressionTask:
         config, settings = self.module.generator.config, self.settings
         random = Generator().manual_seed(settings.seed + 1)
         size = sum(self.module.generator.sizes)
-        voices = load_voices(folder, size, config.identity_components, config.fps, settings.variants, random)
+        voices = load_voices(folder, size, config.identity_components, self.hearing, random)
         chances = torch.tensor([float(len(clip.phones[0])) for clip in voices])
         share = settings.voice_share / (1 - settings.voice_share)
         self.chances = torch.cat((self.chances, chances * (share * self.chances.sum() / chances.sum())))
         self.clips += voices
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
-        """`size` windows: features [B, T, D], motion [B, T, M], phones, valid [B, T], past [B, 1, M], α [B, I]."""
+        """`size` windows: features [B, T, D], motion [B, T, M], phones and valid [B, T], α [B, I]."""
         chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
         rows = [self._window(self.clips[index], generator) for index in chosen]
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
         noise = torch.randn(batch["identity"].shape, generator=generator) * self.settings.style_noise
-        batch |= {"identity": batch["identity"] + noise, "style_kept": kept}
-        return batch | self._past(generator, batch["motion"].shape) if self.settings.causal else batch
-
-    def _past(self, generator: Generator, shape: torch.Size) -> dict[str, Tensor]:
-        """How the causal form sees the past [B, T, M]: partly its own, noisy, and with frames that are missing.
-
-        A true and whole past would tell it all but the last frame's change, and it would no longer listen.
-        """
-        return {
-            "own_past": torch.rand(shape[0], 1, 1, generator=generator),
-            "past_kept": (torch.rand(*shape[:2], 1, generator=generator) >= self.settings.past_drop).float(),
-            "past_noise": torch.randn(shape, generator=generator) * self.settings.past_noise,
-        }
+        return batch | {"identity": batch["identity"] + noise, "style_kept": kept}
 
     def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
         """One window of one soundtrack of a clip."""
@@ -193,7 +184,6 @@ class ExpressionTask:
         return {
             "features": augment_features(features[index], generator),
             "motion": motion[index],
-            "past": motion[max(0, start - 1)][None] * float(start > 0),
             "phones": clip.phones[variant][index].masked_fill(~inside, -1),
             "valid": clip.valid[variant][index] & inside,
             "identity": clip.id_coefficients,
@@ -223,15 +213,19 @@ class ExpressionTask:
         }
 
     def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Motion [B, T, M]. The causal form sees its own first answer as the past, as it will when it is used."""
+        """Motion [B, T, M].
+
+        The causal form sees its own motion as the past, as it will when it is used: a true past tells all but the last
+        frame's change, and it would no longer listen. A few passes over all frames at once come close to rolling out.
+        """
         if not self.settings.causal:
             return generator.decode(audio)
-        true_past = torch.cat((batch["past"], batch["motion"][:, :-1]), 1)
-        with torch.no_grad():
-            guess = generator.decode(audio, true_past)
-        own_past = torch.cat((batch["past"], guess[:, :-1]), 1)
-        past = torch.lerp(true_past, own_past, batch["own_past"]) + batch["past_noise"]
-        return generator.decode(audio, past * batch["past_kept"])
+        past = torch.zeros_like(batch["motion"])
+        for _ in range(ROLL_PASSES):
+            with torch.no_grad():
+                guess = generator.decode(audio, past)
+            past = torch.cat((torch.zeros_like(guess[:, :1]), guess[:, :-1]), 1)
+        return generator.decode(audio, past)
 
     def evaluate(self, module: ExpressionTrainee) -> dict[str, float]:
         """Means over the validation clips; the score is what the correlations leave to be wished for."""
@@ -242,9 +236,8 @@ class ExpressionTask:
     def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
         """Figures of one clip against its landmarks."""
         weight = generator.motion_std
-        heard = encode_audio(clip.waveform[None].float() / 32768, SAMPLE_RATE, generator.config.fps)
         style = generator.style(clip.id_coefficients[None].to(weight))
-        features = heard.features[None, : clip.frames].to(weight)
+        features = _hear(clip, self.settings.encoder)[None, : clip.frames].to(weight)
         audio = generator.encode(features, style)
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
@@ -264,6 +257,11 @@ class ExpressionTask:
         factor[len(lip) : len(lip) + len(other)] = 1
         generator.motion_std *= factor
         save_module(path, generator, generator.config, torch.float16)
+
+
+def _hear(shard: Shard, encoder: str) -> Tensor:
+    """Features [T, D] of a clip's sound."""
+    return encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS, encoder).features
 
 
 def augment_features(features: Tensor, generator: Generator) -> Tensor:
@@ -339,7 +337,7 @@ def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: 
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
         for shard in group:
-            heard = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, generator.config.fps)
+            heard = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS)
             curves = generate_expression(generator, heard, shard.id_coefficients)
             expected.append(lip_curves(curves, model)[0][: shard.frames])
         for shard, lag in zip(group, estimate_lags(expected, group), strict=True):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ..audio.encoder import encode_audio, mel_windows
+from ..audio.encoder import encode_audio
 from ..audio.mel import sample_rows
 from ..audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES
 from ..eval.lips import lag_correlation
@@ -161,32 +161,39 @@ def _peak(scores: Tensor) -> float:
     return top + 0.5 * (left - right) / (left - 2 * middle + right)
 
 
-def make_clip(
-    shard: Shard, motion: Tensor, phones: Tensor, fps: float, variants: int, generator: Generator
-) -> SpeechClip:
-    """A clip with `variants` augmented soundtracks; where one is faster or slower, its motion is too."""
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How soundtracks become features."""
+
+    fps: float  # frames per second
+    encoder: str = "mel"  # of `encode_audio`
+    variants: int = 0  # augmented soundtracks of every clip
+
+
+def make_clip(shard: Shard, motion: Tensor, phones: Tensor, hearing: Hearing, generator: Generator) -> SpeechClip:
+    """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
     sound = shard.waveform.float() / 32768
-    rows = augmented_clip(sound, motion, phones, shard.valid.bool(), fps, variants, generator)
+    rows = augmented_clip(sound, motion, phones, shard.valid.bool(), hearing, generator)
     return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients)
 
 
 def augmented_clip(
-    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, fps: float, variants: int, generator: Generator
+    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing, generator: Generator
 ) -> tuple[tuple[Tensor, ...], ...]:
     """Features, motion, phones and valid frames of a sound [N] at 16 kHz, as it is and augmented; see `SpeechClip`."""
     sounds = [(sound, 1.0)]
-    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(variants)]
-    rows = [_variant(one, tempo, motion, phones, valid, fps) for one, tempo in sounds]
+    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(hearing.variants)]
+    rows = [_variant(one, tempo, motion, phones, valid, hearing) for one, tempo in sounds]
     return tuple(zip(*rows, strict=True))
 
 
 def _variant(
-    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, fps: float
+    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
-    audio = encode_audio(sound[None], SAMPLE_RATE, fps)
-    frames = min(int(len(motion) / tempo), len(audio.features))
+    features = encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder).features
+    frames = min(int(len(motion) / tempo), len(features))
     # frame t of the faster clip shows what the original shows at tempo · (t + 0.5) − 0.5
     position = (torch.arange(frames, dtype=torch.float64) + 0.5) * tempo - 0.5
     nearest = position.round().long().clamp(0, len(motion) - 1)
-    return mel_windows(audio.mel, frames, fps), sample_rows(motion, position), phones[nearest], valid[nearest]
+    return features[:frames], sample_rows(motion, position), phones[nearest], valid[nearest]

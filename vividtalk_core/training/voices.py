@@ -9,13 +9,13 @@ from torch import Generator, Tensor
 
 from ..audio.waveform import frame_count, load_audio, to_mono_16k
 from ..structures import SAMPLE_RATE
-from .motion_data import SpeechClip, augmented_clip, read_phones
+from .motion_data import Hearing, SpeechClip, augmented_clip, read_phones
 
 SOUNDS = (".flac", ".wav", ".ogg", ".mp3")
 
 
 def load_voices(
-    folder: Path, motion_size: int, id_size: int, fps: float, variants: int, generator: Generator
+    folder: Path, motion_size: int, id_size: int, hearing: Hearing, generator: Generator
 ) -> list[SpeechClip]:
     """The recordings of a folder: NAME.flac (or .wav, .ogg, .mp3) with its phones, NAME.json, as `eval.phones` writes.
 
@@ -23,8 +23,7 @@ def load_voices(
         folder: where they lie; what stands before the last underscore of a name is the voice.
         motion_size: M of the motion of the other clips; here it is zero and never valid.
         id_size: I; nothing is known of the faces.
-        fps: frames per second.
-        variants: augmented soundtracks of each.
+        hearing: how soundtracks become features.
         generator: all chance comes from it.
 
     Raises:
@@ -36,11 +35,11 @@ def load_voices(
     clips = []
     for path in paths:
         sound = _read(path)
-        frames = frame_count(len(sound) / SAMPLE_RATE, fps)
-        phones = read_phones(path.with_suffix(".json"), frames, fps)
+        frames = frame_count(len(sound) / SAMPLE_RATE, hearing.fps)
+        phones = read_phones(path.with_suffix(".json"), frames, hearing.fps)
         motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
         voice = path.stem.rpartition("_")[0] or path.stem
-        rows = augmented_clip(sound, motion, phones, valid, fps, variants, generator)
+        rows = augmented_clip(sound, motion, phones, valid, hearing, generator)
         clips.append(SpeechClip(path.stem, voice, *rows, torch.zeros(id_size)))
     return clips
 
