@@ -8,6 +8,7 @@ from vividtalk_core.eval.head_motion import (
     beat_alignment,
     diversity,
     energy_below,
+    follows_loudness,
     join_speed,
     motion_beats,
     perplexity,
@@ -100,6 +101,17 @@ def test_beat_alignment_falls_with_distance():
     assert on > 0.95
     assert off == pytest.approx(math.exp(-(0.25**2) / 0.02), abs=0.04)
     assert beat_alignment(still(), clicks(4, [1.0])) == 0.0
+
+
+def test_follows_loudness():
+    time_s = torch.arange(200) / 25
+    louder = torch.sin(2 * math.pi * 0.25 * time_s)  # a phrase of two seconds, then a pause
+    yaw = (0.01 * (1.2 + louder)).cumsum(0)
+    pose = HeadPose(torch.stack((0 * yaw, yaw, 0 * yaw), 1), torch.zeros(200, 3), 25.0)
+    mel = -6 + 2 * louder.repeat_interleave(4)[:, None].expand(-1, 80)
+    assert follows_loudness(pose, mel) > 0.98
+    assert follows_loudness(pose, -12 - mel) < -0.98
+    assert follows_loudness(still(200), mel) == 0.0
 
 
 def test_seed_distance():

@@ -11,12 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..audio.encoder import mel_position
+from ..audio.mel import sample_rows
 from ..audio_to_mesh.edit import gaussian
 from ..structures import MEL_RATE, HeadPose
 
 BEAT_SIGMA_S = 0.1  # of beat alignment, as in the field's papers
 BEAT_APART_S = 0.2  # syllables come at 3 to 6 a second
 ONSET_BLUR = 2.0  # mel frames
+FOLLOW_SIGMA_S = 0.16  # syllables are smoothed away, phrases are not
+STILL = 1e-6  # standard deviation of a curve that does not move
 
 
 def diversity(pose: HeadPose) -> float:
@@ -90,6 +94,19 @@ def beat_alignment(pose: HeadPose, mel: Tensor) -> float:
         return 0.0
     distance = (heard[:, None] - seen).abs().amin(1)
     return float(torch.exp(-distance.square() / (2 * BEAT_SIGMA_S**2)).mean())
+
+
+def follows_loudness(pose: HeadPose, mel: Tensor) -> float:
+    """Correlation −1..1 of the head's speed with the loudness of a natural-log mel [M, 80], both smoothed (σ 0.16 s).
+
+    The first half second, in which a head sets in from rest, does not count.
+    """
+    loudness = sample_rows(mel.logsumexp(-1, keepdim=True), mel_position(len(pose.rotation), pose.fps))
+    curves = torch.stack((speed(pose), loudness[1:, 0]), 1)  # [T − 1, 2]
+    curves = gaussian(curves, FOLLOW_SIGMA_S * pose.fps)[round(pose.fps / 2) :]
+    if len(curves) < 2 or (curves.std(0) < STILL).any():
+        return 0.0
+    return float(torch.corrcoef(curves.T)[0, 1])
 
 
 def seed_distance(poses: Sequence[HeadPose]) -> float:
