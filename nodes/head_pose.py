@@ -78,7 +78,7 @@ class SampleHeadPose(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="How varied the motion is: 1 as people are, 0 only the likeliest, nearly still.",
+                    tooltip="How varied the motion is: 1 as people are, 0 only the likeliest.",
                 ),
                 io.Float.Input(
                     "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."

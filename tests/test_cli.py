@@ -144,7 +144,7 @@ def test_same_seed_same_file(folder, tmp_path):
         ({"--pose": "video:flat.png"}, "'flat.png' is a single picture"),
         ({"--pose": "file:missing.npz"}, "there is no motion file missing.npz"),
         ({"--pose": "file:face.npz"}, "'face.npz' holds no head pose"),
-        ({"--pose": "codebook"}, "pose 'codebook' needs the weights 'pose.safetensors', which the set 'embedded' does"),
+        ({"--jaw-gain": "-1"}, "must be 0 or more; got jaw_gain -1.0"),
         ({"--weights": "nowhere"}, "weights 'nowhere': no such folder"),
         ({"--weights": "hub:team/set"}, "add the revision, hub:team/set@REVISION"),
         ({"--face-index": "7"}, "7"),
@@ -171,6 +171,7 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, change, messag
     [
         ("talk --portrait a", "vividtalk talk: the following arguments are required: --out, --audio"),
         ("talk --portrait a --audio b --out c --pose moon", "'moon' is none of still, idle, codebook, video:FILE"),
+        ("talk --portrait a --audio b --out c --mode sing", "invalid choice: 'sing'"),
         ("talk --portrait a --audio b --out c --pose video:", "'video:' is none of"),
         ("talk --portrait a --audio b --out c --box 1,2,3", "'1,2,3' is not four numbers L,T,R,B"),
         ("talk --portrait a --audio b --out c --box 9,2,3,4", "'9,2,3,4' is empty: left must be below right"),

@@ -105,6 +105,19 @@ def test_sampling_agrees_with_teacher_forcing():
     assert torch.equal(logits[0].argmax(-1), codes)
 
 
+def test_guidance_exaggerates_what_is_heard():
+    sampler, draw = model(), lambda: torch.Generator().manual_seed(0)
+    style, start = torch.zeros(3), torch.zeros(6)
+    heard = sampler.audio.encode(speech().features, 25)
+    silent = sampler.audio.encode(encode_audio(torch.zeros(64000), 16000).features, 25)
+    torch.testing.assert_close(silent, sampler.audio.silence().expand_as(silent))
+    one, same = (sampler.sample(silent, style, start, 1.0, draw(), guidance) for guidance in (1.0, 9.0))
+    assert torch.equal(one, same)
+    deaf = sampler.sample(heard, style, start, 1.0, draw(), guidance=0.0)
+    assert torch.equal(deaf, one)
+    assert not torch.equal(sampler.sample(heard, style, start, 1.0, draw(), guidance=30.0), deaf)
+
+
 def test_draws_follow_the_softmax():
     distances = torch.tensor([0.0, 0.5, 2.0, 9.0])
     generator = torch.Generator().manual_seed(0)

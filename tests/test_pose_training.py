@@ -1,4 +1,5 @@
 import dataclasses
+import json
 import math
 
 import pytest
@@ -9,7 +10,7 @@ from vividtalk_core.audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerCo
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.hub import load_module
 from vividtalk_core.structures import ARKIT_NAMES
-from vividtalk_core.training import pose, pose_codebook
+from vividtalk_core.training import pose, pose_codebook, pose_figures
 from vividtalk_core.training.pose_clips import (
     MIRROR,
     PoseAugmentation,
@@ -235,6 +236,22 @@ def test_disturbed_codes_are_near_ones(data, phase_one):
     other = task._disturb(codes, batch | {"noise": torch.zeros(2, 10)})
     assert torch.equal(clear, codes)
     assert (other != codes).all()
+
+
+def test_figures_stand_beside_real_ones(data, phase_one, tmp_path, monkeypatch, capsys):
+    task = pose.task(data, settings(phase_one))
+    task.save(tmp_path / "pose.safetensors", task.module)
+    monkeypatch.setattr(pose_figures, "LONG_S", 22.0)
+    monkeypatch.setattr("sys.argv", ["pose_figures", str(data), str(tmp_path / "pose.safetensors")])
+    pose_figures.main()
+    figures = json.loads(capsys.readouterr().out)
+    assert list(figures) == ["codebook", "motion", "ten_minutes"]
+    assert figures["codebook"]["frames"] == 75 and figures["codebook"]["codes"] == 8
+    motion = figures["motion"]
+    assert (motion["clips"], motion["identities"], motion["seeds"]) == (1, 1, 10)
+    assert motion["diversity_deg_real"] == pytest.approx(5 / math.sqrt(2), rel=0.05)
+    assert motion["diversity_ratio"] == pytest.approx(motion["diversity_deg"] / motion["diversity_deg_real"])
+    assert figures["ten_minutes"]["same_again"] == 1.0
 
 
 def test_style_and_sound_are_dropped(data, phase_one):

@@ -36,18 +36,20 @@ class PoseSamplerConfig(PoseCodebookConfig):
 
     bands: int = 0  # groups of mel bands that are heard besides the loudness
     ahead: int = 11  # frames heard after a code's beginning: heads move before and with what they stress
-    audio: int = 12  # width of A
+    audio: int = 24  # width of A
     audio_reach: int = 3  # codes that A looks back, besides what the memory keeps
     identity_components: int = 80  # I
     style: int = 8  # width of z_style
-    memory: int = 96  # width of the recurrent state
-    dropout: float = 0.2  # of what enters the memory, in training
+    memory: int = 64  # width of the recurrent state
+    gain: float = 1.45  # of what is decoded: sampled motion wanders less widely than the clips it was learned from
+    dropout: float = 0.45  # of what enters the memory, in training
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """How a performance begins."""
+    """What is the same in every performance."""
 
+    guidance: float = 3.0  # see `PoseSampler.sample`; real heads go with the loudness more than sampled ones at 1
     ease_in_s: float = 1.2  # in which what the codes say of the first frame gives way to the start pose
 
 
@@ -82,6 +84,10 @@ class AudioEncoder(nn.Module):
         x = F.silu(self.inward(heard.transpose(1, 2)))
         return F.silu(self.further(x)).transpose(1, 2)
 
+    def silence(self) -> Tensor:
+        """A [1, D] of a code around which nothing is heard."""
+        return self(self.inward.weight.new_zeros(1, self.reach, self.inward.in_channels))[0]
+
     def encode(self, features: Tensor, codes: int, chunk: int = CHUNK) -> Tensor:
         """Features [T, 4·80] → A [N, D], `chunk` codes at a time; the same numbers for any T and N."""
         whole = -(-codes // chunk) * chunk
@@ -100,7 +106,7 @@ class PoseMap(nn.Module):
         self.begin = nn.Linear(CHANNELS, width)
         self.drop = nn.Dropout(config.dropout)
         self.memory = nn.GRU(config.latent + config.audio + config.style, width, batch_first=True)
-        self.heads = nn.ModuleList(nn.Linear(width + config.latent, width) for _ in range(config.levels))
+        self.heads = nn.ModuleList(nn.Linear(width + config.latent + config.audio, width) for _ in range(config.levels))
         self.out = nn.ModuleList(nn.Linear(width, config.latent) for _ in range(config.levels))
         self.log_spread = nn.Parameter(torch.zeros(config.levels))  # of the codes about Ẑ at temperature 1
 
@@ -116,11 +122,11 @@ class PoseMap(nn.Module):
     def forward(self, previous: Tensor, audio: Tensor, style: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Code vectors before [B, N, D], A [B, N, D'], z_style [B, S], memory [1, B, M] → states [B, N, M], memory."""
         style = style[:, None].expand(-1, previous.shape[1], -1)
-        return self.memory(self.drop(torch.cat((previous, audio, style), -1)), memory)
+        return self.memory(torch.cat((self.drop(previous), audio, self.drop(style)), -1), memory)
 
-    def latents(self, states: Tensor, coarser: Tensor, level: int) -> Tensor:
-        """Ẑ of a level [..., D] from the state [..., M] and the sum of the coarser codes' vectors [..., D]."""
-        hidden = self.heads[level](torch.cat((self.drop(states), coarser), -1))
+    def latents(self, states: Tensor, audio: Tensor, coarser: Tensor, level: int) -> Tensor:
+        """Ẑ of a level [..., D] from the state [..., M], A [..., D'] and the sum of the coarser codes [..., D]."""
+        hidden = self.heads[level](torch.cat((self.drop(states), audio, coarser), -1))
         return self.out[level](F.silu(hidden))
 
     def spread(self, level: int) -> Tensor:
@@ -166,13 +172,19 @@ class PoseSampler(nn.Module):
         latents, logits = [], []
         for level in range(codes.shape[-1]):
             coarser = book.lookup(codes[..., :level]) if level else torch.zeros_like(before)
-            latents.append(self.map.latents(states, coarser, level))
+            latents.append(self.map.latents(states, audio, coarser, level))
             logits.append(-book.distances(latents[-1], level) / self.map.spread(level))
         return torch.stack(latents, 2), torch.stack(logits, 2)
 
     @torch.no_grad()
     def sample(
-        self, audio: Tensor, style: Tensor, initial_pose: Tensor, temperature: float, generator: torch.Generator
+        self,
+        audio: Tensor,
+        style: Tensor,
+        initial_pose: Tensor,
+        temperature: float,
+        generator: torch.Generator,
+        guidance: float = 1.0,
     ) -> Tensor:
         """Codes [N, G], one after the other.
 
@@ -182,17 +194,20 @@ class PoseSampler(nn.Module):
             initial_pose: [6] P⁰, normalised.
             temperature: 0 takes the code nearest to Ẑ (the paper's argmin), 1 draws them as often as they were seen.
             generator: of the draws, on the CPU.
+            guidance: how far to go from what silence makes likely to what is heard; 1 stops there, more exaggerates.
         """
         book = self.codebook.codebook
-        memory, vector = self.map.start(initial_pose[None]), self.start_vector(initial_pose[None])
+        both = torch.stack((audio, self.audio.silence().expand_as(audio)), 1)  # [N, 2, D'], heard and silent
+        memory = self.map.start(initial_pose.expand(2, -1))
+        vector, style = self.start_vector(initial_pose[None]), style.expand(2, -1)
         codes = []
-        for now in audio:
-            states, memory = self.map(vector[:, None], now[None, None], style[None], memory)
+        for now in both:
+            states, memory = self.map(vector.expand(2, -1)[:, None], now[:, None], style, memory)
             vector, chosen = torch.zeros_like(vector), []
             for level in range(self.config.levels):
-                latents = self.map.latents(states[:, 0], vector, level)
-                distances = (book.distances(latents, level) / self.map.spread(level))[0]
-                chosen.append(draw_code(distances, temperature, generator))
+                latents = self.map.latents(states[:, 0], now, vector.expand(2, -1), level)
+                heard, silent = book.distances(latents, level) / self.map.spread(level)
+                chosen.append(draw_code(silent + guidance * (heard - silent), temperature, generator))
                 vector = vector + book.vectors[level, chosen[-1]]
             codes.append(torch.stack(chosen))
         return torch.stack(codes)
@@ -218,19 +233,19 @@ def sample_head_pose(
 ) -> HeadPose:
     """Head motion for speech, on top of the portrait's own pose, where the head rests and comes back to.
 
-    It begins exactly at `start`. The beginning of a longer clip is the same motion, and so is any other run with the
-    same seed. Computed on the CPU, in memory that does not grow but for the curves.
+    It begins exactly at `start`. The beginning of a longer clip is the same motion but for its last half second, and so
+    is any other run with the same seed. Computed on the CPU, in memory that does not grow but for the curves.
 
     Args:
         sampler: on the CPU, from `hub.load_module`.
         features: of T frames; their mel is what is heard.
-        temperature: 0 takes the likeliest motion, which is nearly still; 1 is as varied as real speakers.
+        temperature: 0 takes the likeliest motion, whatever the seed; 1 is as varied as real speakers.
         amplitude: 1 = an average speaker's, 0 = still.
         seed: another seed, another performance.
         start: P⁰, the pose of the first frame relative to the portrait, T = 1 (the last one counts, so that a clip
             can go on where another ended); None is the portrait's own.
         id_coefficients: [I] α of the face, for z_style; None for no particular speaker.
-        settings: how it begins.
+        settings: how it begins, and how closely it follows what is heard.
 
     Returns:
         T frames at the fps of the features.
@@ -239,7 +254,7 @@ def sample_head_pose(
     fps, config = check_fps(features.fps), sampler.config
     position = torch.arange(len(features.features), dtype=torch.float64) * (config.fps / fps)
     codes = int(position[-1]) // config.stride + 2  # one more than the last frame needs between two frames
-    scales = torch.tensor(config.scales)
+    scales = torch.tensor(config.scales) * config.gain
     first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
     initial = (first / (scales * max(amplitude, LEAST_AMPLITUDE))).clamp(-WIDEST_START, WIDEST_START)
     with torch.no_grad():
@@ -249,7 +264,7 @@ def sample_head_pose(
         audio = sampler.audio.encode(rows, codes)
         style = torch.zeros(config.style) if id_coefficients is None else sampler.style(id_coefficients[None].cpu())[0]
         generator = torch.Generator().manual_seed(seed)
-        chosen = sampler.sample(audio, style, initial, temperature, generator)
+        chosen = sampler.sample(audio, style, initial, temperature, generator, settings.guidance)
         motion = sampler.codebook.decode(chosen) * (scales * amplitude)
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
     motion[0] = first

@@ -18,6 +18,9 @@ from .losses import masked_mean
 from .pose_clips import PoseAugmentation, PoseClip, chances, draw_window, pose_clips
 from .shards import load_shards
 
+# Less than for the codebook: enlarged much, a head would stay where codes end, and a sampler would learn to be stuck.
+AUGMENTATION = PoseAugmentation(smallest=0.6, largest=1.15, uneven=1.35)
+
 
 @dataclass(frozen=True, slots=True)
 class PoseSettings:
@@ -26,11 +29,12 @@ class PoseSettings:
     codebook: str = ""  # weights of `train pose-codebook`
     bands: int = 0  # groups of mel bands that are heard besides the loudness; they tell voices apart, not heads
     ahead: int = 11  # frames heard after a code's beginning
-    audio: int = 12  # width of A
+    audio: int = 24  # width of A
     style: int = 8  # width of z_style
-    memory: int = 96  # width of the recurrent state
-    dropout: float = 0.3  # of what enters the memory and of what leaves it
-    window: int = 256  # frames of a training example
+    memory: int = 64  # width of the recurrent state
+    gain: float = 1.45  # of what is decoded; sampled motion wanders less widely than the clips it was learned from
+    dropout: float = 0.45  # of what enters the memory and of what leaves it
+    window: int = 320  # frames of a training example: long enough to see heads come back from where they turned
     least_gain: float = 0.5  # heads that move less than this share of the average are not enlarged to it
     least_s: float = 2.0  # of a clip
     balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
@@ -38,7 +42,7 @@ class PoseSettings:
     style_drop: float = 0.5  # share of examples without a style
     style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
     audio_drop: float = 0.2  # share of examples that hear silence
-    audio_noise: float = 0.1  # standard deviation added to what is heard, which is 0..1
+    audio_noise: float = 0.05  # standard deviation added to what is heard, which is 0..1
     code_noise: float = 0.1  # share of past codes that are another, near one, as in sampling
     position: float = 0.1  # weight of ‖P − P̂‖², P̂ = D(q(Ẑ)): small, for what cannot be known is not averaged
     latent: float = 0.1  # weight of ‖Ẑ − sg(Z_q)‖²
@@ -79,7 +83,7 @@ class PoseTask:
         settings = self.settings
         chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
         clips = [self.train[i] for i in chosen]
-        rows = [draw_window(clip, settings.window, PoseAugmentation(), generator) for clip in clips]
+        rows = [draw_window(clip, settings.window, AUGMENTATION, generator) for clip in clips]
         identity = torch.stack([clip.id_coefficients for clip in clips])
         codes = -(-settings.window // self.module.config.stride)
         return {
@@ -148,7 +152,7 @@ class PoseTask:
 
 def sampler_config(codebook: PoseCodebookConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
     """The config that the settings ask for, on top of a codebook's."""
-    own = {name: getattr(settings, name) for name in ("bands", "ahead", "audio", "style", "memory", "dropout")}
+    own = {name: getattr(settings, name) for name in ("bands", "ahead", "audio", "style", "memory", "gain", "dropout")}
     return PoseSamplerConfig(**dataclasses.asdict(codebook), **own, identity_components=components)
 
 
