@@ -5,10 +5,9 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 
 from ..vividtalk_core.audio.encoder import encode_audio
-from ..vividtalk_core.audio_to_mesh.acoustic import acoustic_expression
-from ..vividtalk_core.audio_to_mesh.blink import add_blinks
 from ..vividtalk_core.audio_to_mesh.mesh import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
+from ..vividtalk_core.pipeline import ACOUSTIC, EXPRESSION_FILES, Models, TalkSettings, choose_expression, load_models
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose, MeshSequence
 from . import convert, models, sockets
 
@@ -77,17 +76,50 @@ class GenerateExpression(io.ComfyNode):
                     max=2**63 - 1,
                     tooltip="Of blinks and small movements; the same seed repeats them.",
                 ),
+                io.Float.Input(
+                    "lip_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips move, jaw apart."
+                ),
+                io.Float.Input(
+                    "smoothing",
+                    default=0.0,
+                    min=0.0,
+                    max=0.5,
+                    step=0.01,
+                    tooltip="Seconds over which motion is averaged; above 0.05 the lips no longer meet on p, b and m.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=[*EXPRESSION_FILES, ACOUSTIC],
+                    default="parallel",
+                    tooltip="parallel: hears what comes, the best and fastest; causal: the paper's, each frame follows "
+                    "from the last; acoustic: rules without weights.",
+                ),
+                sockets.Models.Input(
+                    "model",
+                    optional=True,
+                    tooltip="From Load Models; the weights inside the pack if nothing is linked.",
+                ),
             ],
             outputs=[sockets.Expression.Output(display_name="expression")],
         )
 
     @classmethod
     def execute(
-        cls, face: FaceFit, audio_features: AudioFeatures, lip_strength: float, jaw_gain: float, blinks: bool, seed: int
+        cls,
+        face: FaceFit,
+        audio_features: AudioFeatures,
+        lip_strength: float,
+        jaw_gain: float,
+        blinks: bool,
+        seed: int,
+        lip_gain: float,
+        smoothing: float,
+        mode: str,
+        model: Models | None = None,
     ) -> io.NodeOutput:
-        settings = convert.acoustic(lip_strength, jaw_gain, seed)
-        expression = acoustic_expression(audio_features, len(face.model.lip_vertices), settings)
-        return io.NodeOutput(add_blinks(expression, seed) if blinks else expression)
+        gains = convert.articulation(lip_strength, jaw_gain, lip_gain, smoothing)
+        settings = TalkSettings(seed=seed, blinks=blinks, mode=mode, articulation=gains)
+        return io.NodeOutput(choose_expression(model or load_models(), settings, face, audio_features))
 
 
 class DriveMesh(io.ComfyNode):

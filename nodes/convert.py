@@ -6,7 +6,6 @@ The core runs on the CPU: its networks are small, and there the same seed gives 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import torch
 from comfy.utils import ProgressBar
@@ -14,7 +13,7 @@ from comfy_api.latest import Input, InputImpl, Types
 from PIL import Image
 from torch import Tensor
 
-from ..vividtalk_core.audio_to_mesh.acoustic import AcousticSettings
+from ..vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from ..vividtalk_core.video.writer import VideoWriter, video_rate
 
 PREVIEW_SIZE = 512  # px, the longer side of a preview frame
@@ -59,10 +58,13 @@ def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int]
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
 
 
-def acoustic(lip_strength: float, jaw_gain: float, seed: int) -> AcousticSettings:
-    """Two factors, 1 = the default strength, and a seed to the settings of the acoustic baseline."""
-    usual = AcousticSettings()
-    return replace(usual, lips=usual.lips * lip_strength, jaw=usual.jaw * jaw_gain, seed=seed)
+def articulation(
+    lip_strength: float, jaw_gain: float = 1.0, lip_gain: float = 1.0, smoothing_s: float = 0.0
+) -> ArticulationSettings:
+    """The strengths of the widgets; 1 is the usual one."""
+    return ArticulationSettings(
+        lip_strength=lip_strength, jaw_gain=jaw_gain, lip_gain=lip_gain, smoothing_s=smoothing_s
+    )
 
 
 def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float) -> tuple[Tensor, float]:

@@ -62,7 +62,7 @@ def start(
         seed=seed,
         pose=motion,
         pose_amplitude=amplitude,
-        acoustic=convert.acoustic(lip_strength, 1.0, seed),
+        articulation=convert.articulation(lip_strength),
         face_index=face_index,
         box=convert.mask_box(mask, portrait),
     )

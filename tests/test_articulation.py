@@ -8,7 +8,7 @@ import torch
 from vividtalk_core.audio.encoder import encode_audio
 from vividtalk_core.audio_to_mesh import articulation
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings, generate_expression
-from vividtalk_core.audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
+from vividtalk_core.audio_to_mesh.expression import LABIALS, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
 
 TINY = ExpressionConfig(
@@ -94,6 +94,19 @@ def test_gains_reach_their_own_part():
 
 def test_lids_and_gaze_are_left_to_others():
     assert generate_expression(make(), sound()).coefficients[:, columns("eye")].abs().max() == 0
+
+
+def test_lips_meet_where_a_labial_is_heard():
+    model, features = make(), sound()
+    with torch.no_grad():
+        model.phones.weight.zero_()
+        model.phones.bias.fill_(-10.0)[LABIALS[0]] = 10.0  # always sure
+    shut = generate_expression(model, features)
+    assert shut.coefficients[:, columns("jaw", "mouth", "tongue")].abs().max() < 1e-6
+    assert shut.lip_offsets.abs().max() < 1e-6
+    assert shut.coefficients[:, columns("brow")].max() > 0
+    apart = generate_expression(model, features, settings=ArticulationSettings(closure=0))
+    assert apart.coefficients[:, columns("jaw", "mouth")].max() > 0.1
 
 
 def test_smoothing_takes_speed_away():

@@ -9,15 +9,16 @@ import pytest
 import torch
 
 from vividtalk_core.audio.encoder import encode_audio
-from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, ExpressionConfig, ExpressionGenerator
+from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, PHONES, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.eval.lips import lip_curves, pearson
 from vividtalk_core.face.morphable import load_morphable
 from vividtalk_core.hub import load_module, resolve_weights
+from vividtalk_core.pipeline import load_models
 from vividtalk_core.structures import ARKIT_NAMES, Expression
 from vividtalk_core.training import expression
 from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound, make_maps
+from vividtalk_core.training.expression_figures import rows_of, score_row, summarise
 from vividtalk_core.training.motion_data import (
-    PHONES,
     Hearing,
     estimate_lags,
     make_clip,
@@ -113,7 +114,7 @@ def test_without_a_share_every_speaker_keeps_its_range(shards):
 
 def test_maps_are_the_mesh(shards, model):
     task = ExpressionTask(shards, shards[:1], tmp_nowhere(), model, TINY)
-    generator, motion = task.module.generator, torch.randn(5, sum(task.module.generator.sizes)) * 0.3
+    generator, motion = task.module, torch.randn(5, sum(task.module.sizes)) * 0.3
     coefficients, lips = generator.to_curves(motion)
     aperture, width = lip_curves(Expression(coefficients, lips, 25.0), model)
     made = make_maps(generator, model, task.clips[0].motion[0]).curves(motion)
@@ -130,7 +131,7 @@ def test_windows_belong_together(shards, validation, model):
     batch = task.batch(torch.Generator().manual_seed(0), 6)
     again = task.batch(torch.Generator().manual_seed(0), 6)
     assert batch["features"].shape == (6, 30, 320)
-    assert batch["motion"].shape == (6, 30, sum(task.module.generator.sizes))
+    assert batch["motion"].shape == (6, 30, sum(task.module.sizes))
     assert all(torch.equal(batch[name], again[name]) for name in batch)
     # sound and jaw rise together in every window
     loud = batch["features"].mean(-1)
@@ -197,7 +198,7 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
     saved = load_module(ExpressionGenerator, ExpressionConfig, tmp_path / "best.safetensors")
     assert saved.config.causal == causal
     # lips are written with the gain, brows without
-    ratio = saved.motion_std / task.module.generator.motion_std
+    ratio = saved.motion_std / task.module.motion_std
     assert ratio[0].item() == pytest.approx(TINY.gain, rel=1e-2)
     assert ratio[-1].item() == pytest.approx(TINY.gain, rel=1e-2)
     assert ratio[len(LIP_NAMES)].item() == pytest.approx(1, rel=1e-2)
@@ -214,7 +215,13 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
 def test_a_speech_model_may_listen_instead(shards, validation, model, tmp_path):
     from transformers import HubertConfig, HubertModel
 
-    config = HubertConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_conv_pos_embedding_groups=2)
+    config = HubertConfig(
+        hidden_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        num_conv_pos_embedding_groups=2,
+    )
     HubertModel(config).save_pretrained(tmp_path / "ear")
     settings = replace(TINY, encoder=str(tmp_path / "ear"))
     task = ExpressionTask(shards[:1], validation[:1], tmp_nowhere(), model, settings)
@@ -260,6 +267,25 @@ def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, m
     # the mean motion is not shut; nothing else is known of a voice
     assert losses["closure"] > 0
     assert losses["mesh"] == losses["curve"] == losses["velocity"] == 0
+
+
+def test_figures_of_rows_are_medians_and_counts(shards, model):
+    closures = [[(0.4, 0.6)], []]
+
+    def itself(features, face):  # the curves that the clips were made from, half as strong
+        match = next(s for s in shards if len(s.waveform) == 640 * len(features.features))
+        return Expression(match.coefficients / 2, match.lip_offsets.float() / 2, 25.0)
+
+    real = summarise(score_row(None, shards[:2], closures, model), closures)
+    assert (real["clips"], real["aperture_correlation"], real["in_sync"], real["closures"]) == (2, 1.0, 1.0, 1)
+    made = summarise(score_row(itself, shards[:1], closures[:1], model), closures[:1])
+    assert made["aperture_correlation"] == pytest.approx(1, abs=0.01)
+    assert made["amplitude_ratio"] == pytest.approx(0.5, abs=0.05)
+    assert made["audio_gain"] == 1  # it does not listen
+
+
+def test_the_embedded_weights_have_a_row_each():
+    assert {"acoustic", "parallel"} <= rows_of(load_models()).keys()
 
 
 def test_both_splits_are_needed(shards, model):

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 
 from vividtalk_core import pipeline
+from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from vividtalk_core.pipeline import TalkSettings, choose_pose, drive, load_models, talk
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
 from vividtalk_core.timing import StageTimer
@@ -133,8 +135,24 @@ def test_pose_sources_are_chosen_by_name():
     torch.testing.assert_close(choose_pose(TalkSettings(pose_amplitude=0.0), 3, None).rotation, torch.zeros(3, 3))
 
 
+@pytest.mark.parametrize("mode", ["parallel", "causal", "acoustic"])
+def test_every_mode_moves_the_lips_and_the_gains_stop_them(models, portrait, mode):
+    waveform, rate = load_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
+    sound = waveform[:, : 2 * rate]
+    still = ArticulationSettings(lip_strength=0, face_gain=0)
+    moving = talk(models, portrait, sound, rate, TalkSettings(mode=mode, blinks=False)).expression
+    stopped = talk(models, portrait, sound, rate, TalkSettings(mode=mode, blinks=False, articulation=still)).expression
+    assert moving.coefficients.std(0).max() > 0.02
+    assert stopped.coefficients.abs().max() == stopped.lip_offsets.abs().max() == 0
+
+
+def test_an_unknown_mode_is_named(models, portrait, sound):
+    with pytest.raises(ValueError, match="no expression mode 'sing' in the weights 'embedded': choose parallel"):
+        talk(models, portrait, sound, 16_000, TalkSettings(mode="sing"))
+
+
 def test_an_unknown_pose_source_is_named(models, portrait, sound):
-    with pytest.raises(ValueError, match="no head pose source 'nod': choose still or idle"):
+    with pytest.raises(ValueError, match="no head pose source 'nod': choose still, idle or codebook"):
         talk(models, portrait, sound, RATE, TalkSettings(pose="nod"))
 
 

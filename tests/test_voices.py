@@ -6,7 +6,8 @@ import wave
 import pytest
 import torch
 
-from vividtalk_core.training.motion_data import PHONES, Hearing
+from vividtalk_core.audio_to_mesh.expression import PHONES
+from vividtalk_core.training.motion_data import Hearing
 from vividtalk_core.training.voices import load_voices
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -10,12 +11,16 @@ from torch import Tensor
 
 from .audio.encoder import encode_audio
 from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
+from .audio_to_mesh.articulation import ArticulationSettings, generate_expression
 from .audio_to_mesh.blink import add_blinks
+from .audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
+from .audio_to_mesh.groups import smooth_all
 from .audio_to_mesh.mesh import drive_mesh
 from .audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
+from .audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
 from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
-from .hub import resolve_weights
+from .hub import WeightSet, load_module, resolve_weights
 from .mesh_to_video.dense_motion import estimate_motion
 from .mesh_to_video.generator import generate_frames
 from .mesh_to_video.ncc import render_ncc
@@ -25,17 +30,25 @@ from .timing import StageTimer
 from .video.paste import paste_back
 from .video.stream import chunk_frames, frame_ranges
 
+# Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
+EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
+ACOUSTIC = "acoustic"  # the baseline without weights
+POSE_FILE = "pose.safetensors"
+
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """Everything that is loaded before a portrait can talk."""
 
     face: FaceModels
+    expression: Mapping[str, ExpressionGenerator]  # by mode, see EXPRESSION_FILES
+    pose: PoseSampler | None  # if the set has one; always on the CPU, so that a seed means one motion on any device
     weights: str  # where they came from
 
     def to(self, device: torch.device | str) -> Models:
         """The same models on another device."""
-        return Models(self.face.to(device), self.weights)
+        expression = {mode: copy.deepcopy(model).to(device) for mode, model in self.expression.items()}
+        return Models(self.face.to(device), expression, self.pose, self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +56,13 @@ class TalkSettings:
     """What a user may choose."""
 
     fps: float = 25.0  # frames per second
-    seed: int = 0  # of blinks, gaze and idle motion
-    pose: str = "idle"  # still | idle; other sources come in as a HeadPose
+    seed: int = 0  # of blinks, gaze and head motion
+    pose: str = "idle"  # still | idle | codebook; other sources come in as a HeadPose
     pose_amplitude: float = 1.0
+    pose_temperature: float = 1.0  # of the codebook
     blinks: bool = True
-    acoustic: AcousticSettings = field(default_factory=AcousticSettings)
+    mode: str = "parallel"  # of the lips: parallel | causal | acoustic
+    articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
     face_index: int = 0  # counted from the largest face
     box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
     threshold: float = 0.5  # of the face detector
@@ -112,7 +127,18 @@ def load_models(weights: str = "embedded") -> Models:
         weights: "embedded", a folder, or "hub:ID@REVISION".
     """
     found = resolve_weights(weights)
-    return Models(load_face_models(found), weights)
+    return Models(load_face_models(found), _load_expression(found), _load_pose(found), weights)
+
+
+def _load_expression(weights: WeightSet) -> dict[str, ExpressionGenerator]:
+    """The expression generators that the weight set has, by mode."""
+    files = {mode: weights.file(name) for mode, name in EXPRESSION_FILES.items() if name in weights}
+    return {mode: load_module(ExpressionGenerator, ExpressionConfig, file) for mode, file in files.items()}
+
+
+def _load_pose(weights: WeightSet) -> PoseSampler | None:
+    """The pose sampler of the weight set, if it has one."""
+    return load_module(PoseSampler, PoseSamplerConfig, weights.file(POSE_FILE)) if POSE_FILE in weights else None
 
 
 def talk(
@@ -144,11 +170,9 @@ def talk(
     with timer("audio"):
         features = encode_audio(waveform, sample_rate, settings.fps)
     with timer("expression"):
-        expression = acoustic_expression(features, len(face.model.lip_vertices), settings.acoustic)
-        if settings.blinks:
-            expression = add_blinks(expression, settings.seed)
+        expression = choose_expression(models, settings, face, features)
     with timer("pose"):
-        pose = choose_pose(settings, len(expression.coefficients), pose, features)
+        pose = choose_pose(settings, len(expression.coefficients), pose, features, models, face)
     return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
 
 
@@ -167,12 +191,40 @@ def drive(
     return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
 
 
+def choose_expression(models: Models, settings: TalkSettings, face: FaceFit, features: AudioFeatures) -> Expression:
+    """Lips and face for what is heard, with blinks if the settings want them; ValueError for a mode without weights."""
+    mode, gains = settings.mode, settings.articulation
+    if mode == ACOUSTIC:
+        usual = AcousticSettings()
+        acoustic = AcousticSettings(
+            jaw=usual.jaw * gains.lip_strength * gains.jaw_gain,
+            lips=usual.lips * gains.lip_strength * gains.lip_gain,
+            brows=usual.brows * gains.face_gain,
+            seed=settings.seed,
+        )
+        expression = smooth_all(
+            acoustic_expression(features, len(face.model.lip_vertices), acoustic), gains.smoothing_s
+        )
+    elif mode in models.expression:
+        expression = generate_expression(models.expression[mode], features, face.id_coefficients, gains)
+    else:
+        known = ", ".join((*models.expression, ACOUSTIC))
+        raise ValueError(f"There is no expression mode '{mode}' in the weights '{models.weights}': choose {known}.")
+    return add_blinks(expression, settings.seed) if settings.blinks else expression
+
+
 def choose_pose(
-    settings: TalkSettings, frames: int, given: HeadPose | None, features: AudioFeatures | None = None
+    settings: TalkSettings,
+    frames: int,
+    given: HeadPose | None,
+    features: AudioFeatures | None = None,
+    models: Models | None = None,
+    face: FaceFit | None = None,
 ) -> HeadPose:
     """The head pose of a clip: the given one fitted to its length, or the source that the settings name.
 
-    With `features` the idle head nods on what is stressed.
+    With `features` the idle head nods on what is stressed; the codebook needs them and `models`, and moves in the
+    style of `face` if there is one.
     """
     if given is not None:
         return fit_to_length(given, frames, settings.fps)
@@ -180,7 +232,23 @@ def choose_pose(
         return still_pose(frames, settings.fps)
     if settings.pose == "idle":
         return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude, features)
-    raise ValueError(f"There is no head pose source {settings.pose!r}: choose still or idle, or give a head pose.")
+    if settings.pose == "codebook" and models is not None and features is not None:
+        style = None if face is None else face.id_coefficients
+        controls = (settings.pose_temperature, settings.pose_amplitude, settings.seed)
+        return sample_head_pose(pose_sampler(models), features, *controls, id_coefficients=style)
+    raise ValueError(
+        f"There is no head pose source {settings.pose!r}: choose still, idle or codebook, or give a head pose."
+    )
+
+
+def pose_sampler(models: Models) -> PoseSampler:
+    """The pose sampler of the models; ValueError if their weight set has none."""
+    if models.pose is None:
+        raise ValueError(
+            f"pose 'codebook' needs the weights '{POSE_FILE}', which the set '{models.weights}' does not contain; "
+            "use the idle pose, or load a set that has them"
+        )
+    return models.pose
 
 
 def _frames(expression: Expression, pose: HeadPose, part: slice) -> tuple[Expression, HeadPose]:

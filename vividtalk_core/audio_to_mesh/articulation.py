@@ -31,12 +31,13 @@ class ArticulationSettings:
     lip_gain: float = 1.0  # of the lips alone, lip offsets included
     face_gain: float = 1.0  # of brows and cheeks
     smoothing_s: float = 0.0  # width of a Gaussian over time; above 0.05 closures go missing
+    closure: float = 2.0  # how readily lips meet where p, b or m is heard: 1 = as sure as it is heard, 0 = not at all
     style: float = 1.0  # how far α colours the motion: 0 is the average speaker
 
     def __post_init__(self) -> None:
         wrong = [f"{f.name} {getattr(self, f.name)}" for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
         if wrong:
-            raise ValueError(f"gains, smoothing and style must be 0 or more; got {', '.join(wrong)}.")
+            raise ValueError(f"gains, smoothing, closure and style must be 0 or more; got {', '.join(wrong)}.")
 
 
 def generate_expression(
@@ -62,19 +63,17 @@ def generate_expression(
     Raises:
         ValueError: the features are of another encoder than the model's.
     """
-    config = model.config
-    heard = rows_at_model_rate(model, features)
-    motion = torch.cat(list(_motion_blocks(model, heard, _style(model, id_coefficients, settings.style))))
-    motion = gaussian(motion, settings.smoothing_s * config.fps)
-    frames = len(features.features)
-    # frame t is centred at (t + 0.5) / fps at either rate
-    position = (torch.arange(frames, dtype=torch.float64, device=motion.device) + 0.5) * (
-        config.fps / features.fps
-    ) - 0.5
-    coefficients, lips = model.to_curves(sample_rows(motion, position))
+    heard, frames = rows_at_model_rate(model, features), len(features.features)
+    blocks = _motion_blocks(model, heard, _style(model, id_coefficients, settings.style))
+    motion = gaussian(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
+    position = _position(frames, model.config.fps / features.fps).to(motion.device)
+    motion, closure = sample_rows(motion, position).split((sum(model.sizes), 1), -1)  # [T, M], [T, 1]
+    coefficients, lips = model.to_curves(motion)
+    apart = 1 - (settings.closure * closure).clamp(0, 1)
     gains = _gains(settings, coefficients)
-    lips = lips * (settings.lip_strength * settings.lip_gain)
-    return Expression((coefficients * gains).clamp(0, 1), lips, features.fps)
+    coefficients = coefficients * torch.where(_mouth(gains), gains * apart, gains)
+    lips = lips * (settings.lip_strength * settings.lip_gain * apart[..., None])
+    return Expression(coefficients.clamp(0, 1), lips, features.fps)
 
 
 def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
@@ -106,7 +105,7 @@ def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength:
 
 @torch.no_grad()
 def _motion_blocks(model: ExpressionGenerator, heard: Tensor, style: Tensor) -> Iterator[Tensor]:
-    """Standardised motion [t, M] of block after block of features [T, D]."""
+    """Standardised motion and, last, how likely lips are shut, [t, M + 1], of block after block of features [T, D]."""
     heard = heard.to(model.motion_mean)
     reach, frames, state = model.reach, len(heard), RollState()
     # before and after the clip there is silence
@@ -116,12 +115,20 @@ def _motion_blocks(model: ExpressionGenerator, heard: Tensor, style: Tensor) -> 
     for start in range(0, frames, BLOCK):
         length = min(BLOCK, frames - start)
         piece = heard[None, start : start + length + 2 * reach]
+        audio = model.encode(piece, style)
+        inside = audio[:, reach : reach + length]
         if model.config.causal:
-            audio = model.encode(piece, style)[:, reach : reach + length]
-            motion, state = model.roll(audio, state)
-            yield motion[0]
+            motion, state = model.roll(inside, state)
         else:
-            yield model(piece, style)[0, reach : reach + length]
+            motion = model.decode(audio)[:, reach : reach + length]
+        yield torch.cat((motion, model.lip_closure(inside)[..., None]), -1)[0]
+
+
+def _mouth(like: Tensor) -> Tensor:
+    """[E] bool, the coefficients that part or close the lips."""
+    mouth = torch.zeros(len(ARKIT_NAMES), dtype=torch.bool, device=like.device)
+    mouth[JAW + LIPS] = True
+    return mouth
 
 
 def _gains(settings: ArticulationSettings, like: Tensor) -> Tensor:

@@ -17,6 +17,15 @@ OTHER_NAMES = tuple(name for name in ARKIT_NAMES if name not in LIP_NAMES)  # β
 MEL_STEPS = 4  # mel frames under one video frame at the model's rate
 MEL_BANDS = 80
 
+# ARPAbet, which PocketSphinx and its dictionary speak
+PHONES = (
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
+    "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
+    "ZH",
+)  # fmt: skip
+SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
+LABIALS = [PHONES.index(name) for name in ("B", "M", "P")]  # the lips meet
+
 Caches = tuple[Cache | None, ...]  # of the layers of one branch
 
 
@@ -127,6 +136,7 @@ class ExpressionGenerator(nn.Module):
         self.film = nn.Linear(config.style_width, 2 * config.width, bias=False)
         self.sizes = (len(LIP_NAMES), len(OTHER_NAMES), config.components)
         self.branches = nn.ModuleList(Branch(config, size) for size in self.sizes)
+        self.phones = nn.Linear(config.width, len(PHONES))
         self.register_buffer("motion_mean", torch.zeros(sum(self.sizes)))
         self.register_buffer("motion_std", torch.ones(sum(self.sizes)))
         self.register_buffer("lip_basis", torch.zeros(config.components, config.lip_vertices, 3))
@@ -163,6 +173,10 @@ class ExpressionGenerator(nn.Module):
         """The three branches on A [B, T, W]; see `forward`."""
         pasts = (None,) * 3 if past is None else past.split(self.sizes, -1)
         return torch.cat([branch(audio, p) for branch, p in zip(self.branches, pasts, strict=True)], -1)
+
+    def lip_closure(self, audio: Tensor) -> Tensor:
+        """How likely p, b or m is spoken, 0..1, [B, T] for A [B, T, W]: the mean of many mouths never quite closes."""
+        return self.phones(audio).softmax(-1)[..., LABIALS].sum(-1)
 
     def roll(self, audio: Tensor, state: RollState) -> tuple[Tensor, RollState]:
         """The causal form on its own output, frame by frame with cached attention.

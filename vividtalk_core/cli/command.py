@@ -64,6 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     talk.add_argument(
         "--pose-temperature", type=float, default=1.0, metavar="X", help="of codebook: 0 calm, 1 as people (default: 1)"
     )
+    _articulation(talk)
     talk.add_argument("--seed", type=int, default=0, help="of blinks and head motion (default: 0)")
     talk.add_argument("--fps", type=float, default=25.0, help="frames per second of the video (default: 25)")
     drive = commands.add_parser("drive", help="portrait + motion curves → video", description=_DRIVE)
@@ -88,6 +89,19 @@ _DRIVE = "Put tracked or edited motion on a portrait. No motion gives the portra
 _TRACK = "Read expression and head motion of the face in a video, relative to its first frame."
 _EVALUATE = "Sync, lips, head motion and pictures of a generated video, compared with the real one if it is given."
 _BENCH = "Milliseconds per frame of each stage at 256 and 512 px, memory for 10 s of video, seconds to load and fit."
+
+
+def _articulation(talk: argparse.ArgumentParser) -> None:
+    talk.add_argument(
+        "--mode",
+        default="parallel",
+        choices=("parallel", "causal", "acoustic"),
+        help="how lips are made: at once, frame after frame as in the paper, or by rules (default: parallel)",
+    )
+    gains = {"lip-strength": "how much the mouth moves", "jaw-gain": "the jaw alone", "lip-gain": "the lips alone"}
+    for name, what in gains.items():
+        talk.add_argument(f"--{name}", type=float, default=1.0, metavar="X", help=f"{what} (default: 1)")
+    talk.add_argument("--smoothing", type=float, default=0.0, metavar="S", help="of the curves, seconds (default: 0)")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -57,7 +57,7 @@ def scale_portrait(portrait: Tensor, size: str) -> Tensor:
     return F.interpolate(portrait, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
-def settings_of(args: argparse.Namespace, inputs: Inputs, **more: float | int | str) -> TalkSettings:
+def settings_of(args: argparse.Namespace, inputs: Inputs, **more: object) -> TalkSettings:
     """The pipeline's settings for what stands on the command line."""
     return TalkSettings(face_index=args.face_index, box=inputs.box, threshold=args.threshold, **more)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 
 from ..audio.waveform import load_audio
+from ..audio_to_mesh.articulation import ArticulationSettings
 from ..audio_to_mesh.curves import read_motion
 from ..audio_to_mesh.pose import relative_to_first
 from ..face.models import FaceModels
-from ..hub import resolve_weights
-from ..pipeline import talk
+from ..pipeline import pose_sampler, talk
 from ..structures import HeadPose
 from ..video.reader import read_video
 from .render import open_inputs, settings_of, write_video
@@ -18,15 +18,20 @@ from .track import track_clip
 
 def run(args: argparse.Namespace) -> None:
     """Make the video of `args`."""
-    if args.pose == "codebook":
-        _check_codebook(args.weights)
     inputs = open_inputs(args)
+    if args.pose == "codebook":
+        pose_sampler(inputs.models)  # says what is missing before any work is done
     with inputs.timer("audio"):
         audio = load_audio(args.audio)
     with inputs.timer("pose"):
         pose = read_pose(args.pose, inputs.models.face, args.progress)
     source = args.pose if pose is None else "still"
-    settings = settings_of(args, inputs, fps=args.fps, seed=args.seed, pose=source)
+    motion = {"pose": source, "pose_amplitude": args.pose_amplitude, "pose_temperature": args.pose_temperature}
+    gains = ArticulationSettings(
+        lip_strength=args.lip_strength, jaw_gain=args.jaw_gain, lip_gain=args.lip_gain, smoothing_s=args.smoothing
+    )
+    lips = {"mode": args.mode, "articulation": gains}
+    settings = settings_of(args, inputs, fps=args.fps, seed=args.seed, **motion, **lips)
     stream = talk(inputs.models, inputs.portrait, *audio, settings, pose, inputs.timer)
     write_video(args, inputs, stream, audio)
 
@@ -48,11 +53,3 @@ def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadPose |
             raise ValueError(f"'{file}' holds no head pose (no 'rotation'): choose another file, or --pose idle")
         return pose
     return None
-
-
-def _check_codebook(weights: str) -> None:
-    if "pose.safetensors" not in resolve_weights(weights):
-        raise ValueError(
-            f"pose 'codebook' needs the weights 'pose.safetensors', which the set '{weights}' does not contain; "
-            "use --pose idle, or load a set that has them"
-        )

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from ..audio.encoder import encode_audio
 from ..audio_to_mesh.articulation import generate_expression
-from ..audio_to_mesh.expression import MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
+from ..audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ..eval.lips import amplitude_ratio, lip_curves, pearson, velocity_ratio
 from ..face.morphable import load_morphable
 from ..hub import load_module, resolve_weights, save_module
@@ -21,8 +21,6 @@ from ..structures import SAMPLE_RATE, Expression, MorphableModel
 from .augment_mel import MelAugmentation, augment_mel
 from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, shape_loss, velocity_loss
 from .motion_data import (
-    CLOSURES,
-    PHONES,
     Hearing,
     MotionStatistics,
     SpeechClip,
@@ -90,15 +88,6 @@ class ExpressionSettings:
     seed: int = 0  # of initial weights and augmented soundtracks
 
 
-class ExpressionTrainee(nn.Module):
-    """The generator and the phone classifier that helps it while it learns."""
-
-    def __init__(self, config: ExpressionConfig) -> None:
-        super().__init__()
-        self.generator = ExpressionGenerator(config)
-        self.phones = nn.Linear(config.width, len(PHONES))
-
-
 class ExpressionTask:
     """Windows of clips, the losses of L_bsvo, and figures on speakers that were not trained on."""
 
@@ -121,9 +110,9 @@ class ExpressionTask:
             lip_vertices=len(model.lip_vertices),
         )
         torch.manual_seed(settings.seed)
-        self.module = ExpressionTrainee(config)
+        self.module = ExpressionGenerator(config)
         statistics = measure_motion(train, settings.components, settings.range_share)
-        generator = self.module.generator
+        generator = self.module
         generator.motion_mean.copy_(statistics.mean)
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
@@ -153,9 +142,9 @@ class ExpressionTask:
 
     def _add_voices(self, folder: Path) -> None:
         """Speech without pictures, all recordings by their length."""
-        config, settings = self.module.generator.config, self.settings
+        config, settings = self.module.config, self.settings
         random = Generator().manual_seed(settings.seed + 1)
-        size = sum(self.module.generator.sizes)
+        size = sum(self.module.sizes)
         voices = load_voices(folder, size, config.identity_components, self.hearing, random)
         chances = torch.tensor([float(len(clip.phones[0])) for clip in voices])
         share = settings.voice_share / (1 - settings.voice_share)
@@ -189,9 +178,9 @@ class ExpressionTask:
             "identity": clip.id_coefficients,
         }
 
-    def losses(self, module: ExpressionTrainee, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, module: ExpressionGenerator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L_bsvo and its helpers, weighted."""
-        settings, generator = self.settings, module.generator
+        settings, generator = self.settings, module
         style = generator.style(batch["identity"]) * batch["style_kept"]
         audio = generator.encode(batch["features"], style)
         wanted, valid = batch["motion"], batch["valid"]
@@ -200,7 +189,7 @@ class ExpressionTask:
         made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
         made_curves, wanted_curves = maps.curves(made) / maps.curve_std, maps.curves(wanted) / maps.curve_std
         shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
-        labial = torch.isin(batch["phones"], torch.tensor(CLOSURES, device=made.device)) & ~valid
+        labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=made.device)) & ~valid
         wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
         return {
             "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
@@ -209,7 +198,7 @@ class ExpressionTask:
             "shape": settings.shape * shape_loss(made_curves, wanted_curves, valid),
             "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, valid),
             "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, valid | labial),
-            "phone": settings.phone * phone_loss(module.phones(audio), batch["phones"]),
+            "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
 
     def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -227,9 +216,9 @@ class ExpressionTask:
             past = torch.cat((torch.zeros_like(guess[:, :1]), guess[:, :-1]), 1)
         return generator.decode(audio, past)
 
-    def evaluate(self, module: ExpressionTrainee) -> dict[str, float]:
+    def evaluate(self, module: ExpressionGenerator) -> dict[str, float]:
         """Means over the validation clips; the score is what the correlations leave to be wished for."""
-        rows = [self._compare(module.generator, clip) for clip in self.validation]
+        rows = [self._compare(module, clip) for clip in self.validation]
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
 
@@ -249,9 +238,9 @@ class ExpressionTask:
             "speed": velocity_ratio(aperture, clip.aperture[valid]),
         }
 
-    def save(self, path: Path, module: ExpressionTrainee) -> None:
-        """Write what inference needs: the generator without the phone classifier, with the gain."""
-        generator = copy.deepcopy(module.generator)
+    def save(self, path: Path, module: ExpressionGenerator) -> None:
+        """Write the generator with the gain."""
+        generator = copy.deepcopy(module)
         lip, other, _ = generator.motion_std.split(generator.sizes)
         factor = torch.full_like(generator.motion_std, self.settings.gain)
         factor[len(lip) : len(lip) + len(other)] = 1

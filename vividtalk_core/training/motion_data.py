@@ -12,19 +12,13 @@ from torch import Generator, Tensor
 
 from ..audio.encoder import encode_audio
 from ..audio.mel import sample_rows
-from ..audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES
+from ..audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES
 from ..eval.lips import lag_correlation
 from ..structures import ARKIT_NAMES, SAMPLE_RATE
 from .augment import SpeechAugmentation, augment_speech
 from .shards import SAMPLES_PER_FRAME, Shard
 
-PHONES = (
-    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
-    "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
-    "ZH",
-)  # fmt: skip
 SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
-CLOSURES = [PHONES.index(name) for name in ("B", "M", "P")]  # the lips meet
 NO_PHONE = -1  # where nothing is known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
