@@ -22,16 +22,17 @@ def talk_inputs() -> list[io.Input]:
         io.Audio.Input("audio", tooltip="What is said."),
         io.Combo.Input(
             "motion",
-            options=["idle", "still"],
+            options=["idle", "codebook", "still"],
             default="idle",
-            tooltip="How the head moves: swaying a little, or not at all. A linked head_pose wins.",
+            tooltip="How the head moves: swaying a little, as learned from people who talk, or not at all. A linked "
+            "head_pose wins.",
         ),
-        io.Float.Input("amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head sways."),
+        io.Float.Input("amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves."),
         io.Float.Input(
             "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
         ),
         io.Float.Input("fps", default=25.0, min=5.0, max=120.0, step=0.001, tooltip="Frames per second of the video."),
-        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When it blinks and how the head sways."),
+        io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="When it blinks and how the head moves."),
         io.Int.Input("face_index", default=0, min=0, max=99, tooltip="Which face, counted from the largest (0)."),
         sockets.Models.Input(
             "model", optional=True, tooltip="From Load Models; the weights inside the pack if nothing is linked."

@@ -238,6 +238,9 @@ def test_every_loss_has_its_name(shards, validation, model):
     task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, phone=0.3))
     losses = task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))
     assert list(losses) == ["coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone"]
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, sync=0.5))
+    task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))["sync"].backward()
+    assert task.module.branches[0].out.weight.grad.abs().sum() > 0
     # the untrained model gives the mean motion, whose error is the variance
     assert losses["mesh"].item() == pytest.approx(1, rel=0.6)
 

@@ -15,6 +15,8 @@ from ..audio.encoder import encode_audio
 from ..audio_to_mesh.articulation import generate_expression
 from ..audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ..eval.lips import amplitude_ratio, lip_curves, pearson, velocity_ratio
+from ..eval.sync import load_sync_expert
+from ..eval.sync_expert import sync_loss
 from ..face.morphable import load_morphable
 from ..hub import load_module, resolve_weights, save_module
 from ..structures import SAMPLE_RATE, Expression, MorphableModel
@@ -81,6 +83,7 @@ class ExpressionSettings:
     velocity: float = 2.0  # weight of their change per frame
     closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
     phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
+    sync: float = 0.0  # weight of the sync expert's distance of the lips from the sound; 0 = off
     gain: float = 1.3  # of lips and jaw in the weights file: curves of least error move less than people do
     voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
     voice_share: float = 0.25  # share of the examples that come from it
@@ -120,6 +123,7 @@ class ExpressionTask:
         self.clips, self.chances = self._prepare(train, phones, statistics)
         if settings.voices:
             self._add_voices(Path(settings.voices))
+        self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
         self.validation = [clip for clip in validation if len(clip.waveform)]
         self.maps = make_maps(generator, model, torch.cat([clip.motion[0][clip.valid[0]] for clip in self.clips]))
 
@@ -187,11 +191,12 @@ class ExpressionTask:
         made = self._decode(generator, audio, batch)
         maps = self.maps.to(made.device)
         made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
-        made_curves, wanted_curves = maps.curves(made) / maps.curve_std, maps.curves(wanted) / maps.curve_std
+        lips = maps.curves(made)
+        made_curves, wanted_curves = lips / maps.curve_std, maps.curves(wanted) / maps.curve_std
         shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
         labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=made.device)) & ~valid
         wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
-        return {
+        terms = {
             "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
             "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, valid) / maps.mesh_variance,
             "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), valid),
@@ -200,6 +205,9 @@ class ExpressionTask:
             "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, valid | labial),
             "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
+        if self.expert is not None:
+            terms["sync"] = settings.sync * sync_loss(self.expert.to(made.device), batch["features"], lips)
+        return terms
 
     def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Motion [B, T, M].
@@ -216,6 +224,7 @@ class ExpressionTask:
             past = torch.cat((torch.zeros_like(guess[:, :1]), guess[:, :-1]), 1)
         return generator.decode(audio, past)
 
+    @torch.no_grad()
     def evaluate(self, module: ExpressionGenerator) -> dict[str, float]:
         """Means over the validation clips; the score is what the correlations leave to be wished for."""
         rows = [self._compare(module, clip) for clip in self.validation]
