@@ -22,9 +22,9 @@ def talk_inputs() -> list[io.Input]:
         io.Audio.Input("audio", tooltip="What is said."),
         io.Combo.Input(
             "motion",
-            options=["idle", "codebook", "still"],
-            default="idle",
-            tooltip="How the head moves: swaying a little, as learned from people who talk, or not at all. A linked "
+            options=["codebook", "idle", "still"],
+            default="codebook",
+            tooltip="How the head moves: as learned from people who talk, swaying a little, or not at all. A linked "
             "head_pose wins.",
         ),
         io.Float.Input("amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves."),

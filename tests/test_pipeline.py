@@ -130,9 +130,12 @@ def test_a_given_pose_is_fitted_to_the_clip(models, portrait, sound):
 
 def test_pose_sources_are_chosen_by_name():
     assert (choose_pose(TalkSettings(pose="still"), 3, None).rotation == 0).all()
-    first, other = (choose_pose(TalkSettings(seed=seed), 30, None).rotation for seed in (0, 1))
+    first, other = (choose_pose(TalkSettings(pose="idle", seed=seed), 30, None).rotation for seed in (0, 1))
     assert not torch.equal(first, other)
-    torch.testing.assert_close(choose_pose(TalkSettings(pose_amplitude=0.0), 3, None).rotation, torch.zeros(3, 3))
+    quiet = choose_pose(TalkSettings(pose="idle", pose_amplitude=0.0), 3, None)
+    torch.testing.assert_close(quiet.rotation, torch.zeros(3, 3))
+    with pytest.raises(ValueError, match="'codebook' needs the models and the audio features"):
+        choose_pose(TalkSettings(), 3, None)
 
 
 @pytest.mark.parametrize("mode", ["parallel", "causal", "acoustic"])

@@ -57,7 +57,7 @@ class TalkSettings:
 
     fps: float = 25.0  # frames per second
     seed: int = 0  # of blinks, gaze and head motion
-    pose: str = "idle"  # still | idle | codebook; other sources come in as a HeadPose
+    pose: str = "codebook"  # codebook | idle | still; other sources come in as a HeadPose
     pose_amplitude: float = 1.0
     pose_temperature: float = 1.0  # of the codebook
     blinks: bool = True
@@ -232,7 +232,9 @@ def choose_pose(
         return still_pose(frames, settings.fps)
     if settings.pose == "idle":
         return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude, features)
-    if settings.pose == "codebook" and models is not None and features is not None:
+    if settings.pose == "codebook":
+        if models is None or features is None:
+            raise ValueError("The head pose source 'codebook' needs the models and the audio features.")
         style = None if face is None else face.id_coefficients
         controls = (settings.pose_temperature, settings.pose_amplitude, settings.seed)
         return sample_head_pose(pose_sampler(models), features, *controls, id_coefficients=style)

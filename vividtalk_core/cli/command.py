@@ -55,10 +55,10 @@ def build_parser() -> argparse.ArgumentParser:
     talk.add_argument("--audio", required=True, metavar="FILE", help="what is said: any sound or video file")
     talk.add_argument(
         "--pose",
-        default="idle",
+        default="codebook",
         type=_pose,
-        metavar="still|idle|codebook|video:FILE|file:FILE",
-        help="where head motion comes from (default: idle)",
+        metavar="codebook|idle|still|video:FILE|file:FILE",
+        help="where head motion comes from (default: codebook, as learned from people who talk)",
     )
     talk.add_argument("--pose-amplitude", type=float, default=1.0, metavar="X", help="of idle, codebook (default: 1)")
     talk.add_argument(
