@@ -63,17 +63,41 @@ def generate_expression(
     Raises:
         ValueError: the features are of another encoder than the model's.
     """
+    frames = len(features.features)
+    coefficients = torch.empty(frames, len(ARKIT_NAMES))
+    lips = torch.empty(frames, *model.lip_basis.shape[1:])
+    done = 0
+    for block in expression_blocks(model, features, id_coefficients, settings):
+        part = slice(done, done + len(block.coefficients))
+        coefficients[part], lips[part] = block.coefficients, block.lip_offsets
+        done = part.stop
+    return Expression(coefficients, lips, features.fps)
+
+
+def expression_blocks(
+    model: ExpressionGenerator,
+    features: AudioFeatures,
+    id_coefficients: Tensor | None = None,
+    settings: ArticulationSettings = ArticulationSettings(),
+) -> Iterator[Expression]:
+    """`generate_expression` in pieces of `BLOCK` frames, for who has no room for the lip offsets of an hour at once."""
     heard, frames = rows_at_model_rate(model, features), len(features.features)
     blocks = _motion_blocks(model, heard, _style(model, id_coefficients, settings.style))
     motion = gaussian(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
     position = _position(frames, model.config.fps / features.fps).to(motion.device)
-    motion, closure = sample_rows(motion, position).split((sum(model.sizes), 1), -1)  # [T, M], [T, 1]
+    for part in sample_rows(motion, position).split(BLOCK):
+        yield _curves(model, part, settings, features.fps)
+
+
+def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSettings, fps: float) -> Expression:
+    """Curves of standardised motion and closure [T, M + 1], with the user's gains."""
+    motion, closure = rows.split((sum(model.sizes), 1), -1)  # [T, M], [T, 1]
     coefficients, lips = model.to_curves(motion)
     apart = 1 - (settings.closure * closure).clamp(0, 1)
     gains = _gains(settings, coefficients)
     coefficients = coefficients * torch.where(_mouth(gains), gains * apart, gains)
     lips = lips * (settings.lip_strength * settings.lip_gain * apart[..., None])
-    return Expression(coefficients.clamp(0, 1), lips, features.fps)
+    return Expression(coefficients.clamp(0, 1), lips, fps)
 
 
 def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
