@@ -234,6 +234,21 @@ def test_a_speech_model_may_listen_instead(shards, validation, model, tmp_path):
     assert (saved.config.front_end, saved.config.feature_width) == ("states", 24)
 
 
+def test_one_part_of_earlier_weights_is_trained_on(shards, validation, model, tmp_path):
+    first = ExpressionTask(shards, validation, tmp_nowhere(), model, TINY)
+    torch.nn.init.normal_(first.module.branches[0].out.weight)
+    first.save(tmp_path / "first.safetensors", first.module)
+    settings = replace(TINY, start=str(tmp_path / "first.safetensors"), only="phones", phone=1.0)
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, settings)
+    assert {name for name, p in task.module.named_parameters() if p.requires_grad} == {"phones.weight", "phones.bias"}
+    torch.testing.assert_close(
+        task.module.branches[0].out.weight, first.module.branches[0].out.weight, atol=2e-3, rtol=2e-3
+    )
+    assert torch.equal(task.module.motion_std, first.module.motion_std)  # without the gain of the file
+    with pytest.raises(ValueError, match="was made for"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, replace(settings, width=32))
+
+
 def test_every_loss_has_its_name(shards, validation, model):
     task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, phone=0.3))
     losses = task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))

@@ -87,6 +87,8 @@ class ExpressionSettings:
     gain: float = 1.3  # of lips and jaw in the weights file: curves of least error move less than people do
     voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
     voice_share: float = 0.25  # share of the examples that come from it
+    start: str = ""  # weights to begin with, of an earlier training on the same clips
+    only: str = ""  # what the names of the weights begin with that are trained, e.g. phones; empty = all
     align_with: str = ""  # weights of an earlier training: what they expect tells how late each clip's sound still is
     seed: int = 0  # of initial weights and augmented soundtracks
 
@@ -119,6 +121,7 @@ class ExpressionTask:
         generator.motion_mean.copy_(statistics.mean)
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
+        _begin(generator, settings)
         self.hearing = Hearing(config.fps, settings.encoder, settings.variants)
         self.clips, self.chances = self._prepare(train, phones, statistics)
         if settings.voices:
@@ -255,6 +258,20 @@ class ExpressionTask:
         factor[len(lip) : len(lip) + len(other)] = 1
         generator.motion_std *= factor
         save_module(path, generator, generator.config, torch.float16)
+
+
+def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None:
+    """Take over weights, and hold still those that are not to be trained."""
+    if settings.start:
+        earlier = load_module(ExpressionGenerator, ExpressionConfig, settings.start)
+        if replace(earlier.config, dropout=settings.dropout) != generator.config:
+            raise ValueError(
+                f"'{settings.start}' was made for {earlier.config}, the settings are for {generator.config}"
+            )
+        statistics = dict(generator.named_buffers())  # those of the file have the gain in them
+        generator.load_state_dict(earlier.state_dict() | {name: value.clone() for name, value in statistics.items()})
+    for name, weight in generator.named_parameters():
+        weight.requires_grad_(name.startswith(settings.only))
 
 
 def _hear(shard: Shard, encoder: str) -> Tensor:
