@@ -16,7 +16,7 @@ from vividtalk_core.hub import load_module, resolve_weights
 from vividtalk_core.pipeline import load_models
 from vividtalk_core.structures import ARKIT_NAMES, Expression
 from vividtalk_core.training import expression
-from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound, make_maps
+from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound
 from vividtalk_core.training.expression_figures import rows_of, score_row, summarise
 from vividtalk_core.training.motion_data import (
     Hearing,
@@ -28,6 +28,7 @@ from vividtalk_core.training.motion_data import (
     shift_sound,
     standardise,
 )
+from vividtalk_core.training.motion_maps import make_maps
 from vividtalk_core.training.shards import Shard, write_shard
 from vividtalk_core.training.trainer import TrainSettings, train
 
@@ -143,7 +144,7 @@ def test_a_faster_soundtrack_takes_its_motion_along(shards, monkeypatch):
     monkeypatch.setattr(
         "vividtalk_core.training.motion_data.augment_speech", lambda sound, settings, generator: (sound[::2], 2.0)
     )
-    motion = torch.arange(FRAMES, dtype=torch.float32)[:, None]
+    motion = torch.arange(FRAMES, dtype=torch.float32)[:, None].expand(FRAMES, 54)
     clip = make_clip(shards[0], motion, torch.arange(FRAMES), Hearing(25.0, variants=1), torch.Generator())
     assert len(clip.features[1]) == len(clip.motion[1]) == len(clip.valid[1]) == FRAMES // 2
     # the middle of a frame of the fast clip is the border of two frames of the original
@@ -247,6 +248,20 @@ def test_one_part_of_earlier_weights_is_trained_on(shards, validation, model, tm
     assert torch.equal(task.module.motion_std, first.module.motion_std)  # without the gain of the file
     with pytest.raises(ValueError, match="was made for"):
         ExpressionTask(shards, validation, tmp_nowhere(), model, replace(settings, width=32))
+
+
+def test_curve_sets_teach_what_they_know(shards, validation, model):
+    half = replace(shards[0], name="set", identity="Rig", known=("jawOpen",), has_offsets=False)
+    task = ExpressionTask([*shards, half], validation, tmp_nowhere(), model, TINY)
+    batch = task.batch(torch.Generator().manual_seed(0), 64)
+    rig = ~batch["known"].all(1)
+    assert 0 < int(rig.sum()) < 64
+    assert batch["known"][rig][0].nonzero()[:, 0].tolist() == [LIP_NAMES.index("jawOpen")]
+    losses = task.losses(task.module, {name: value[rig] for name, value in batch.items()})
+    assert losses["coefficient"] > 0
+    assert losses["mesh"] == losses["curve"] == losses["closure"] == 0
+    with pytest.raises(ValueError, match="no clip to train on has lip offsets and all coefficients"):
+        ExpressionTask([half], validation, tmp_nowhere(), model, TINY)
 
 
 def test_every_loss_has_its_name(shards, validation, model):

@@ -19,7 +19,7 @@ from ..eval.sync import load_sync_expert
 from ..eval.sync_expert import sync_loss
 from ..face.morphable import load_morphable
 from ..hub import load_module, resolve_weights, save_module
-from ..structures import SAMPLE_RATE, Expression, MorphableModel
+from ..structures import SAMPLE_RATE, MorphableModel
 from .augment_mel import MelAugmentation, augment_mel
 from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, shape_loss, velocity_loss
 from .motion_data import (
@@ -34,6 +34,7 @@ from .motion_data import (
     shift_sound,
     standardise,
 )
+from .motion_maps import make_maps
 from .settings import TrainSettings
 from .shards import FPS, Shard, load_shards
 from .voices import load_voices
@@ -55,7 +56,6 @@ TRAINING = TrainSettings(
 
 SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
 ROLL_PASSES = 2  # in which the causal form's own past is found
-OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
 CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
 
 
@@ -116,7 +116,10 @@ class ExpressionTask:
         )
         torch.manual_seed(settings.seed)
         self.module = ExpressionGenerator(config)
-        statistics = measure_motion(train, settings.components, settings.range_share)
+        whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
+        if not whole:
+            raise ValueError("no clip to train on has lip offsets and all coefficients: add tracked videos")
+        statistics = measure_motion(whole, settings.components, settings.range_share)
         generator = self.module
         generator.motion_mean.copy_(statistics.mean)
         generator.motion_std.copy_(statistics.std)
@@ -128,7 +131,9 @@ class ExpressionTask:
             self._add_voices(Path(settings.voices))
         self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
         self.validation = [clip for clip in validation if len(clip.waveform)]
-        self.maps = make_maps(generator, model, torch.cat([clip.motion[0][clip.valid[0]] for clip in self.clips]))
+        self.maps = make_maps(
+            generator, model, torch.cat([c.motion[0][c.valid[0]] for c in self.clips if c.known.all()])
+        )
 
     def _prepare(
         self, shards: list[Shard], phones: Path, statistics: MotionStatistics
@@ -141,7 +146,7 @@ class ExpressionTask:
             for shard in group:
                 if shard.frames < settings.window:
                     continue
-                motion = standardise(shard, statistics, statistics.ranges[identity])
+                motion = standardise(shard, statistics, statistics.ranges.get(identity, 1.0))
                 labels = read_phones(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
                 clips.append(make_clip(shard, motion, labels, self.hearing, random))
                 chances.append(shard.frames * frames ** (settings.balance - 1))
@@ -182,6 +187,7 @@ class ExpressionTask:
             "motion": motion[index],
             "phones": clip.phones[variant][index].masked_fill(~inside, -1),
             "valid": clip.valid[variant][index] & inside,
+            "known": clip.known,
             "identity": clip.id_coefficients,
         }
 
@@ -190,7 +196,10 @@ class ExpressionTask:
         settings, generator = self.settings, module
         style = generator.style(batch["identity"]) * batch["style_kept"]
         audio = generator.encode(batch["features"], style)
-        wanted, valid = batch["motion"], batch["valid"]
+        wanted, valid, known = batch["motion"], batch["valid"], batch["known"]
+        # lips are only known where all that moves them is: a set of curves may lack some, or the lip offsets
+        lip, other, _ = generator.sizes
+        seen = valid & known[:, None, :lip].all(-1) & known[:, None, lip + other :].all(-1)
         made = self._decode(generator, audio, batch)
         maps = self.maps.to(made.device)
         made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
@@ -200,12 +209,12 @@ class ExpressionTask:
         labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=made.device)) & ~valid
         wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
         terms = {
-            "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight, valid),
-            "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, valid) / maps.mesh_variance,
-            "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), valid),
-            "shape": settings.shape * shape_loss(made_curves, wanted_curves, valid),
-            "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, valid),
-            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, valid | labial),
+            "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight * known[:, None], valid),
+            "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, seen) / maps.mesh_variance,
+            "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), seen),
+            "shape": settings.shape * shape_loss(made_curves, wanted_curves, seen),
+            "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, seen),
+            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, seen | labial),
             "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
         if self.expert is not None:
@@ -285,54 +294,6 @@ def augment_features(features: Tensor, generator: Generator) -> Tensor:
         return features
     mel = features.reshape(-1, MEL_BANDS)  # at 25 fps the windows are the mel frames themselves
     return augment_mel(mel, MelAugmentation(), generator).reshape(features.shape)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class MotionMaps:
-    """Standardised motion [..., M] as lips and curves of the mean head; everything is linear in it."""
-
-    mesh: Tensor  # [M, 3L] model units
-    mesh_variance: float  # of the training clips, mean over coordinates
-    curve: Tensor  # [M, 2] IOD, aperture and width
-    curve_mean: Tensor  # [2] IOD, at motion zero
-    curve_std: Tensor  # [2] IOD, of the training clips
-    rest_aperture: float  # IOD, of the mean head at rest
-    weight: Tensor  # [M] of each dimension in ‖β − β̂‖
-
-    def curves(self, motion: Tensor) -> Tensor:
-        """Aperture and width [..., 2] in IOD."""
-        return motion @ self.curve + self.curve_mean
-
-    def to(self, device: torch.device) -> MotionMaps:
-        """The same maps on a device."""
-        moved = {
-            name: getattr(self, name).to(device) for name in ("mesh", "curve", "curve_mean", "curve_std", "weight")
-        }
-        return replace(self, **moved)
-
-
-def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Tensor) -> MotionMaps:
-    """The maps of a generator's motion, with their spread over training motion [N, M]."""
-    size = sum(generator.sizes)
-    # the mean motion first, then one standard deviation of each dimension
-    coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))
-    vertices = torch.tensordot(coefficients, model.exp_basis[:, model.lip_vertices], 1) + lips
-    mesh = (vertices[1:] - vertices[0]).flatten(1)
-    curves = torch.stack(lip_curves(Expression(coefficients, lips, generator.config.fps), model), -1)
-    still = Expression(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
-    curve = curves[1:] - curves[0]
-    effect = mesh.norm(dim=1)
-    weight = (effect / effect.max()).sqrt()
-    weight[generator.sizes[0] : generator.sizes[0] + generator.sizes[1]] = OTHER_WEIGHT
-    return MotionMaps(
-        mesh=mesh,
-        mesh_variance=float((motion @ mesh).var(0).mean()),
-        curve=curve,
-        curve_mean=curves[0],
-        curve_std=(motion @ curve).std(0),
-        rest_aperture=float(lip_curves(still, model)[0]),
-        weight=weight,
-    )
 
 
 def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:

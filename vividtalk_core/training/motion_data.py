@@ -45,6 +45,7 @@ class SpeechClip:
     phones: tuple[Tensor, ...]  # [T] int64 into PHONES, NO_PHONE where unknown
     valid: tuple[Tensor, ...]  # [T] bool, frames whose motion counts
     id_coefficients: Tensor  # [I] α
+    known: Tensor  # [M] bool, what of the motion was observed
 
 
 def mouth_range(shards: Sequence[Shard]) -> float:
@@ -168,7 +169,9 @@ def make_clip(shard: Shard, motion: Tensor, phones: Tensor, hearing: Hearing, ge
     """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
     sound = shard.waveform.float() / 32768
     rows = augmented_clip(sound, motion, phones, shard.valid.bool(), hearing, generator)
-    return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients)
+    components = motion.shape[1] - len(LIP_COLUMNS + OTHER_COLUMNS)
+    known = torch.cat((shard.known_mask[LIP_COLUMNS + OTHER_COLUMNS], torch.full((components,), shard.has_offsets)))
+    return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients, known)
 
 
 def augmented_clip(

@@ -40,7 +40,9 @@ def load_voices(
         motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
         voice = path.stem.rpartition("_")[0] or path.stem
         rows = augmented_clip(sound, motion, phones, valid, hearing, generator)
-        clips.append(SpeechClip(path.stem, voice, *rows, torch.zeros(id_size)))
+        clips.append(
+            SpeechClip(path.stem, voice, *rows, torch.zeros(id_size), torch.zeros(motion_size, dtype=torch.bool))
+        )
     return clips
 
 
