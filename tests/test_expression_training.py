@@ -18,14 +18,13 @@ from vividtalk_core.structures import ARKIT_NAMES, Expression
 from vividtalk_core.training import expression
 from vividtalk_core.training.expression import ExpressionSettings, ExpressionTask, align_sound
 from vividtalk_core.training.expression_figures import rows_of, score_row, summarise
+from vividtalk_core.training.lag import estimate_lags, shift_sound
 from vividtalk_core.training.motion_data import (
     Hearing,
-    estimate_lags,
     make_clip,
     measure_motion,
     mouth_range,
-    read_phones,
-    shift_sound,
+    phone_labels,
     standardise,
 )
 from vividtalk_core.training.motion_maps import make_maps
@@ -164,9 +163,9 @@ def test_a_window_longer_than_its_clip_is_filled_but_does_not_count(shards, vali
 def test_phones_are_read_at_frame_rate(tmp_path):
     path = tmp_path / "clip.json"
     path.write_text(json.dumps([["B", 0.0, 0.08], ["IH", 0.08, 0.2, 0.9], ["?", 0.2, 0.4]]))
-    names = [PHONES[i] if i >= 0 else None for i in read_phones(path, 7, 25.0).tolist()]
+    names = [PHONES[i] if i >= 0 else None for i in phone_labels(path, 7, 25.0).tolist()]
     assert names == ["B", "B", "IH", "IH", "IH", None, None]
-    assert read_phones(tmp_path / "none.json", 3, 25.0).tolist() == [-1, -1, -1]
+    assert phone_labels(tmp_path / "none.json", 3, 25.0).tolist() == [-1, -1, -1]
 
 
 @pytest.mark.parametrize("late", [-3, 0, 2])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .audio.encoder import encode_audio
 from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
-from .audio_to_mesh.articulation import ArticulationSettings, generate_expression
+from .audio_to_mesh.articulation import ArticulationSettings, apply_gains, generate_expression
 from .audio_to_mesh.blink import add_blinks
 from .audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
 from .audio_to_mesh.groups import smooth_all
@@ -195,16 +195,9 @@ def choose_expression(models: Models, settings: TalkSettings, face: FaceFit, fea
     """Lips and face for what is heard, with blinks if the settings want them; ValueError for a mode without weights."""
     mode, gains = settings.mode, settings.articulation
     if mode == ACOUSTIC:
-        usual = AcousticSettings()
-        acoustic = AcousticSettings(
-            jaw=usual.jaw * gains.lip_strength * gains.jaw_gain,
-            lips=usual.lips * gains.lip_strength * gains.lip_gain,
-            brows=usual.brows * gains.face_gain,
-            seed=settings.seed,
-        )
-        expression = smooth_all(
-            acoustic_expression(features, len(face.model.lip_vertices), acoustic), gains.smoothing_s
-        )
+        acoustic = AcousticSettings(seed=settings.seed)
+        expression = acoustic_expression(features, len(face.model.lip_vertices), acoustic)
+        expression = smooth_all(apply_gains(expression, gains), gains.smoothing_s)
     elif mode in models.expression:
         expression = generate_expression(models.expression[mode], features, face.id_coefficients, gains)
     else:

@@ -15,11 +15,11 @@ from ..audio.waveform import frame_count
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
 from .edit import gaussian
 from .expression import ExpressionGenerator, RollState
+from .groups import GROUPS, scale_groups
 
 BLOCK = 250  # frames that are made at once: memory does not grow with the clip
 EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
-JAW = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("jaw")]
-LIPS = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith(("mouth", "tongue"))]
+MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith((*GROUPS["jaw"], *GROUPS["lips"]))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,17 @@ def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSett
     motion, closure = rows.split((sum(model.sizes), 1), -1)  # [T, M], [T, 1]
     coefficients, lips = model.to_curves(motion)
     apart = 1 - (settings.closure * closure).clamp(0, 1)
-    gains = _gains(settings, coefficients)
-    coefficients = coefficients * torch.where(_mouth(gains), gains * apart, gains)
-    lips = lips * (settings.lip_strength * settings.lip_gain * apart[..., None])
-    return Expression(coefficients.clamp(0, 1), lips, fps)
+    coefficients[:, MOUTH] *= apart
+    coefficients[:, EYES] = 0.0  # sound tells nothing of lids and gaze
+    return apply_gains(Expression(coefficients, lips * apart[..., None], fps), settings)
+
+
+def apply_gains(expression: Expression, settings: ArticulationSettings) -> Expression:
+    """The user's strengths on lips and face of any source; smoothing is another matter."""
+    jaw, lips = settings.lip_strength * settings.jaw_gain, settings.lip_strength * settings.lip_gain
+    return scale_groups(
+        expression, {"jaw": jaw, "lips": lips, "cheeks": settings.face_gain, "brows": settings.face_gain}
+    )
 
 
 def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
@@ -146,19 +153,3 @@ def _motion_blocks(model: ExpressionGenerator, heard: Tensor, style: Tensor) -> 
         else:
             motion = model.decode(audio)[:, reach : reach + length]
         yield torch.cat((motion, model.lip_closure(inside)[..., None]), -1)[0]
-
-
-def _mouth(like: Tensor) -> Tensor:
-    """[E] bool, the coefficients that part or close the lips."""
-    mouth = torch.zeros(len(ARKIT_NAMES), dtype=torch.bool, device=like.device)
-    mouth[JAW + LIPS] = True
-    return mouth
-
-
-def _gains(settings: ArticulationSettings, like: Tensor) -> Tensor:
-    """[E] factor of each coefficient."""
-    gains = like.new_full((len(ARKIT_NAMES),), settings.face_gain)
-    gains[JAW] = settings.lip_strength * settings.jaw_gain
-    gains[LIPS] = settings.lip_strength * settings.lip_gain
-    gains[EYES] = 0.0
-    return gains

@@ -47,15 +47,15 @@ class ExpressionConfig:
     feature_width: int = MEL_STEPS * MEL_BANDS  # D of the audio features: 768 for the base speech models
     identity_components: int = 80  # I, length of α
     lip_vertices: int = 426  # L
-    components: int = 16  # of the basis of O_lip; they hold 97 % of the tracked lips' variance
+    components: int = 16  # of the basis of O_lip; they hold 99 % of the tracked lips' variance
     width: int = 128
     style_width: int = 16  # few identities are seen in training: more would learn them by heart
     encoder_layers: int = 2
-    branch_layers: int = 2
+    branch_layers: int = 1
     heads: int = 4
-    before: int = 8  # frames each layer sees in the past, 0.3 s: with four layers a phrase
+    before: int = 8  # frames each layer sees in the past, 0.3 s: with three layers a second
     after: int = 8  # and in the future; lips prepare a sound 0.1 to 0.2 s ahead
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class MelEncoder(nn.Module):
@@ -74,7 +74,7 @@ class MelEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, T, 320], natural-log energies → [B, T, D]."""
-        mel = (features + 8) / 4  # speech at the level of `analysis_gain` lies within ±2
+        mel = (features + 8) / 4  # speech at the level of `analysis_gain` lies between −2 and 0.5
         x = mel.unflatten(-1, (MEL_STEPS, MEL_BANDS)).flatten(1, 2).transpose(1, 2)  # [B, 80, 4T]
         x = F.gelu(self.conv_in(x))  # [B, D, 4T]
         x = x + F.gelu(self.conv_fine(x))

@@ -1,8 +1,12 @@
-"""Draws from an explicit generator; each takes exactly one number from it."""
+"""Draws from an explicit generator, each of which takes exactly one number from it, and how likely clips are."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 
 def happens(probability: float, generator: torch.Generator) -> bool:
@@ -25,3 +29,14 @@ def ratio(bounds: tuple[float, float], generator: torch.Generator) -> float:
 def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
     """One of the names."""
     return names[int(torch.randint(len(names), (1,), generator=generator))]
+
+
+def speaker_chances(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
+    """[C] how often to draw each clip, given its speaker and its frames.
+
+    A speaker is drawn by its frames to the power of `balance`: 1 = all frames alike, 0 = all speakers alike.
+    """
+    frames: Counter[str] = Counter()
+    for speaker, count in clips:
+        frames[speaker] += count
+    return torch.tensor([count * frames[speaker] ** (balance - 1) for speaker, count in clips])

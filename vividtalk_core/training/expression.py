@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ..audio.encoder import encode_audio
 from ..audio_to_mesh.articulation import generate_expression
 from ..audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ..eval.lips import amplitude_ratio, lip_curves, pearson, velocity_ratio
@@ -19,29 +18,29 @@ from ..eval.sync import load_sync_expert
 from ..eval.sync_expert import sync_loss
 from ..face.morphable import load_morphable
 from ..hub import load_module, resolve_weights, save_module
-from ..structures import SAMPLE_RATE, MorphableModel
+from ..structures import MorphableModel
 from .augment_mel import MelAugmentation, augment_mel
+from .chance import speaker_chances
+from .lag import estimate_lags, shift_sound
 from .losses import closure_loss, coefficient_loss, masked_mean, mesh_loss, phone_loss, shape_loss, velocity_loss
 from .motion_data import (
     Hearing,
     MotionStatistics,
     SpeechClip,
     by_identity,
-    estimate_lags,
     make_clip,
     measure_motion,
-    read_phones,
-    shift_sound,
+    phone_labels,
     standardise,
 )
 from .motion_maps import make_maps
 from .settings import TrainSettings
-from .shards import FPS, Shard, load_shards
+from .shards import Shard, hear, load_shards
 from .voices import load_voices
 
 log = logging.getLogger("vividtalk")
 
-# What the embedded weights were trained with, in about half an hour on two cores.
+# What the embedded weights were trained with, in a quarter of an hour on one core.
 TRAINING = TrainSettings(
     steps=1500,
     batch=24,
@@ -110,7 +109,7 @@ class ExpressionTask:
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
             front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=_hear(train[0], settings.encoder).shape[1],
+            feature_width=hear(train[0], settings.encoder).features.shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -139,18 +138,17 @@ class ExpressionTask:
         self, shards: list[Shard], phones: Path, statistics: MotionStatistics
     ) -> tuple[list[SpeechClip], Tensor]:
         """Clips with their augmented soundtracks, and the chance of each to be drawn."""
-        settings, clips, chances = self.settings, [], []
+        settings, clips, lengths = self.settings, [], []
         random = Generator().manual_seed(settings.seed)
         for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
-            frames = sum(shard.frames for shard in group)
             for shard in group:
                 if shard.frames < settings.window:
                     continue
                 motion = standardise(shard, statistics, statistics.ranges.get(identity, 1.0))
-                labels = read_phones(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
+                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
                 clips.append(make_clip(shard, motion, labels, self.hearing, random))
-                chances.append(shard.frames * frames ** (settings.balance - 1))
-        return clips, torch.tensor(chances)
+                lengths.append((identity, shard.frames))
+        return clips, speaker_chances(lengths, settings.balance)
 
     def _add_voices(self, folder: Path) -> None:
         """Speech without pictures, all recordings by their length."""
@@ -247,7 +245,7 @@ class ExpressionTask:
         """Figures of one clip against its landmarks."""
         weight = generator.motion_std
         style = generator.style(clip.id_coefficients[None].to(weight))
-        features = _hear(clip, self.settings.encoder)[None, : clip.frames].to(weight)
+        features = hear(clip, self.settings.encoder).features[None, : clip.frames].to(weight)
         audio = generator.encode(features, style)
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
@@ -283,11 +281,6 @@ def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None
         weight.requires_grad_(name.startswith(settings.only))
 
 
-def _hear(shard: Shard, encoder: str) -> Tensor:
-    """Features [T, D] of a clip's sound."""
-    return encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS, encoder).features
-
-
 def augment_features(features: Tensor, generator: Generator) -> Tensor:
     """Mel windows [T, 320] of another voice and microphone; other features have no bands and stay as they are."""
     if features.shape[-1] != MEL_STEPS * MEL_BANDS:
@@ -313,8 +306,7 @@ def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: 
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
         for shard in group:
-            heard = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS)
-            curves = generate_expression(generator, heard, shard.id_coefficients)
+            curves = generate_expression(generator, hear(shard), shard.id_coefficients)
             expected.append(lip_curves(curves, model)[0][: shard.frames])
         for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
             log.info("%s: sound %+.2f frames late", shard.name, lag)

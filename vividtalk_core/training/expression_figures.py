@@ -16,7 +16,6 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ..audio.encoder import encode_audio
 from ..audio_to_mesh.acoustic import acoustic_expression
 from ..audio_to_mesh.articulation import generate_expression
 from ..eval.lip_score import LipScore, score_lips, spoken_frames
@@ -24,7 +23,7 @@ from ..eval.lips import Span, lip_curves
 from ..eval.phones import closures_of, read_phones
 from ..pipeline import ACOUSTIC, Models, load_models
 from ..structures import SAMPLE_RATE, AudioFeatures, Expression, MorphableModel
-from .shards import FPS, Shard, load_shards
+from .shards import FPS, Shard, hear, load_shards
 
 REAL = "real"
 Row = Callable[[AudioFeatures, Tensor], Expression]
@@ -48,8 +47,7 @@ def score_row(
 
 def _score(row: Row | None, shard: Shard, other: Shard, closures: Sequence[Span], head: MorphableModel) -> LipScore:
     real = torch.stack((shard.aperture, shard.width), -1)
-    sound = shard.waveform[None].float() / 32768
-    speech = spoken_frames(sound, SAMPLE_RATE, shard.frames, FPS)
+    speech = spoken_frames(shard.sound, SAMPLE_RATE, shard.frames, FPS)
     if row is None:
         return score_lips(real, real, FPS, speech, closures)
     made, wrong = (_curves(row, clip, shard, head) for clip in (shard, other))
@@ -61,8 +59,7 @@ def _score(row: Row | None, shard: Shard, other: Shard, closures: Sequence[Span]
 
 def _curves(row: Row, heard: Shard, face: Shard, head: MorphableModel) -> Tensor:
     """Aperture and width [T, 2]; lips that touch do not go through each other, whatever their curves say."""
-    features = encode_audio(heard.waveform[None].float() / 32768, SAMPLE_RATE, FPS)
-    aperture, width = lip_curves(row(features, face.id_coefficients), head)
+    aperture, width = lip_curves(row(hear(heard), face.id_coefficients), head)
     rest = Expression(torch.zeros(1, len(head.exp_names)), torch.zeros(1, len(head.lip_vertices), 3), FPS)
     return torch.stack((aperture.clamp(min=float(lip_curves(rest, head)[0])), width), -1)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.encoder import mel_position
@@ -12,6 +14,9 @@ from ..audio.mel import log_mel, sample_rows
 from ..audio.speech import analyse
 from ..audio.waveform import analysis_gain
 from ..audio_to_mesh.edit import gaussian
+from .shards import SAMPLES_PER_FRAME, Shard
+
+SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +69,14 @@ def estimate_lag(
     sigma = settings.trend_s * fps
     heard, seen = (curve - gaussian(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
     lags = torch.arange(-settings.reach, settings.reach + 1)
-    scores = torch.stack([_correlation(heard, seen, valid, int(lag)) for lag in lags])
+    scores = torch.stack([correlation_at(heard, seen, valid, int(lag)) for lag in lags])
     peak = int(scores.argmax())
     others = scores[(lags - lags[peak]).abs() >= settings.far]
     z = (scores[peak] - others.mean()) / others.std().clamp(min=1e-6)
     return Lag(int(lags[peak]), float(z), float(scores[peak]), float(valid.sum()) / fps)
 
 
-def _correlation(heard: Tensor, seen: Tensor, valid: Tensor, lag: int) -> Tensor:
+def correlation_at(heard: Tensor, seen: Tensor, valid: Tensor, lag: int) -> Tensor:
     """Pearson's r of heard[t + lag] and seen[t] over the valid frames that have both."""
     if abs(lag) >= len(seen):
         return seen.new_zeros(())
@@ -94,3 +99,43 @@ def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]
     if abs(lag.frames) > settings.furthest_shift:
         return 0, f"sound out of sync: it is {lag.frames:+d} frames late"
     return lag.frames, ""
+
+
+def shift_sound(shard: Shard, frames: float) -> Shard:
+    """The clip with its sound moved forward by frames that it comes late; what is missing then is silence."""
+    late = round(frames * SAMPLES_PER_FRAME)
+    return replace(shard, waveform=F.pad(shard.waveform, (-late, late)))  # negative padding cuts off
+
+
+def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: int = 5) -> list[float]:
+    """Frames by which the sound of each clip still comes late, of one speaker.
+
+    Short clips of one recording share its delay, clips from different sources do not: the correlations of a clip count
+    by its frames, those of all the speaker's clips together as `SHARED` frames more.
+
+    Args:
+        expected: [T] apertures that the sound of each clip lets expect.
+        shards: the clips, with what was seen.
+        reach: frames either way.
+
+    Returns:
+        A number of frames each, between frames too: the top of the parabola through the peak.
+    """
+    lags = range(-reach, reach + 1)
+    rows = []
+    for heard, shard in zip(expected, shards, strict=True):
+        valid = shard.valid.bool()
+        rows.append(torch.stack([correlation_at(heard, shard.aperture, valid, lag) for lag in lags]))
+    count = torch.tensor([float(shard.frames) for shard in shards])
+    shared = (torch.stack(rows) * count[:, None]).sum(0) / count.sum()
+    # the expected curve comes when the sound does: where it is later than what is seen, so is the sound
+    return [_peak(n * row + SHARED * shared) - reach for row, n in zip(rows, count, strict=True)]
+
+
+def _peak(scores: Tensor) -> float:
+    """Where scores [N] are highest, between the samples if the peak has a neighbour on either side."""
+    top = int(scores.argmax())
+    if not 0 < top < len(scores) - 1:
+        return float(top)
+    left, middle, right = scores[top - 1 : top + 2].tolist()
+    return top + 0.5 * (left - right) / (left - 2 * middle + right)

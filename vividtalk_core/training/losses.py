@@ -40,7 +40,7 @@ def shape_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
     count = weight.sum(1, keepdim=True).clamp(min=1)
     a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (made, wanted))
     r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + SMALL).sqrt()
-    return 1 - r.mean()
+    return masked_mean(1 - r[:, None], mask.any(1, keepdim=True))
 
 
 def closure_loss(made: Tensor, wanted: Tensor, shut: float, mask: Tensor) -> Tensor:

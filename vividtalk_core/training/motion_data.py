@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
 
 from ..audio.encoder import encode_audio
-from ..audio.mel import sample_rows
 from ..audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES
-from ..eval.lips import lag_correlation
+from ..eval.phones import read_phones
 from ..structures import ARKIT_NAMES, SAMPLE_RATE
-from .augment import SpeechAugmentation, augment_speech
-from .shards import SAMPLES_PER_FRAME, Shard
+from .augment import SpeechAugmentation, augment_speech, retime
+from .shards import Shard
 
-SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
 NO_PHONE = -1  # where nothing is known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
@@ -103,57 +100,15 @@ def standardise(shard: Shard, statistics: MotionStatistics, speaker_range: float
     return (torch.cat((coefficients, components), 1) / speaker_range - statistics.mean) / statistics.std
 
 
-def read_phones(path: Path, frames: int, fps: float) -> Tensor:
-    """[T] the phone in the middle of each frame, of a file [[name, start_s, end_s], …]; NO_PHONE if there is none."""
+def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
+    """[T] the phone in the middle of each frame, of a file of `eval.phones`; NO_PHONE if there is none."""
     labels = torch.full((frames,), NO_PHONE)
     if not path.is_file():
         return labels
-    for name, start, end, *_ in json.loads(path.read_text(encoding="utf-8")):
-        if name in PHONES:
-            labels[max(0, round(start * fps)) : max(0, round(end * fps))] = PHONES.index(name)
+    for phone in read_phones(path):
+        if phone.name in PHONES:
+            labels[round(phone.start_s * fps) : round(phone.end_s * fps)] = PHONES.index(phone.name)
     return labels
-
-
-def shift_sound(shard: Shard, frames: float) -> Shard:
-    """The clip with its sound moved forward by frames that it comes late; what is missing then is silence."""
-    samples = round(frames * SAMPLES_PER_FRAME)
-    silence = shard.waveform.new_zeros(min(abs(samples), len(shard.waveform)))
-    moved = (shard.waveform[samples:], silence) if samples >= 0 else (silence, shard.waveform[:samples])
-    return replace(shard, waveform=torch.cat(moved)[: len(shard.waveform)])
-
-
-def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: int = 5) -> list[float]:
-    """Frames by which the sound of each clip still comes late, of one speaker.
-
-    Short clips of one recording share its delay, clips from different sources do not: the correlations of a clip count
-    by its frames, those of all the speaker's clips together as `SHARED` frames more.
-
-    Args:
-        expected: [T] apertures that the sound of each clip lets expect.
-        shards: the clips, with what was seen.
-        reach: frames either way.
-
-    Returns:
-        A number of frames each, between frames too: the top of the parabola through the peak.
-    """
-    lags = range(-reach, reach + 1)
-    rows = []
-    for heard, shard in zip(expected, shards, strict=True):
-        seen = torch.where(shard.valid.bool(), shard.aperture, shard.aperture.median())
-        rows.append(torch.tensor([lag_correlation(heard, seen, lag) for lag in lags]))
-    count = torch.tensor([float(shard.frames) for shard in shards])
-    shared = (torch.stack(rows) * count[:, None]).sum(0) / count.sum()
-    # the expected curve comes when the sound does: where it is later than what is seen, so is the sound
-    return [_peak(n * row + SHARED * shared) - reach for row, n in zip(rows, count, strict=True)]
-
-
-def _peak(scores: Tensor) -> float:
-    """Where scores [N] are highest, between the samples if the peak has a neighbour on either side."""
-    top = int(scores.argmax())
-    if not 0 < top < len(scores) - 1:
-        return float(top)
-    left, middle, right = scores[top - 1 : top + 2].tolist()
-    return top + 0.5 * (left - right) / (left - 2 * middle + right)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +122,7 @@ class Hearing:
 
 def make_clip(shard: Shard, motion: Tensor, phones: Tensor, hearing: Hearing, generator: Generator) -> SpeechClip:
     """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
-    sound = shard.waveform.float() / 32768
-    rows = augmented_clip(sound, motion, phones, shard.valid.bool(), hearing, generator)
+    rows = augmented_clip(shard.sound[0], motion, phones, shard.valid.bool(), hearing, generator)
     components = motion.shape[1] - len(LIP_COLUMNS + OTHER_COLUMNS)
     known = torch.cat((shard.known_mask[LIP_COLUMNS + OTHER_COLUMNS], torch.full((components,), shard.has_offsets)))
     return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients, known)
@@ -189,8 +143,6 @@ def _variant(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
     features = encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder).features
-    frames = min(int(len(motion) / tempo), len(features))
-    # frame t of the faster clip shows what the original shows at tempo · (t + 0.5) − 0.5
-    position = (torch.arange(frames, dtype=torch.float64) + 0.5) * tempo - 0.5
-    nearest = position.round().long().clamp(0, len(motion) - 1)
-    return features[:frames], sample_rows(motion, position), phones[nearest], valid[nearest]
+    moved = [retime(rows, tempo) for rows in (motion, phones, valid)]
+    frames = min(len(features), len(moved[0]))
+    return features[:frames], *(rows[:frames] for rows in moved)

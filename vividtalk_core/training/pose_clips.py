@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from ..audio.encoder import encode_audio
 from ..audio.mel import sample_rows
 from ..geometry import rotation_angles, rotation_matrix
-from ..structures import SAMPLE_RATE
-from .shards import FPS, Shard
+from .chance import speaker_chances
+from .shards import FPS, Shard, hear
 
 MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))  # yaw, roll and x change sign in a mirror
 FASTEST = 250.0  # degrees per second; above it is a cut or a tracking error
@@ -79,7 +77,7 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
-    features = _features(shard)[index] if sound else None
+    features = hear(shard).features[index] if sound else None
     # a stretch ends where a frame was left out, and where the head is too far or too fast to be believed
     degrees = pose[:, :3].rad2deg()
     fine = degrees.abs().amax(1) < FARTHEST
@@ -106,11 +104,6 @@ def activity(pose: Tensor, scales: Tensor) -> float:
     return float((pose[:, :3].std(0) / scales[:3]).square().mean().sqrt())
 
 
-def _features(shard: Shard) -> Tensor:
-    """[T, 320] what is heard in each frame of a clip."""
-    return encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS).features[: shard.frames]
-
-
 def chances(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
     """[C] how often to draw each clip.
 
@@ -119,12 +112,8 @@ def chances(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Ten
         balance: exponent of a speaker's frames; 0 = all speakers alike, 1 = all frames alike.
         liveliness: exponent with which heads that move less than the average count less.
     """
-    frames = Counter()
-    for clip in clips:
-        frames[clip.identity] += len(clip.pose)
-    return torch.tensor(
-        [len(c.pose) * frames[c.identity] ** (balance - 1) * min(1.0, c.gain) ** liveliness for c in clips]
-    )
+    lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
+    return speaker_chances([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
 
 
 def draw_window(

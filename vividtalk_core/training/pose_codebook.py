@@ -79,13 +79,7 @@ class PoseCodebookTask:
 
     def evaluate(self, module: PoseCodebook) -> dict[str, float]:
         """Reconstruction in degrees over all validation frames, and how evenly the codes are used."""
-        scales = module.config.scales
-        device = module.codebook.vectors.device
-        codes = [module.encode(clip.pose[None].to(device))[0] for clip in self.validation]
-        errors = []
-        for clip, chosen in zip(self.validation, codes, strict=True):
-            made = module.decode(chosen)[: len(clip.pose)].cpu()
-            errors.append((made - clip.pose) * torch.tensor(scales) * clip.gain)
+        codes, errors = reconstruct(module, self.validation)
         used = {
             f"perplexity_{g}": perplexity(torch.cat(codes)[:, g], module.config.codes) for g in range(len(codes[0].T))
         }
@@ -95,6 +89,14 @@ class PoseCodebookTask:
     def save(self, path: Path, module: nn.Module) -> None:
         """Write the codebook with its config."""
         save_module(path, module, module.config)
+
+
+def reconstruct(book: PoseCodebook, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
+    """Codes [N, G] of each clip, and what decoding them misses [T, 6], rad and model units."""
+    device, scales = book.codebook.vectors.device, torch.tensor(book.config.scales)
+    codes = [book.encode(clip.pose[None].to(device))[0] for clip in clips]
+    made = [book.decode(chosen)[: len(clip.pose)].cpu() for clip, chosen in zip(clips, codes, strict=True)]
+    return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, made, strict=True)]
 
 
 def codebook_config(settings: PoseCodebookSettings) -> PoseCodebookConfig:

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..audio.encoder import encode_audio
 from ..audio_to_mesh.pose_codebook import CHUNK
 from ..audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
 from ..eval.head_motion import (
@@ -29,9 +28,10 @@ from ..eval.head_motion import (
     speed,
 )
 from ..hub import load_module
-from ..structures import MEL_RATE, SAMPLE_RATE, AudioFeatures, HeadPose
+from ..structures import MEL_RATE, AudioFeatures, HeadPose
 from .pose_clips import PoseClip, pose_clips, relative_to_rest
-from .shards import FPS, Shard, load_shards
+from .pose_codebook import reconstruct
+from .shards import FPS, Shard, hear, load_shards
 
 SEEDS = range(10)
 LEAST_GAIN, LEAST_S = 0.5, 1.0  # of `PoseCodebookSettings`
@@ -51,21 +51,17 @@ class Case:
 
 def make_case(sampler: PoseSampler, shard: Shard) -> Case:
     """Sample `SEEDS` for the sound and the face of a shard with head motion and sound."""
-    features = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS)
+    features = hear(shard)
     real = relative_to_rest(shard.rotation, shard.translation)
     style = shard.id_coefficients
     generated = [sample_head_pose(sampler, features, seed=seed, id_coefficients=style) for seed in SEEDS]
     return Case(shard.name, shard.identity, features, HeadPose(real[:, :3], real[:, 3:], FPS), tuple(generated))
 
 
-def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip], scales: Tensor) -> dict[str, float]:
-    """Reconstruction in degrees and perplexity of the codes; `scales` [6] are those of the codebook's training."""
+def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[str, float]:
+    """Reconstruction in degrees and perplexity of the codes."""
     book = sampler.codebook
-    codes = [book.encode(clip.pose[None])[0] for clip in clips]
-    errors = [
-        (book.decode(chosen)[: len(clip.pose)] - clip.pose) * scales * clip.gain
-        for clip, chosen in zip(clips, codes, strict=True)
-    ]
+    codes, errors = reconstruct(book, clips)
     per_clip = torch.tensor([reconstruction_rms(error) for error in errors])
     used = {
         f"perplexity_{level}": perplexity(torch.cat(codes)[:, level], book.config.codes)
@@ -152,11 +148,10 @@ def main() -> None:
     sampler = load_module(PoseSampler, PoseSamplerConfig, weights)
     shards = load_shards(data, "validation")
     spoken = [shard for shard in shards if shard.has_pose and len(shard.waveform)]
-    scales = torch.tensor(sampler.config.scales)
     with torch.no_grad():
         cases = [make_case(sampler, shard) for shard in spoken]
         figures = {
-            "codebook": codebook_figures(sampler, pose_clips(shards, scales.tolist(), LEAST_GAIN, LEAST_S), scales),
+            "codebook": codebook_figures(sampler, pose_clips(shards, sampler.config.scales, LEAST_GAIN, LEAST_S)),
             "motion": motion_figures(cases),
             "ten_minutes": long_figures(sampler, cases),
         }

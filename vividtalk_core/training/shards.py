@@ -8,8 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..audio.encoder import encode_audio
 from ..hub import load_tensors, read_header, save_tensors
-from ..structures import ARKIT_NAMES, SAMPLE_RATE, check_shapes
+from ..structures import ARKIT_NAMES, SAMPLE_RATE, AudioFeatures, check_shapes
 
 FPS = 25.0  # frames per second of every shard
 FORMAT = "1"
@@ -68,9 +69,19 @@ class Shard:
         return len(self.coefficients)
 
     @property
+    def sound(self) -> Tensor:
+        """[1, N] float32 in −1..1 at 16 kHz, N = 0 for a clip without sound."""
+        return self.waveform[None].float() / 32768
+
+    @property
     def known_mask(self) -> Tensor:
         """[E] bool, which coefficients were observed."""
         return torch.tensor([name in self.known for name in ARKIT_NAMES])
+
+
+def hear(shard: Shard, encoder: str = "mel") -> AudioFeatures:
+    """What is heard in a clip with sound, T rows; see `encode_audio`."""
+    return encode_audio(shard.sound, SAMPLE_RATE, FPS, encoder)
 
 
 TENSORS = tuple(field.name for field in fields(Shard) if field.type == "Tensor")

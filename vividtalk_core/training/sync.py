@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ..audio.encoder import encode_audio
 from ..audio.mel import BANDS
 from ..eval.sync import REACH, offset_distances
 from ..eval.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
 from ..hub import save_module
-from ..structures import SAMPLE_RATE
 from .augment_mel import MelAugmentation, augment_mel
+from .chance import speaker_chances
 from .settings import TrainSettings
-from .shards import FPS, Shard, load_shards
+from .shards import FPS, Shard, hear, load_shards
 
 TRAINING = TrainSettings(
     steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
@@ -73,11 +71,8 @@ class SyncTask:
                 f"{len(self.clips)} clips with sound to train on and {len(self.validation)} to validate with: "
                 "at least 1 and 2 are needed"
             )
-        frames = Counter()
-        for clip in self.clips:
-            frames[clip.identity] += len(clip.features)
-        chances = [len(c.features) * frames[c.identity] ** (settings.balance - 1) for c in self.clips]
-        self.chances = torch.tensor(chances)
+        lengths = [(clip.identity, len(clip.features)) for clip in self.clips]
+        self.chances = speaker_chances(lengths, settings.balance)
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows of different clips where there are enough: features [B, T, 320], curves [B, T, 2], valid."""
@@ -129,7 +124,7 @@ def with_sound(shards: Sequence[Shard]) -> list[Shard]:
 
 def make_clip(shard: Shard) -> SyncClip:
     """What the expert sees of a shard."""
-    features = encode_audio(shard.waveform[None].float() / 32768, SAMPLE_RATE, FPS).features
+    features = hear(shard).features
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 

@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from ..audio.waveform import frame_count, load_audio, to_mono_16k
 from ..structures import SAMPLE_RATE
-from .motion_data import Hearing, SpeechClip, augmented_clip, read_phones
+from .motion_data import Hearing, SpeechClip, augmented_clip, phone_labels
 
 SOUNDS = (".flac", ".wav", ".ogg", ".mp3")
 
@@ -36,7 +36,7 @@ def load_voices(
     for path in paths:
         sound = _read(path)
         frames = frame_count(len(sound) / SAMPLE_RATE, hearing.fps)
-        phones = read_phones(path.with_suffix(".json"), frames, hearing.fps)
+        phones = phone_labels(path.with_suffix(".json"), frames, hearing.fps)
         motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
         voice = path.stem.rpartition("_")[0] or path.stem
         rows = augmented_clip(sound, motion, phones, valid, hearing, generator)
