@@ -235,9 +235,14 @@ class Paint:
     color: Tensor  # [T, 3, h, w] RGB in 0..1
     alpha: Tensor  # [T, 1, h, w] 0..1
     box: Tensor  # [T, 4] left, top, right, bottom in px of the 256 crop
+    # [T, 3, h, w] what the colour replaces, at the paint's own resolution: then only the difference is laid on, and
+    # detail of the portrait that is finer than the paint stays
+    beneath: Tensor | None = None
 
     def __post_init__(self) -> None:
         check_shapes(color=(self.color, "T 3 h w"), alpha=(self.alpha, "T 1 h w"), box=(self.box, "T 4"))
+        if self.beneath is not None:
+            check_shapes(color=(self.color, "T 3 h w"), beneath=(self.beneath, "T 3 h w"))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..face.morphable import landmark_positions
 from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import pixel_centres, project
-from ..structures import CROP, FaceFit, MeshSequence
+from ..structures import CROP, FaceFit, MeshSequence, MorphableModel
 
 SIZE = 64  # px; lips move by tenths of it, finer maps only cost memory
 SIGMA_PX = 1.5  # px of the 64-px map, six px of the crop: about the thickness of a lip
@@ -17,11 +17,16 @@ LANDMARKS = OUTER_LIPS[::2] + INNER_LIPS[::2]
 
 def lip_maps(face: FaceFit, reference: MeshSequence, driven: MeshSequence) -> Tensor:
     """[T, 20, 64, 64] Gaussian maps of the driven lips minus those of the reference (T = 1)."""
-    return _maps(face, driven.vertices) - _maps(face, reference.vertices)
+    own, points = (lip_points(face.model, mesh.vertices) for mesh in (reference, driven))
+    return gaussian_maps(points) - gaussian_maps(own)
 
 
-def _maps(face: FaceFit, vertices: Tensor) -> Tensor:
-    """Camera-space vertices [T, V, 3] to Gaussian maps [T, K, 64, 64]."""
-    points = project(landmark_positions(face.model, vertices)[:, list(LANDMARKS)])[..., :2] * (SIZE / CROP)
-    offsets = points[:, :, None, None] - pixel_centres(SIZE, SIZE, vertices.device)  # [T, K, 64, 64, 2]
+def lip_points(model: MorphableModel, vertices: Tensor) -> Tensor:
+    """Lip landmarks [T, K, 2] px of the crop of camera-space vertices [T, V, 3]."""
+    return project(landmark_positions(model, vertices)[:, list(LANDMARKS)])[..., :2]
+
+
+def gaussian_maps(points: Tensor) -> Tensor:
+    """Points [T, K, 2] px of the crop to maps [T, K, 64, 64] that are 1 at the point."""
+    offsets = (points * (SIZE / CROP))[:, :, None, None] - pixel_centres(SIZE, SIZE, points.device)  # [T, K, h, w, 2]
     return torch.exp(-(offsets**2).sum(-1) / (2 * SIGMA_PX**2))

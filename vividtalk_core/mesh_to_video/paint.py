@@ -24,11 +24,23 @@ def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
     Returns:
         [T, 3, H, W]; pixels under zero alpha are untouched.
     """
-    height, width = image.shape[2:]
-    grid = pixel_centres(height, width, image.device) / detail  # px of the crop
+    layer = paint_layer(paint, *image.shape[2:], detail)
+    if paint.beneath is not None:
+        return image + layer[:, :3]  # a difference: what is finer than the painting stays
+    return image * (1 - layer[:, 3:]) + layer[:, :3]
+
+
+def paint_layer(paint: Paint, height: int, width: int, detail: float) -> Tensor:
+    """The painting where it belongs, [T, 4, H, W]: RGB times alpha, and alpha; see `paint_over`.
+
+    With `paint.beneath` RGB is what has to be added to it.
+    """
+    grid = pixel_centres(height, width, paint.color.device) / detail  # px of the crop
     size = paint.box[:, 2:] - paint.box[:, :2]
     place = (grid[None] - paint.box[:, None, None, :2]) / size[:, None, None] * 2 - 1  # [T, H, W, 2]
+    color = paint.color if paint.beneath is None else paint.color - paint.beneath
     # colours are weighted by alpha before they are resampled: no dark fringe comes in from the unpainted side
-    layer = torch.cat((paint.color * paint.alpha, paint.alpha), 1)
-    layer = F.grid_sample(blur(layer, SOFTNESS_PX), place, align_corners=False, padding_mode="zeros")
-    return image * (1 - layer[:, 3:]) + layer[:, :3]
+    layer = torch.cat((color * paint.alpha, paint.alpha), 1)
+    if paint.beneath is None:
+        layer = blur(layer, SOFTNESS_PX)
+    return F.grid_sample(layer, place, align_corners=False, padding_mode="zeros")

@@ -1,4 +1,4 @@
-"""`python -m vividtalk_core.training prepare | train`: exit code 0, or 2 and one sentence on stderr."""
+"""`python -m vividtalk_core.training prepare | pairs | train`: exit code 0, or 2 and one sentence on stderr."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ TASKS = {
     "expression": "audio and α → expression curves and lip offsets",
     "pose-codebook": "the alphabet of head motion (VQ-VAE)",
     "pose": "audio and α → codes of head motion",
+    "motion": "meshes → dense motion (motion-VAE)",
+    "generator": "the warped portrait → frames",
     "sync": "the expert that tells whether lips and sound belong together",
 }
 SETTINGS = "settings.json"
@@ -49,14 +51,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser(words: Sequence[str]) -> Parser:
     """The arguments of the command that the words name; only that command's modules are imported."""
     parser = Parser(prog=PROGRAM, description="From videos to the weights of the models that move the mesh.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare | train")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare | pairs | train")
     prepare = commands.add_parser(
         "prepare", help="videos → shards", description=_PREPARE, usage="%(prog)s [options] FOLDER OUT"
+    )
+    pairs = commands.add_parser(
+        "pairs", help="prepared videos → picture pairs", description=_PAIRS, usage="%(prog)s [options] FOLDER DATA"
     )
     train = commands.add_parser("train", help="shards → weights", description=_TRAIN)
     named = words[0] if words else ""
     if named == "prepare":
         _add_prepare(prepare)
+    if named == "pairs":
+        _add_pairs(pairs)
     tasks = train.add_subparsers(dest="task", required=True, metavar=" | ".join(TASKS))
     for name, what in TASKS.items():
         about = f"{what[0].upper()}{what[1:]}. {_OUT}"
@@ -67,6 +74,7 @@ def build_parser(words: Sequence[str]) -> Parser:
 
 
 _PREPARE = "Track every clip of a folder, leave out what cannot be learned from, and write shards and a report."
+_PAIRS = "Render portraits and the frames that they should become, for motion and generator, from a prepared folder."
 _TRAIN = "Train one model; with N GPUs: torchrun --nproc-per-node N -m vividtalk_core.training train ..."
 _OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last.safetensors (to go on from)."
 
@@ -80,6 +88,17 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     _add_progress(parser)
     add_options(parser.add_argument_group("settings"), PrepareSettings())
     parser.set_defaults(run=_run_prepare, settings=PrepareSettings())
+
+
+def _add_pairs(parser: argparse.ArgumentParser) -> None:
+    from .pairs import PairSettings
+
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the videos that were prepared")
+    parser.add_argument("data", type=Path, metavar="DATA", help="what `prepare` made of them; gets pairs/")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render (default: 1)")
+    _add_progress(parser)
+    add_options(parser.add_argument_group("settings"), PairSettings())
+    parser.set_defaults(run=_run_pairs, settings=PairSettings())
 
 
 def _add_train(parser: argparse.ArgumentParser, name: str) -> None:
@@ -115,6 +134,17 @@ def _run_prepare(args: argparse.Namespace) -> None:
     report = prepare(args.folder, args.out, args.workers, ProgressBar("prepare", args.progress), settings)
     write_json(args.out / SETTINGS, {"settings": dataclasses.asdict(settings)})
     sys.stdout.write(report.describe() + "\n")
+
+
+def _run_pairs(args: argparse.Namespace) -> None:
+    from ..cli.progress import ProgressBar
+    from .pairs import render_pairs
+
+    if args.workers < 1:
+        raise ValueError(f"--workers must be at least 1; got {args.workers}")
+    settings = given(args.settings, vars(args))
+    count = render_pairs(args.folder, args.data, args.workers, ProgressBar("pairs", args.progress), settings)
+    sys.stdout.write(f"{args.data / 'pairs'}: {count} portraits\n")
 
 
 def _run_train(args: argparse.Namespace) -> None:

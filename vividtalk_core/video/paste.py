@@ -95,7 +95,8 @@ def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
 def _one_frame(paint: Paint, index: int) -> Paint:
     """One frame of a layer, T = 1."""
     part = slice(index, index + 1)
-    return Paint(paint.color[part], paint.alpha[part], paint.box[part])
+    beneath = None if paint.beneath is None else paint.beneath[part]
+    return Paint(paint.color[part], paint.alpha[part], paint.box[part], beneath)
 
 
 def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
