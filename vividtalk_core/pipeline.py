@@ -25,7 +25,7 @@ from .mesh_to_video.dense_motion import estimate_motion
 from .mesh_to_video.generator import generate_frames
 from .mesh_to_video.ncc import render_ncc
 from .mesh_to_video.source_view import view_source
-from .structures import AudioFeatures, Expression, FaceFit, HeadPose
+from .structures import AudioFeatures, Expression, FaceFit, GeneratedFrames, HeadPose
 from .timing import StageTimer
 from .video.paste import paste_back
 from .video.stream import chunk_frames, frame_ranges
@@ -102,6 +102,10 @@ class TalkStream:
 
     def __iter__(self) -> Iterator[Tensor]:
         """Chunks of frames [t, 3, H, W] in 0..1."""
+        return (frames for _, frames in self.generated())
+
+    def generated(self) -> Iterator[tuple[GeneratedFrames, Tensor]]:
+        """What is done to the portrait, and the frames [t, 3, H, W] in 0..1 that come of it, chunk by chunk."""
         timer, face = self.timer, self.face
         with timer("render"):
             view = view_source(face)
@@ -117,7 +121,7 @@ class TalkStream:
                 frames = generate_frames(face, render, motion, view)
             with timer("paste"):
                 chunk = paste_back(self.portrait, face, frames)
-            yield chunk
+            yield frames, chunk
 
 
 def load_models(weights: str = "embedded") -> Models:
