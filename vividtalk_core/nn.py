@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+GPU_BATCH = 8  # frames
+LEAK = 0.1  # slope of the rectifier below zero
+
 Cache = tuple[Tensor, Tensor]  # keys and values [B, heads, past, head width] of the frames before
+
+
+@contextmanager
+def inference(device: torch.device) -> Iterator[None]:
+    """No gradients, and bfloat16 where the CPU multiplies it in hardware: elsewhere it is slower than float32."""
+    fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+        yield
+
+
+def frame_batches(frames: int, device: torch.device) -> list[slice]:
+    """Frames that go through a network at once: one on a CPU, where a sum must not depend on its neighbours."""
+    size = 1 if device.type == "cpu" else GPU_BATCH
+    return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
 
 
 class TransformerLayer(nn.Module):
@@ -77,3 +98,96 @@ class TransformerLayer(nn.Module):
 
     def _drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training)
+
+
+class Conv(nn.Module):
+    """3 × 3 convolution with a leaky rectifier; stride 2 halves the picture.
+
+    Args:
+        width_in: channels.
+        width: channels of the result.
+        stride: 1 or 2.
+        kernel: px, odd.
+    """
+
+    def __init__(self, width_in: int, width: int, stride: int = 1, kernel: int = 3) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2)
+        nn.init.kaiming_normal_(self.conv.weight, LEAK)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, width_in, H, W] to [B, width, H / stride, W / stride]."""
+        return F.leaky_relu(self.conv(x), LEAK)
+
+
+class Residual(nn.Module):
+    """Two 3 × 3 convolutions added to what comes in; at the start they add nothing.
+
+    Without normalisation: a portrait's brightness is not divided out, and there is nothing to fold at inference.
+
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = Conv(width, width)
+        self.outer = zero_conv(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, width, H, W]."""
+        return x + self.outer(self.inner(x))
+
+
+class Up(nn.Module):
+    """Doubles the picture: channels are mixed before, neighbours after, and a skip connection is added between.
+
+    Args:
+        width_in: channels.
+        width: channels of the result and of the skip connection.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width_in, width, 1)
+        self.conv = Conv(width, width)
+
+    def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
+        """[B, width_in, H, W] and, if there is one, skip [B, width, 2H, 2W] to [B, width, 2H, 2W]."""
+        x = F.interpolate(self.mix(x), scale_factor=2.0, mode="nearest")
+        return self.conv(x if skip is None else x + skip)
+
+
+class Hourglass(nn.Module):
+    """Down and up again, with skip connections: every pixel sees the whole (Newell et al. 2016).
+
+    Args:
+        width_in: channels.
+        widths: channels at each scale, the first at full size; the last is the narrow waist.
+    """
+
+    def __init__(self, width_in: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first = Conv(width_in, widths[0])
+        self.down = nn.ModuleList(Conv(a, b, stride=2) for a, b in pairwise(widths))
+        self.waist = Residual(widths[-1])
+        self.up = nn.ModuleList(Up(b, a) for a, b in reversed(list(pairwise(widths))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, width_in, H, W] to [B, widths[0], H, W]."""
+        scales = [self.first(x)]
+        for down in self.down:
+            scales.append(down(scales[-1]))
+        x = self.waist(scales.pop())
+        for up in self.up:
+            x = up(x, scales.pop())
+        return x
+
+
+def zero_conv(width_in: int, width: int, kernel: int = 3) -> nn.Conv2d:
+    """A convolution [B, width_in, H, W] to [B, width, H, W] that gives zero until it is trained."""
+    conv = nn.Conv2d(width_in, width, kernel, padding=kernel // 2)
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv

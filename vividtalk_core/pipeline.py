@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .audio.encoder import encode_audio
 from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
@@ -22,7 +24,9 @@ from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
 from .hub import WeightSet, load_module, resolve_weights
 from .mesh_to_video.dense_motion import estimate_motion
+from .mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
 from .mesh_to_video.generator import generate_frames
+from .mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from .mesh_to_video.ncc import render_ncc
 from .mesh_to_video.source_view import view_source
 from .structures import AudioFeatures, Expression, FaceFit, GeneratedFrames, HeadPose
@@ -30,10 +34,15 @@ from .timing import StageTimer
 from .video.paste import paste_back
 from .video.stream import chunk_frames, frame_ranges
 
+log = logging.getLogger("vividtalk")
+
+Network = TypeVar("Network", bound=nn.Module)
+
 # Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
 EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
 ACOUSTIC = "acoustic"  # the baseline without weights
 POSE_FILE = "pose.safetensors"
+MOTION_FILE, GENERATOR_FILE = "motion.safetensors", "generator.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +52,17 @@ class Models:
     face: FaceModels
     expression: Mapping[str, ExpressionGenerator]  # by mode, see EXPRESSION_FILES
     pose: PoseSampler | None  # if the set has one; always on the CPU, so that a seed means one motion on any device
+    motion: MotionVae | None  # refines the dense motion; None where the set has none: the closed form alone
+    generator: FrameGenerator | None  # corrects frames; None as above
     weights: str  # where they came from
 
     def to(self, device: torch.device | str) -> Models:
         """The same models on another device."""
         expression = {mode: copy.deepcopy(model).to(device) for mode, model in self.expression.items()}
-        return Models(self.face.to(device), expression, self.pose, self.weights)
+        motion, generator = (
+            None if model is None else copy.deepcopy(model).to(device) for model in (self.motion, self.generator)
+        )
+        return Models(self.face.to(device), expression, self.pose, motion, generator, self.weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +77,7 @@ class TalkSettings:
     blinks: bool = True
     mode: str = "parallel"  # of the lips: parallel | causal | acoustic
     articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
+    strength: float = 1.0  # of motion-VAE and generator; 0 = closed form alone
     face_index: int = 0  # counted from the largest face
     box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
     threshold: float = 0.5  # of the face detector
@@ -77,7 +92,8 @@ class TalkStream:
     face: FaceFit
     expression: Expression
     pose: HeadPose
-    chunk: int
+    models: Models
+    settings: TalkSettings
     timer: StageTimer
 
     @property
@@ -106,19 +122,19 @@ class TalkStream:
 
     def generated(self) -> Iterator[tuple[GeneratedFrames, Tensor]]:
         """What is done to the portrait, and the frames [t, 3, H, W] in 0..1 that come of it, chunk by chunk."""
-        timer, face = self.timer, self.face
+        timer, face, models, strength = self.timer, self.face, self.models, self.settings.strength
         with timer("render"):
             view = view_source(face)
-        for part in frame_ranges(self.frames, chunk_frames(self.chunk, self.height, self.width)):
+        for part in frame_ranges(self.frames, chunk_frames(self.settings.chunk, self.height, self.width)):
             expression, pose = _frames(self.expression, self.pose, part)
             with timer("mesh"):
                 mesh = drive_mesh(face, expression, pose)
             with timer("render"):
                 render = render_ncc(face, mesh, view)
             with timer("motion"):
-                motion = estimate_motion(face, render, view)
+                motion = estimate_motion(face, render, view, model=models.motion, strength=strength)
             with timer("generate"):
-                frames = generate_frames(face, render, motion, view)
+                frames = generate_frames(face, render, motion, view, model=models.generator, strength=strength)
             with timer("paste"):
                 chunk = paste_back(self.portrait, face, frames)
             yield frames, chunk
@@ -131,7 +147,12 @@ def load_models(weights: str = "embedded") -> Models:
         weights: "embedded", a folder, or "hub:ID@REVISION".
     """
     found = resolve_weights(weights)
-    return Models(load_face_models(found), _load_expression(found), _load_pose(found), weights)
+    motion = _load(MotionVae, MotionVaeConfig, found, MOTION_FILE)
+    generator = _load(FrameGenerator, FrameGeneratorConfig, found, GENERATOR_FILE)
+    if motion is None or generator is None:
+        log.info("The weights '%s' have no motion-VAE or no generator: frames come from the closed form.", weights)
+    pose = _load(PoseSampler, PoseSamplerConfig, found, POSE_FILE)
+    return Models(load_face_models(found), _load_expression(found), pose, motion, generator, weights)
 
 
 def _load_expression(weights: WeightSet) -> dict[str, ExpressionGenerator]:
@@ -140,9 +161,9 @@ def _load_expression(weights: WeightSet) -> dict[str, ExpressionGenerator]:
     return {mode: load_module(ExpressionGenerator, ExpressionConfig, file) for mode, file in files.items()}
 
 
-def _load_pose(weights: WeightSet) -> PoseSampler | None:
-    """The pose sampler of the weight set, if it has one."""
-    return load_module(PoseSampler, PoseSamplerConfig, weights.file(POSE_FILE)) if POSE_FILE in weights else None
+def _load(cls: type[Network], config: type, weights: WeightSet, name: str) -> Network | None:
+    """A network of the weight set, if it has one."""
+    return load_module(cls, config, weights.file(name)) if name in weights else None
 
 
 def talk(
@@ -177,7 +198,7 @@ def talk(
         expression = choose_expression(models, settings, face, features)
     with timer("pose"):
         pose = choose_pose(settings, len(expression.coefficients), pose, features, models, face)
-    return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
+    return TalkStream(portrait, face, expression, pose, models, settings, timer)
 
 
 def drive(
@@ -192,7 +213,7 @@ def drive(
     settings, timer = settings or TalkSettings(), timer or StageTimer()
     with timer("fit"):
         face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)
-    return TalkStream(portrait, face, expression, pose, settings.chunk, timer)
+    return TalkStream(portrait, face, expression, pose, models, settings, timer)
 
 
 def choose_expression(models: Models, settings: TalkSettings, face: FaceFit, features: AudioFeatures) -> Expression:

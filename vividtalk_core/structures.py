@@ -202,6 +202,7 @@ class NccRender:
     """The inputs of the paper's second stage, with the fragments they were rendered from."""
 
     ncc: Tensor  # [T, 3, H, W] 0..1, normalised coordinate code of the driven mesh, 0 where no mesh
+    face_mask: Tensor  # [T, 1, H, W] 0..1, M: the inner face of the driven mesh
     projected_texture: Tensor  # [T, 3, H, W] 0..1, PT = PT_in·M + PT_out·(1−M)
     lip_maps: Tensor  # [T, K, h, w] Gaussian maps of lip landmarks, driven − reference
     fragments: Fragments
@@ -210,6 +211,7 @@ class NccRender:
     def __post_init__(self) -> None:
         check_shapes(
             ncc=(self.ncc, "T 3 H W"),
+            face_mask=(self.face_mask, "T 1 H W"),
             projected_texture=(self.projected_texture, "T 3 H W"),
             lip_maps=(self.lip_maps, "T K h w"),
             triangle_index=(self.fragments.triangle_index, "T H W"),

@@ -1,9 +1,9 @@
-"""Dense motion in closed form: the two z-buffered meshes say exactly where each face pixel came from.
+"""Dense motion: the two z-buffered meshes say exactly where each face pixel came from; a motion-VAE may refine it.
 
 Three layers make the field. The head as a flat card through its centre carries what the mesh does not reach; it dies
 out over the background and the neck. What the whole head mesh adds to the card is spread smoothly, so that hair follows
 the scalp below it. On the face itself, wherever the portrait shows the surface, the correspondence of the two meshes is
-exact.
+exact. The motion-VAE adds what meshes do not know, or in the paper's own form takes the place of all of this.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import CAMERA_DISTANCE, CROP, pixel_centres, project, unproject, warp
+from ..nn import frame_batches, inference
 from ..structures import DenseMotion, FaceFit, NccRender
+from .gate import change_gate
+from .motion_vae import MotionVae, combine
+from .ncc import render_ncc
 from .rasterizer import interpolate
 from .source_view import SourceView, blur, smoothstep, view_source
 
@@ -29,7 +33,12 @@ Progress = Callable[[int, int, Tensor | None], None]
 
 
 def estimate_motion(
-    face: FaceFit, render: NccRender, view: SourceView | None = None, progress: Progress | None = None
+    face: FaceFit,
+    render: NccRender,
+    view: SourceView | None = None,
+    progress: Progress | None = None,
+    model: MotionVae | None = None,
+    strength: float = 1.0,
 ) -> DenseMotion:
     """Dense backward motion from the rendered meshes.
 
@@ -38,6 +47,8 @@ def estimate_motion(
         render: T frames of `render_ncc`.
         view: `view_source(face)` when it is already there.
         progress: called as (done, total, None) after each frame.
+        model: the motion-VAE that refines it; None leaves the closed form.
+        strength: of the model's part, 0 = the closed form, 1 = as trained.
 
     Returns:
         Flow [T, 256, 256, 2] and occlusion [T, 1, 256, 256]; exactly zero flow where nothing moves.
@@ -51,7 +62,39 @@ def estimate_motion(
         occlusions.append(occlusion)
         if progress:
             progress(frame + 1, total, None)
-    return DenseMotion(torch.stack(flows), torch.stack(occlusions))
+    motion = DenseMotion(torch.stack(flows), torch.stack(occlusions))
+    if model is None or strength == 0:
+        return motion
+    return refine_motion(model, face, render, motion, view, strength)
+
+
+def refine_motion(
+    model: MotionVae, face: FaceFit, render: NccRender, motion: DenseMotion, view: SourceView, strength: float = 1.0
+) -> DenseMotion:
+    """The motion-VAE's answer on the closed form; still frames and the background stay still.
+
+    Args:
+        model: anchored or in the paper's own form.
+        face: the fitted portrait.
+        render: T frames of `render_ncc`.
+        motion: T frames in closed form.
+        view: `view_source(face)`.
+        strength: 0 = the closed form, 1 = as trained.
+    """
+    reference = render_ncc(face, view.mesh, view).projected_texture
+    gate = change_gate(motion.flow, view.follow * view.border) * strength
+    flows, occlusions = [], []
+    for part in frame_batches(len(motion.flow), motion.flow.device):
+        flow, occlusion = motion.flow[part], motion.occlusion[part]
+        with inference(flow.device):
+            pt_ref = reference.expand(len(flow), -1, -1, -1)
+            output = model(pt_ref, render.projected_texture[part], render.lip_maps[part], flow, occlusion)
+        if not model.config.anchored:
+            flow, occlusion = flow * (1 - strength), torch.ones_like(occlusion)
+        flow, occlusion = combine(output, flow, occlusion, gate[part])
+        flows.append(flow)
+        occlusions.append(occlusion)
+    return DenseMotion(torch.cat(flows), torch.cat(occlusions))
 
 
 def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:

@@ -1,14 +1,22 @@
-"""Frames from dense motion: the portrait is warped, and what it never showed is painted."""
+"""Frames from dense motion: the portrait is warped, and what it never showed is painted.
+
+In closed form that is the inside of the mouth and the lash lines. The generator network then corrects the result at
+256 px; its changes are one more layer of paint, laid on as a difference, so that the portrait's own detail stays.
+"""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..geometry import warp
-from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender
+from ..nn import frame_batches, inference
+from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender, Paint
 from .eyes import render_lash_lines
+from .frame_generator import FrameGenerator
+from .gate import change_gate
 from .mouth import render_mouth
-from .paint import paint_over
+from .paint import paint_layer, paint_over
 from .rasterizer import Progress
 from .source_view import SourceView, view_source
 
@@ -21,6 +29,8 @@ def generate_frames(
     motion: DenseMotion,
     view: SourceView | None = None,
     progress: Progress | None = None,
+    model: FrameGenerator | None = None,
+    strength: float = 1.0,
 ) -> GeneratedFrames:
     """Everything that has to be done to the portrait, at its own resolution.
 
@@ -30,15 +40,64 @@ def generate_frames(
         motion: T frames of `estimate_motion`.
         view: `view_source(face)` when it is already there.
         progress: called as (done, total, None) after each frame; it may raise to cancel.
+        model: the generator that corrects the closed form; None leaves it.
+        strength: of the model's part, 0 = the closed form, 1 = as trained.
 
     Returns:
-        The motion with the painted mouth interior and lash lines, ready for `paste_back` or `compose`.
+        The motion with the painted mouth interior, lash lines and the model's changes, ready for `paste_back` or
+        `compose`.
     """
     detail = min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
     view = view or view_source(face)
     mouth = render_mouth(face, render.mesh, motion, view, detail, progress)
     lashes = render_lash_lines(face, render.mesh, view, detail)
-    return GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
+    frames = GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
+    if model is None or strength == 0:
+        return frames
+    changes = correct_frames(model, face, render, frames, view, strength)
+    return GeneratedFrames(motion, (mouth, lashes, changes), render.mesh.fps)
+
+
+def correct_frames(
+    model: FrameGenerator,
+    face: FaceFit,
+    render: NccRender,
+    frames: GeneratedFrames,
+    view: SourceView,
+    strength: float = 1.0,
+) -> Paint:
+    """What the generator changes in T frames made in closed form, as paint over the whole crop.
+
+    Args:
+        model: the generator.
+        face: the fitted portrait.
+        render: T frames of `render_ncc`.
+        frames: T frames, warped and painted in closed form.
+        view: `view_source(face)`.
+        strength: of alpha, 0 = nothing, 1 = as trained.
+    """
+    base = compose(face, frames)
+    painted = painted_alpha(frames)
+    gate = change_gate(frames.motion.flow, view.follow * view.border, painted) * strength
+    colors, alphas = [], []
+    with inference(base.device):
+        features = model.encode_source(face.image)
+        for part in frame_batches(len(base), base.device):
+            maps = (base, painted, render.ncc, render.face_mask, frames.motion.flow, frames.motion.occlusion)
+            now = [values[part] for values in maps]
+            color, alpha = model(features.expand(len(now[0]), -1, -1, -1), *now)
+            colors.append(color.to(base.dtype))
+            alphas.append(alpha.to(base.dtype))
+    box = base.new_tensor((0.0, 0.0, CROP, CROP)).expand(len(base), 4)
+    return Paint(torch.cat(colors), torch.cat(alphas) * gate, box, base)
+
+
+def painted_alpha(frames: GeneratedFrames) -> Tensor:
+    """[T, 1, 256, 256] how much of each pixel is painted rather than warped."""
+    clear = torch.ones_like(frames.motion.occlusion)
+    for paint in frames.paints:
+        clear = clear * (1 - paint_layer(paint, CROP, CROP, 1.0)[:, 3:])
+    return 1 - clear
 
 
 def compose(face: FaceFit, frames: GeneratedFrames) -> Tensor:

@@ -41,4 +41,4 @@ def render_ncc(
     maps = interpolate(attributes, mesh.triangles, fragments).movedim(-1, 1)  # [T, 4, H, W]
     ncc, mask = maps[:, :3], maps[:, 3:]
     texture = project_texture(face, ncc, mask)
-    return NccRender(ncc, texture, lip_maps(face, view.mesh, mesh), fragments, mesh)
+    return NccRender(ncc, mask, texture, lip_maps(face, view.mesh, mesh), fragments, mesh)

@@ -1,4 +1,4 @@
-"""Self-reenactment pairs: far frames of one clip, rendered in closed form, for motion-VAE and generator to improve on."""
+"""Self-reenactment pairs: far frames of one clip, rendered in closed form, for stage 2 to improve on."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -166,7 +167,7 @@ def _spread(frames: list[int], count: int, chance: random.Random) -> list[int]:
     """One frame of each of `count` equal parts of the list."""
     count = min(count, len(frames))
     edges = [len(frames) * part // count for part in range(count + 1)]
-    return [frames[chance.randrange(low, high)] for low, high in zip(edges, edges[1:], strict=False)]
+    return [frames[chance.randrange(low, high)] for low, high in pairwise(edges)]
 
 
 def render_source(
@@ -204,7 +205,7 @@ def render_source(
         "source_lips": lip_points(face.model, view.mesh.vertices)[0],
         "follow": (view.follow * view.border)[None],
         "target": _in_runs(real),
-        "ncc": _in_runs(torch.cat((render.ncc, _mask(render, view)), 1)),
+        "ncc": _in_runs(torch.cat((render.ncc, render.face_mask), 1)),
         "flow": _in_runs(motion.flow),
         "occlusion": _in_runs(motion.occlusion),
         "paint": _in_runs(layer),
@@ -242,16 +243,10 @@ def _pose(track: ClipTrack, source: int, driven: Tensor) -> HeadPose:
     return HeadPose(pose.rotation[1:], pose.translation[1:], track.fps)
 
 
-def _mask(render: NccRender, view: SourceView) -> Tensor:
-    """[T, 1, H, W] the inner face of the driven meshes."""
-    inner = view.regions.inner_face[:, None]
-    return interpolate(inner, render.mesh.triangles, render.fragments).movedim(-1, 1)
-
-
 def _with_mask(face: FaceFit, view: SourceView) -> Tensor:
     """[4, H, W] NCC and inner face of the portrait's own mesh."""
     render = render_ncc(face, view.mesh, view)
-    return torch.cat((render.ncc, _mask(render, view)), 1)[0]
+    return torch.cat((render.ncc, render.face_mask), 1)[0]
 
 
 def _step(render: NccRender, view: SourceView) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,34 @@
+"""Where networks may change the picture: only where the head moves, and never the background that stands still."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures import CROP
+from .source_view import blur, smoothstep
+
+REACH_PX = 12  # px of the crop around what moves or is painted: jaw and cheek follow the lips
+MOVING_PX = (0.05, 0.8)  # px of the crop; below the first nothing is changed, above the second all may be
+COARSE = 64  # px; the gate is smooth
+
+
+def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> Tensor:
+    """How much of a network's answer is let through.
+
+    Args:
+        flow: [T, 256, 256, 2] grid units, closed form.
+        follow: [256, 256] or [T, 1, 256, 256] 0..1, what belongs to the head, 0 on background and border.
+        painted: [T, 1, 256, 256] 0..1, alpha of what is painted in closed form.
+
+    Returns:
+        [T, 1, 256, 256] 0..1; exactly 0 in a frame without motion and paint.
+    """
+    moving = smoothstep((flow.norm(dim=-1)[:, None] * (CROP / 2) - MOVING_PX[0]) / (MOVING_PX[1] - MOVING_PX[0]))
+    if painted is not None:
+        moving = moving.maximum(painted)
+    step = CROP // COARSE
+    reach = 2 * round(REACH_PX / step) + 1
+    coarse = F.max_pool2d(F.max_pool2d(moving, step), reach, 1, reach // 2)  # [T, 1, 64, 64]
+    smooth = F.interpolate(blur(coarse, 1.5), size=(CROP, CROP), mode="bilinear", align_corners=False)
+    return smooth * follow

@@ -1,0 +1,101 @@
+"""Motion-VAE: what the closed form does not know of how a face moves, as a residual on it (paper, §3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..nn import Conv, Hourglass, Residual, Up, zero_conv
+from ..structures import CROP
+
+FLOW_SCALE = 16.0  # grid units to about −1..1: heads move by up to 16 px of the crop
+RESIDUAL_PX = 8.0  # px of the crop that an answer of 1 means
+
+
+@dataclass(frozen=True, slots=True)
+class MotionVaeConfig:
+    """Sizes; about 0.4 GMAC per frame."""
+
+    anchored: bool = True  # a residual on the closed form; False is the paper's own form, which starts from nothing
+    lip_maps: int = 20  # K, landmarks of the lips
+    face_widths: tuple[int, ...] = (16, 32, 64, 96)  # channels at 128, 64, 32 and 16 px
+    lip_widths: tuple[int, ...] = (24, 48, 64)  # channels at 64, 32 and 16 px
+    latent: int = 32  # channels of z, at 16 px
+    decoder: int = 48  # channels where face and lips meet, at 64 px
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MotionVaeOutput:
+    """Dense motion and the latent that it was decoded from."""
+
+    flow: Tensor  # [B, 256, 256, 2] grid units, to be added to the closed form if anchored
+    occlusion: Tensor  # [B, 1, 256, 256] logits, to be added to those of the closed form if anchored
+    mean: Tensor  # [B, Z, 16, 16]
+    log_variance: Tensor  # [B, Z, 16, 16]
+
+
+class MotionVae(nn.Module):
+    """Two branches, decoded together: faces as textures on the mesh, and lips as landmark maps."""
+
+    def __init__(self, config: MotionVaeConfig) -> None:
+        super().__init__()
+        self.config = config
+        a, b, c, d = config.face_widths
+        inputs = 9 if config.anchored else 6
+        self.face = nn.Sequential(
+            Conv(inputs, a, stride=2), Conv(a, b, stride=2), Conv(b, c, stride=2), Conv(c, d, stride=2), Residual(d)
+        )
+        self.latent = nn.Conv2d(d, 2 * config.latent, 1)
+        self.lips = Hourglass(config.lip_maps, config.lip_widths)
+        self.from_latent = nn.Sequential(Conv(config.latent, d), Residual(d))
+        self.up = nn.Sequential(Up(d, c), Up(c, b))
+        self.join = Conv(b + config.lip_widths[0], config.decoder)
+        self.head = zero_conv(config.decoder, 12)  # three values for each of 2 × 2 px
+
+    def forward(
+        self, pt_ref: Tensor, pt_driven: Tensor, lip_maps: Tensor, flow: Tensor, occlusion: Tensor
+    ) -> MotionVaeOutput:
+        """Motion from the portrait's projected texture to the driven one.
+
+        Args:
+            pt_ref: [B, 3, 256, 256] PT of the portrait.
+            pt_driven: [B, 3, 256, 256] PT of the driven mesh.
+            lip_maps: [B, K, 64, 64] Gaussian maps of lip landmarks, driven − reference.
+            flow: [B, 256, 256, 2] closed form, grid units; not looked at unless anchored.
+            occlusion: [B, 1, 256, 256] closed form; not looked at unless anchored.
+        """
+        seen = [pt_ref - 0.5, pt_driven - 0.5]
+        if self.config.anchored:
+            seen += [flow.movedim(-1, 1) * FLOW_SCALE, 1 - occlusion]
+        x = self.face(torch.cat(seen, 1))  # [B, d, 16, 16]
+        mean, log_variance = self.latent(x).chunk(2, 1)  # [B, Z, 16, 16]
+        z = mean
+        if self.training:
+            log_variance = log_variance.clamp(-12, 6)
+            z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        x = self.up(self.from_latent(z))  # [B, b, 64, 64]
+        x = self.join(torch.cat((x, self.lips(lip_maps)), 1))
+        x = F.pixel_shuffle(self.head(x), 2)  # [B, 3, 128, 128]
+        x = F.interpolate(x, size=(CROP, CROP), mode="bilinear", align_corners=False)
+        motion = x[:, :2].movedim(1, -1) * (RESIDUAL_PX * 2 / CROP)  # [B, 256, 256, 2]
+        return MotionVaeOutput(motion, x[:, 2:], mean, log_variance)
+
+
+def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
+    """The residual on the closed form, where it is let through.
+
+    Args:
+        output: of B frames.
+        flow: [B, 256, 256, 2] closed form, or zero for the paper's own form.
+        occlusion: [B, 1, 256, 256] closed form, or one.
+        gate: [B, 1, 256, 256] 0..1, see `change_gate`; times the strength.
+
+    Returns:
+        Flow [B, 256, 256, 2] and occlusion [B, 1, 256, 256]; where the gate is 0, the closed form bit for bit.
+    """
+    logits = torch.logit(occlusion, eps=0.02) + output.occlusion
+    moved = flow + output.flow * gate.movedim(1, -1)
+    return moved, torch.lerp(occlusion, logits.sigmoid(), gate)
