@@ -1,6 +1,8 @@
-"""Motion that should not be there: a background that moves, a jolt at the start, flicker."""
+"""Motion that should not be there: a background that moves, a jolt at the start, flicker, pixels that tremble."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -108,3 +110,34 @@ def flicker(blocks: Tensor) -> float:
         Mean absolute second difference over time, 0..255; NaN for fewer than three frames.
     """
     return float(255 * blocks.diff(n=2, dim=0).abs().mean()) if len(blocks) >= 3 else float("nan")
+
+
+class SecondDifference:
+    """How much pixels tremble: the mean of |x[t + 1] − 2·x[t] + x[t − 1]| of a clip whose frames come one by one.
+
+    A moving edge has it too: compare with the real video of the same motion.
+    """
+
+    def __init__(self) -> None:
+        self.frames: list[Tensor] = []  # the last two
+        self.masks: Sequence[Tensor] = ()  # of the last one
+        self.sums: list[float] = []
+        self.count = 0
+
+    def add(self, frame: Tensor, masks: Sequence[Tensor]) -> None:
+        """Look at the next frame [3, H, W] in 0..1 with its regions [H, W] bool, as many for each frame.
+
+        A second difference counts in the regions of its middle frame.
+        """
+        if len(self.frames) == 2:
+            energy = (frame - 2 * self.frames[1] + self.frames[0]).abs().mean(0)
+            means = [float(energy[mask].mean()) if mask.any() else 0.0 for mask in self.masks]
+            self.sums = [a + b for a, b in zip(self.sums or [0.0] * len(means), means, strict=True)]
+            self.count += 1
+        self.frames, self.masks = [*self.frames[-1:], frame], masks
+
+    def means(self) -> list[float]:
+        """For each region 0..255; NaN for fewer than three frames."""
+        if not self.count:
+            return [float("nan")] * len(self.masks)
+        return [255 * total / self.count for total in self.sums]

@@ -1,94 +1,215 @@
-"""Self-reenactment: a clip's own tracked motion on its first frame, compared with the clip.
+"""Self-reenactment: a clip's own tracked motion on one of its frames, compared with the clip.
 
 It separates the renderer from the audio: whatever is lost here, no better lip curve brings back. Run as
-`python -m vividtalk_core.eval.reenactment VIDEO [VIDEO ...]`.
+`python -m vividtalk_core.eval.reenactment VIDEO [VIDEO ...] [--table] [--frames=200] [--pictures=30] [--source=0]
+[--embedder=FILE.onnx] [--weights=embedded]`: a JSON line for each clip, and with --table a Markdown table of all.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..audio_to_mesh.pose import relative_to_first
-from ..face.landmarks import region_of_landmarks
-from ..face.track import track_video
-from ..pipeline import Models, TalkSettings, drive, load_models
-from ..structures import CROP, Crop
-from ..video.paste import crop_portrait
-from ..video.reader import read_video
-from .pictures import face_oval, mouth_box, psnr
+from ..face.align import to_crop
+from ..face.track import Track, track_video
+from ..mesh_to_video.generator import painted_alpha
+from ..mesh_to_video.source_view import view_source
+from ..pipeline import Models, TalkSettings, TalkStream, drive, load_models
+from ..structures import CROP, Expression, FaceFit, HeadPose
+from .footage import Footage, read_footage, to_float
+from .identity import FaceEmbedder
+from .perceptual import load_perceptual
+from .pictures import face_oval
+from .reenactment_score import (
+    CLOSED_FORM,
+    NETWORK,
+    REAL,
+    STATIC,
+    Examiner,
+    RowMeter,
+    RowScore,
+    oval_border,
+    small_crop,
+    take_shot,
+    to_native,
+)  # fmt: skip
+from .reenactment_table import to_markdown
+
+log = logging.getLogger("vividtalk")
+
+REACH_PX = 3  # px of the crop around what moves or is painted, that resampling may reach
+FADING = 0.5  # of how far a pixel follows the head, below which motion is dying out
+NUMBERS = ("frames", "pictures", "source")  # options of the command that are ReenactmentSettings
+OPTIONS = (*NUMBERS, "embedder", "weights", "table")
+
+
+@dataclass(frozen=True, slots=True)
+class ReenactmentSettings:
+    """What is looked at."""
+
+    frames: int = 200  # at most, from the first: 8 s at 25 frames per second
+    pictures: int = 30  # of them, spread evenly, are judged as pictures; trembling is measured in all
+    source: int = 0  # the frame that is the portrait
 
 
 @dataclass(frozen=True, slots=True)
 class Reenactment:
-    """Means over the frames of one clip; the static row is the first frame shown for all."""
+    """The figures of one clip."""
 
     frames: int
-    face_psnr: float  # dB inside the face oval, 256 crop
-    mouth_psnr: float  # dB in the mouth box, 256 crop
-    static_face_psnr: float  # dB
-    static_mouth_psnr: float  # dB
-    misregistration_px: float  # px of the 256 crop: tracked landmarks of the result against the clip's
+    fps: float
+    embedder: str | None  # that CSIM was measured with
+    rows: dict[str, RowScore]  # static, closed form, network (if the models have one) and real
 
 
-def self_reenactment(models: Models, frames: list[Tensor], fps: float) -> Reenactment:
+def self_reenactment(
+    models: Models, footage: Footage, examiner: Examiner, settings: ReenactmentSettings = ReenactmentSettings()
+) -> Reenactment:
     """Measure one clip.
 
     Args:
-        models: from `load_models`.
-        frames: T frames [3, H, W] uint8.
-        fps: frames per second.
+        models: from `load_models`; without networks of stage 2 there is no row for them.
+        footage: a video; no more than a few frames are held at a time.
+        examiner: what looks at the pictures.
+        settings: how many frames, and from which.
+
+    Raises:
+        ValueError: fewer than three frames, no such source frame, or no face that can be followed.
     """
-    track = track_video(models.face, frames, fps)
-    first = frames[0][None].float() / 255
-    stream = drive(models, first, track.expression, relative_to_first(track.pose), TalkSettings(fps=fps))
-    crop, scale = stream.face.crop, CROP / stream.face.crop.size
-    origin = torch.tensor((crop.left, crop.top))
-    rows, reference = [], _small(first, crop)
-    for generated, real, landmarks in zip(_flatten(stream), frames, track.landmarks_2d, strict=True):
-        wanted, made = _small(real[None].float() / 255, crop), _small(generated[None], crop)
-        points = (landmarks[:, :2] - origin) * scale
-        regions = (face_oval(points, CROP, CROP), mouth_box(points, CROP, CROP))
-        scores = [psnr(picture, wanted, region) for picture in (made, reference) for region in regions]
-        rows.append([*scores, _misregistration(models, made, points)])
-    means = np.mean(rows[1:], axis=0).tolist()  # the first frame is the portrait itself
-    return Reenactment(len(rows) - 1, *means)
+    with torch.no_grad():
+        track = track_video(models.face, islice(footage.frames(), settings.frames), footage.fps)
+        count = len(track.landmarks_2d)
+        if count < 3 or not 0 <= settings.source < count:
+            raise ValueError(f"frame {settings.source} of a clip of 3 or more is needed; the clip has {count} frames")
+        portrait = to_float(next(islice(footage.frames(), settings.source, None)))
+        motion = motion_from(track, settings.source)
+        streams = {
+            row: drive(models, portrait[None], *motion, TalkSettings(fps=footage.fps, strength=strength))
+            for row, strength in strengths(models).items()
+        }
+        rows = _watch(footage, streams, track, portrait, examiner, settings)
+    embedder = examiner.embedder
+    return Reenactment(count, footage.fps, embedder.name if embedder else None, rows)
 
 
-def _flatten(stream: Iterator[Tensor]) -> Iterator[Tensor]:
-    """Single frames [3, H, W] of chunks [t, 3, H, W]."""
-    for chunk in stream:
-        yield from chunk
+def strengths(models: Models) -> dict[str, float]:
+    """Row → strength of the networks; only the closed form where the models have none."""
+    learned = models.motion is not None or models.generator is not None
+    return {CLOSED_FORM: 0.0} | ({NETWORK: 1.0} if learned else {})
 
 
-def _small(image: Tensor, crop: Crop) -> Tensor:
-    """[1, 3, 256, 256] the crop of a picture [1, 3, H, W]."""
-    return F.interpolate(crop_portrait(image, crop), size=(CROP, CROP), mode="bilinear", antialias=True)
+def motion_from(track: Track, source: int) -> tuple[Expression, HeadPose]:
+    """The motion of a track on top of one of its frames."""
+    expression, pose = track.expression, track.pose
+    rotation, translation = (torch.cat((x[source : source + 1], x)) for x in (pose.rotation, pose.translation))
+    relative = relative_to_first(HeadPose(rotation, translation, pose.fps))
+    neutral = (expression.coefficients[source], expression.lip_offsets[source])
+    expression = replace(expression, neutral_coefficients=neutral[0], neutral_lip_offsets=neutral[1])
+    return expression, HeadPose(relative.rotation[1:], relative.translation[1:], pose.fps)
 
 
-def _misregistration(models: Models, made: Tensor, points: Tensor) -> float:
-    """Mean distance in px of the crop between the landmarks found in [1, 3, 256, 256] and those expected [478, 2]."""
-    padded = torch.cat((points, torch.zeros(len(points), 1)), 1)
-    found, _ = models.face.landmarker.landmarks(made, region_of_landmarks(padded[None]))
-    return float((found[0, :468, :2] - points[:468]).norm(dim=-1).mean())
+def _watch(
+    footage: Footage,
+    streams: dict[str, TalkStream],
+    track: Track,
+    portrait: Tensor,
+    examiner: Examiner,
+    settings: ReenactmentSettings,
+) -> dict[str, RowScore]:
+    """Walk through the real frames and all that is made of the portrait [3, H, W], side by side."""
+    face, count = streams[CLOSED_FORM].face, len(track.landmarks_2d)
+    points = to_crop(F.pad(track.landmarks_2d, (0, 1)), face.crop)[..., :2]  # [T, 478, 2] px of the crop
+    source = take_shot(examiner.face, portrait, face.crop, points[settings.source])
+    meters = {row: RowMeter(examiner, source, face.crop) for row in (STATIC, *streams, REAL)}
+    looked_at = set(torch.linspace(0, count - 1, min(count, settings.pictures)).round().long().tolist())
+    looked_at -= {settings.source}  # it is the portrait itself
+    edge, background = still_parts(face)
+    frames = zip(islice(footage.frames(), count), *map(_single, streams.values()), strict=True)
+    for index, (real, *made) in enumerate(frames):
+        pictures = {row: frame for row, (frame, _) in zip(streams, made, strict=True)} | {REAL: to_float(real)}
+        oval = face_oval(points[index], CROP, CROP)
+        for row, frame in pictures.items():
+            meters[row].tremble.add(small_crop(frame, face.crop)[0], (oval, oval_border(oval), edge))
+        if index in looked_at:
+            _look(meters, pictures, points[index])
+            for row, (frame, still) in zip(streams, made, strict=True):
+                meters[row].compare_background(frame, to_native(still, face.crop, outside=True), background)
+    return {row: meter.score(meters[REAL]) for row, meter in meters.items()}
 
 
-def main() -> None:
-    """Print one JSON line per clip."""
-    models = load_models()
-    for name in sys.argv[1:]:
-        clip = read_video(Path(name))
-        result = self_reenactment(models, list(clip.frames), clip.fps)
-        sys.stdout.write(json.dumps({"clip": Path(name).name, **asdict(result)}) + "\n")
+def _look(meters: dict[str, RowMeter], pictures: dict[str, Tensor], points: Tensor) -> None:
+    """Judge pictures [3, H, W] of all rows at one moment, whose real landmarks are [478, 2] px of the crop."""
+    portrait = meters[STATIC].source
+    shots = {row: meters[row].shoot(frame, points) for row, frame in pictures.items()} | {STATIC: portrait}
+    for row, shot in shots.items():
+        meters[row].look(shot, points)
+        if row != REAL:
+            meters[row].compare(shot, shots[REAL].small, points)
+
+
+def _single(stream: TalkStream) -> Iterator[tuple[Tensor, Tensor]]:
+    """Frames [3, H, W] one by one, each with where nothing was moved or painted, [256, 256] bool."""
+    for generated, chunk in stream.generated():
+        changed = (generated.motion.flow != 0).any(-1)[:, None] | (painted_alpha(generated) > 0)  # [t, 1, 256, 256]
+        reached = F.max_pool2d(changed.float(), 2 * REACH_PX + 1, 1, REACH_PX)
+        yield from zip(chunk, reached[:, 0] == 0, strict=True)
+
+
+def still_parts(face: FaceFit) -> tuple[Tensor, Tensor]:
+    """Where motion dies out [256, 256] bool, and what lies beyond it and off the person [H, W] bool of the portrait."""
+    follow = view_source(face).follow
+    background = (follow == 0) & (face.person_mask[0, 0] < 0.5)
+    return (follow > 0) & (follow < FADING), to_native(background, face.crop, outside=True)
+
+
+def read_words(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
+    """Videos, and what is written as --name=value, of a command line."""
+    options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
+    unknown = sorted(options.keys() - OPTIONS)
+    if unknown:
+        raise ValueError(f"there is no option --{unknown[0]}: choose of {', '.join(f'--{name}' for name in OPTIONS)}")
+    return [Path(word) for word in words if not word.startswith("--")], options
+
+
+def find_perceptual() -> nn.Module | None:
+    """The perceptual backbone, or None with a word about the missing column."""
+    try:
+        return load_perceptual()
+    except FileNotFoundError as error:
+        log.warning("The perceptual distance is left out: %s", error)
+        return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the figures of each clip as a JSON line, and a table if it is asked for; exit code 0, or 2 and why."""
+    try:
+        videos, options = read_words(sys.argv[1:] if argv is None else argv)
+        settings = ReenactmentSettings(**{k: int(v) for k, v in options.items() if k in NUMBERS})
+        models = load_models(options.get("weights", "embedded"))
+        embedder = FaceEmbedder(options["embedder"]) if "embedder" in options else None
+        examiner = Examiner(models.face, embedder, find_perceptual())
+        clips = {}
+        for video in videos:
+            clips[video.name] = self_reenactment(models, read_footage(video), examiner, settings)
+            sys.stdout.write(json.dumps({"clip": video.name, **asdict(clips[video.name])}) + "\n")
+            sys.stdout.flush()
+        if "table" in options:
+            sys.stdout.write(to_markdown({name: clip.rows for name, clip in clips.items()}))
+    except (ValueError, OSError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
