@@ -166,7 +166,7 @@ def choose_runs(track: ClipTrack, settings: PairSettings, name: str) -> dict[int
 def _spread(frames: list[int], count: int, chance: random.Random) -> list[int]:
     """One frame of each of `count` equal parts of the list."""
     count = min(count, len(frames))
-    edges = [len(frames) * part // count for part in range(count + 1)]
+    edges = [len(frames) * part // max(1, count) for part in range(count + 1)]
     return [frames[chance.randrange(low, high)] for low, high in pairwise(edges)]
 
 
