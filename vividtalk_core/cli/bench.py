@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..audio.waveform import load_audio
 from ..files import check_writable
 from ..hub import EMBEDDED
-from ..pipeline import load_models, talk
+from ..nn import inference
+from ..pipeline import TalkSettings, load_models, talk
 from ..timing import StageTimer
 from ..video.reader import read_image
 from ..video.writer import VideoWriter
@@ -34,6 +36,7 @@ SIZES = ("256", "512")
 CLIP_S = 2.0  # of speech in each timed run
 MEMORY_S = 10.0  # of video in the run whose memory is measured
 WARM_UP = 1  # runs that do not count
+NETWORK_RUNS = 20  # of one frame, their median counts
 
 
 def run(args: argparse.Namespace) -> None:
@@ -43,10 +46,11 @@ def run(args: argparse.Namespace) -> None:
     if args.json:
         check_writable(args.json, (".json",))
     figures: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "ms_per_frame": {}}
+    figures |= {"strength": args.strength, "precision": precision(), "networks": network_costs(args.weights)}
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
             figures["ms_per_frame"][size] = time_size(args, size, Path(folder))
-        figures |= measure_process(args.weights, Path(folder))
+        figures |= measure_process(args.weights, args.strength, Path(folder))
     sys.stdout.write(table(figures))
     if args.json:
         write_json(args.json, figures)
@@ -57,12 +61,12 @@ def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, fl
     models = load_models(args.weights)
     portrait = scale_portrait(read_image(PORTRAIT), size)
     waveform, rate = load_audio(SPEECH)
-    audio = (waveform[:, : round(CLIP_S * rate)], rate)
+    audio, settings = (waveform[:, : round(CLIP_S * rate)], rate), TalkSettings(strength=args.strength)
     progress = ProgressBar(f"{size} px", args.progress)
     rows = []
     for number in range(WARM_UP + args.repeats):
         timer, start = StageTimer(), time.perf_counter()
-        stream = talk(models, portrait, *audio, timer=timer)
+        stream = talk(models, portrait, *audio, settings, timer=timer)
         with timer("encode"), VideoWriter(folder / "bench.mp4", stream.fps, stream.height, stream.width, audio) as out:
             for frames in stream:
                 out.write(frames)
@@ -73,12 +77,53 @@ def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, fl
     return {stage: round(statistics.median(row[stage] for row in rows[WARM_UP:]), 3) for stage in rows[0]}
 
 
-def measure_process(weights: str, folder: Path) -> dict[str, float]:
+def precision() -> str:
+    """What the networks multiply in on this machine's CPU: bfloat16 where it does so in hardware."""
+    with inference(torch.device("cpu")):
+        return "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
+
+
+def network_costs(weights: str) -> dict[str, dict[str, float]]:
+    """Cost of each network of stage 2 that the weight set has, for one frame: gmac, 10⁹ multiply-adds, and ms.
+
+    What the generator draws from the portrait once for a whole clip is not counted.
+    """
+    models = load_models(weights)
+    networks = {"motion": models.motion, "generator": models.generator}
+    networks = {name: network for name, network in networks.items() if network is not None}
+    inputs: dict[str, tuple[Tensor, ...]] = {}
+    hooks = [
+        network.register_forward_pre_hook(lambda _, values, name=name: inputs.__setitem__(name, values))
+        for name, network in networks.items()
+    ]
+    portrait = scale_portrait(read_image(PORTRAIT), SIZES[0])
+    waveform, rate = load_audio(SPEECH)
+    next(iter(talk(models, portrait, waveform[:, : rate // 5], rate, TalkSettings(chunk=1))))
+    for hook in hooks:
+        hook.remove()
+    return {name: network_cost(network, inputs[name]) for name, network in networks.items()}
+
+
+def network_cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
+    """10⁹ multiply-adds and median milliseconds of a network on inputs of one frame, as the pipeline runs it."""
+    times = []
+    with inference(inputs[0].device):
+        with FlopCounterMode(display=False) as counter:
+            network(*inputs)
+        for _ in range(NETWORK_RUNS):
+            start = time.perf_counter()
+            network(*inputs)
+            times.append(time.perf_counter() - start)
+    gmac = counter.get_total_flops() / 2e9  # a multiplication and an addition are two
+    return {"gmac": round(gmac, 4), "ms": round(1000 * statistics.median(times), 3)}
+
+
+def measure_process(weights: str, strength: float, folder: Path) -> dict[str, float]:
     """Memory and start-up of a fresh process that makes 10 s of video at 512 px."""
     speech, report = folder / "speech.wav", folder / "report.json"
     write_wave(speech, *load_audio(SPEECH), MEMORY_S)
     words = ["talk", "--portrait", PORTRAIT, "--audio", speech, "--out", folder / "memory.mp4", "--size", "512"]
-    words += ["--weights", weights, "--report", report, "--no-progress"]
+    words += ["--weights", weights, "--strength", str(strength), "--report", report, "--no-progress"]
     run_command(words)
     values = json.loads(report.read_text(encoding="utf-8"))
     keys = {"load_s": values["seconds"]["load"], "fit_s": values["seconds"]["fit"]}
@@ -112,6 +157,10 @@ def table(figures: dict[str, Any]) -> str:
     lines = [f"{'ms per frame':12}" + "".join(f"{size + ' px':>10}" for size in columns)]
     for stage in next(iter(columns.values())):
         lines.append(f"{stage:12}" + "".join(f"{column[stage]:10.2f}" for column in columns.values()))
+    lines += [
+        f"{name} network: {cost['gmac']:.2f} GMAC, {cost['ms']:.1f} ms per frame in {figures['precision']}"
+        for name, cost in figures["networks"].items()
+    ] or ["no networks of stage 2: frames come from the closed form"]
     peak = figures["peak_rss_mb"]
     lines.append(f"peak memory, {MEMORY_S:g} s of 512 px video: {'unknown' if peak is None else f'{peak:.0f} MB'}")
     lines.append(f"load {figures['load_s']:.2f} s, fit {figures['fit_s']:.2f} s in a fresh process")

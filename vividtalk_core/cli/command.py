@@ -79,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="speed and memory on this machine", description=_BENCH)
     bench.add_argument("--repeats", type=int, default=3, help="runs per size; their median counts (default: 3)")
     bench.add_argument("--json", metavar="FILE", help="write the figures to a file too")
+    _strength(bench)
     for command in (talk, drive, track, judge, bench):
         _common(command)
     return parser
@@ -88,7 +89,10 @@ _TALK = "Make a portrait say what is heard. The video has the portrait's size an
 _DRIVE = "Put tracked or edited motion on a portrait. No motion gives the portrait back."
 _TRACK = "Read expression and head motion of the face in a video, relative to its first frame."
 _EVALUATE = "Sync, lips, head motion and pictures of a generated video, compared with the real one if it is given."
-_BENCH = "Milliseconds per frame of each stage at 256 and 512 px, memory for 10 s of video, seconds to load and fit."
+_BENCH = (
+    "Milliseconds per frame of each stage at 256 and 512 px, cost of the networks of stage 2, memory for 10 s of "
+    "video, seconds to load and fit."
+)
 
 
 def _articulation(talk: argparse.ArgumentParser) -> None:
@@ -142,7 +146,18 @@ def _portrait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--face-index", type=int, default=0, metavar="N", help="which face, 0 = the largest")
     parser.add_argument("--box", type=_box, metavar="L,T,R,B", help="where the face is, px of the picture")
     parser.add_argument("--threshold", type=float, default=0.5, help="of the face detector, 0..1 (default: 0.5)")
+    _strength(parser)
     parser.add_argument("--report", metavar="FILE.json", help="write seconds per stage, memory, face box")
+
+
+def _strength(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--strength",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="of the networks that refine motion and frames: 0 the closed form, 1 as trained (default: 1)",
+    )
 
 
 def _pose(text: str) -> str:

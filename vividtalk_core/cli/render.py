@@ -59,7 +59,8 @@ def scale_portrait(portrait: Tensor, size: str) -> Tensor:
 
 def settings_of(args: argparse.Namespace, inputs: Inputs, **more: object) -> TalkSettings:
     """The pipeline's settings for what stands on the command line."""
-    return TalkSettings(face_index=args.face_index, box=inputs.box, threshold=args.threshold, **more)
+    chosen = {name: getattr(args, name) for name in ("face_index", "threshold", "strength")}
+    return TalkSettings(box=inputs.box, **chosen, **more)
 
 
 def write_video(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: tuple[Tensor, int] | None) -> None:
