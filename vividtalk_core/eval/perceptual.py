@@ -175,7 +175,9 @@ def load_perceptual(path: str | Path | None = None, stages: int = STAGES) -> Eff
         )
     try:
         network.load_state_dict(network.read(state))
-    except (KeyError, RuntimeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"'{path}' does not fit {network.name}: it lacks {error}") from error
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"'{path}' does not fit {network.name}: {' '.join(str(error).split())[:300]}") from error
     return network.requires_grad_(False).eval().to(memory_format=torch.channels_last)
 
