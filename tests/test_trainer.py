@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import pytest
 import torch
 from torch import nn
@@ -117,6 +118,29 @@ def test_reports_are_the_rows_of_the_log(whole):
     assert [report.step for report in reports] == [int(row["step"]) for row in rows(folder)]
     assert {report.steps for report in reports} == {24}
     assert reports[0].values["learning_rate"] == SETTINGS.learning_rate_at(5)
+
+
+class Painter(Regression):
+    """A task that shows its last bias as a grey picture of 2 × 3 px, and draws numbers of its own for it."""
+
+    def pictures(self, module):
+        assert not module.training and not torch.is_grad_enabled()
+        self.shown = float(module[3].bias.sigmoid())
+        torch.rand(5)
+        return torch.full((3, 2, 3), self.shown)
+
+
+def test_pictures_of_the_evaluated_module(whole, tmp_path):
+    task = Painter()
+    assert train(task, SETTINGS, tmp_path) == whole[2]
+    files = sorted((tmp_path / "pictures").iterdir())
+    assert [file.name for file in files] == ["000006.png", "000012.png", "000018.png", "000024.png"]
+    picture = cv2.imread(str(files[-1]))
+    assert picture.shape == (2, 3, 3) and (picture == round(255 * task.shown)).all()
+    mean = load_tensors(tmp_path / "last.safetensors")["average.3.bias"]
+    assert task.shown == pytest.approx(float(mean.sigmoid())), "of the running mean"
+    assert same(load_tensors(tmp_path / "last.safetensors"), load_tensors(whole[1] / "last.safetensors"))
+    assert not (whole[1] / "pictures").exists(), "a task without pictures"
 
 
 def test_equals_a_plain_loop(tmp_path):

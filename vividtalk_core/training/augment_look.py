@@ -7,6 +7,7 @@ All is done pixel by pixel or in small neighbourhoods, so that frames which belo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -15,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..mesh_to_video.source_view import blur, smoothstep
+from ..mesh_to_video.source_view import smoothstep
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
+DARK = 0.02  # below it a change of brightness is added to the colours instead of multiplying them
 LINE_PX = 0.7  # px of Gaussian smoothing before edges are looked for, else grain is inked
 
 
@@ -61,7 +63,7 @@ def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
     Args:
         pictures: [N, 3, H, W].
         radius: px of the box in which means are taken.
-        edge: difference in brightness, 0..1, half of which is kept.
+        edge: standard deviation of brightness in the box, 0..1, at which half of the detail is kept.
 
     Returns:
         [N, 3, H, W].
@@ -73,14 +75,21 @@ def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
 
 
 def posterise(pictures: Tensor, levels: int, softness: float) -> Tensor:
-    """Few levels per channel; softness 0..1 is the share of a level over which one becomes the next.
+    """Few levels of brightness, the colours kept: one by one the channels would turn skin green and pink.
 
-    A soft step keeps grain from flickering between two levels.
+    Args:
+        pictures: [N, 3, H, W].
+        levels: how many, from black to white.
+        softness: 0..1, share of a level over which one becomes the next: a hard step makes grain flicker.
+
+    Returns:
+        [N, 3, H, W].
     """
-    place = pictures * (levels - 1)
+    luma = _luma(pictures)
+    place = luma * (levels - 1)
     low = place.floor()
-    rise = smoothstep((place - low - 0.5) / max(softness, 1e-3) + 0.5)
-    return (low + rise) / (levels - 1)
+    level = (low + smoothstep((place - low - 0.5) / max(softness, 1e-3) + 0.5)) / (levels - 1)
+    return (pictures * (level + DARK) / (luma + DARK)).clamp(0, 1)
 
 
 def ink(pictures: Tensor, strength: float, threshold: float) -> Tensor:
@@ -89,16 +98,20 @@ def ink(pictures: Tensor, strength: float, threshold: float) -> Tensor:
     Args:
         pictures: [N, 3, H, W].
         strength: 0..1, 1 = black.
-        threshold: change of brightness per px at which a line begins; at twice that it is full.
+        threshold: change of brightness over two px at which a line begins; at twice that it is full.
 
     Returns:
         [N, 3, H, W].
     """
-    luma = torch.einsum("c,nchw->nhw", torch.tensor(LUMA), pictures)[:, None]
-    luma = F.pad(blur(luma, LINE_PX), (1, 1, 1, 1), mode="replicate")
+    luma = F.pad(soften(_luma(pictures), LINE_PX), (1, 1, 1, 1), mode="replicate")
     x, y = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
-    line = smoothstep(torch.hypot(x, y) / (2 * threshold) - 1)
+    line = smoothstep(torch.hypot(x, y) / threshold - 1)
     return pictures * (1 - strength * line)
+
+
+def soften(pictures: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of [N, C, H, W], border repeated."""
+    return _by_plane(pictures, lambda plane: cv2.GaussianBlur(plane, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE))
 
 
 def shrink(pictures: Tensor, share: float) -> Tensor:
@@ -118,8 +131,18 @@ def compress(pictures: Tensor, quality: int) -> Tensor:
     return torch.from_numpy(decoded).flip(-1).permute(0, 3, 1, 2).float() / 255
 
 
+def _luma(pictures: Tensor) -> Tensor:
+    """Brightness [N, 1, H, W] of pictures [N, 3, H, W]."""
+    return torch.einsum("c,nchw->nhw", torch.tensor(LUMA), pictures)[:, None]
+
+
 def _box(pictures: Tensor, radius: int) -> Tensor:
-    """Means over (2·radius + 1)² px of [N, C, H, W]; at borders over what there is."""
-    side = 2 * radius + 1
-    rows = F.avg_pool2d(pictures, (side, 1), 1, (radius, 0), count_include_pad=False)
-    return F.avg_pool2d(rows, (1, side), 1, (0, radius), count_include_pad=False)
+    """Means over (2·radius + 1)² px of [N, C, H, W], border repeated."""
+    side = (2 * radius + 1, 2 * radius + 1)
+    return _by_plane(pictures, lambda plane: cv2.blur(plane, side, borderType=cv2.BORDER_REPLICATE))
+
+
+def _by_plane(pictures: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """A filter of OpenCV over each plane of [N, C, H, W]; torch takes ten times as long for the same on a CPU."""
+    planes = pictures.flatten(0, 1).numpy()
+    return torch.from_numpy(np.stack([change(plane) for plane in planes])).view(pictures.shape)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..mesh_to_video.source_view import blur
-from .augment_look import ColorChange, compress, ink, posterise, shrink, smooth, tone_matrix
+from .augment_look import ColorChange, compress, ink, posterise, shrink, smooth, soften, tone_matrix
 from .augment_view import FIELDS, LIP_POINTS, MAPS, MESH_POINTS, PICTURES, mirror, move_crop
 from .chance import between, happens, ratio
 
@@ -27,11 +26,11 @@ class PictureAugmentation:
     shift_px: float = 10.0  # px of the crop, either way and on both axes
 
     tone: float = 0.7  # probability of other light: brightness, contrast and saturation
-    brightness: float = 0.15  # added, either way; more would clip skin
-    contrast: tuple[float, float] = (0.7, 1.35)  # factor about the source's own mean
+    brightness: float = 0.1  # added, either way; more would clip skin
+    contrast: tuple[float, float] = (0.75, 1.25)  # factor about the source's own mean
     saturation: tuple[float, float] = (0.5, 1.5)
     balance: float = 0.5  # probability of another white balance
-    balance_gain: tuple[float, float] = (0.85, 1.18)  # of each channel: lamps to shade
+    balance_gain: tuple[float, float] = (0.88, 1.13)  # of each channel: lamps to shade
     hue: float = 0.2  # probability of a turned hue: painted skin may be of any colour
     hue_deg: float = 30.0  # either way
     grey: float = 0.06  # probability of greyscale: old photographs and drawings
@@ -42,14 +41,14 @@ class PictureAugmentation:
 
     style: float = 0.3  # probability that the sample is drawn at all; then each of:
     smooth: float = 0.7  # skin without pores
-    smooth_radius: tuple[int, int] = (2, 5)  # px
-    smooth_edge: tuple[float, float] = (0.04, 0.12)  # 0..1; brush strokes differ by about this
-    posterise: float = 0.4  # flat tints
-    levels: tuple[int, int] = (5, 12)  # with fewer, a shaded cheek tears into islands
-    softness: tuple[float, float] = (0.2, 0.7)  # share of a level
+    smooth_radius: tuple[int, int] = (2, 4)  # px; wider boxes blur what they should flatten
+    smooth_edge: tuple[float, float] = (0.1, 0.3)  # share of the source's contrast; pores are fainter
     ink: float = 0.5  # outlines
     ink_strength: tuple[float, float] = (0.3, 0.9)
-    ink_threshold: tuple[float, float] = (0.04, 0.1)  # brightness per two px
+    ink_threshold: tuple[float, float] = (0.4, 0.7)  # share of the source's contrast; lower ones blacken the whole eye
+    posterise: float = 0.4  # flat shades
+    levels: tuple[int, int] = (6, 10)  # with fewer, cheeks tear into islands; more are not seen
+    softness: tuple[float, float] = (0.2, 0.7)  # share of a level
 
     soften: float = 0.1  # probability of a lens out of focus
     sigma_px: tuple[float, float] = (0.4, 1.3)
@@ -135,24 +134,24 @@ def _color_change(mean: float, generator: torch.Generator, settings: PictureAugm
 
 def _draw(pictures: Tensor, generator: torch.Generator, settings: PictureAugmentation) -> Tensor:
     """Pictures [N, 3, H, W] as if a hand had made them."""
+    contrast = float(pictures[0].std())  # of the source: a dark or hazy picture has fainter edges
     if happens(settings.smooth, generator):
         radius = round(between(settings.smooth_radius, generator))
-        pictures = smooth(pictures, radius, between(settings.smooth_edge, generator))
-    # lines are found before the tints: each of their borders would become a line
-    inked = pictures
+        pictures = smooth(pictures, radius, contrast * between(settings.smooth_edge, generator))
+    # before the flat shades, or each of their borders would become a line
     if happens(settings.ink, generator):
         strength, threshold = between(settings.ink_strength, generator), between(settings.ink_threshold, generator)
-        inked = ink(pictures, strength, threshold)
+        pictures = ink(pictures, strength, contrast * threshold)
     if happens(settings.posterise, generator):
         levels = round(between(settings.levels, generator))
-        inked = posterise(inked, levels, between(settings.softness, generator))
-    return inked
+        pictures = posterise(pictures, levels, between(settings.softness, generator))
+    return pictures
 
 
 def _degrade(pictures: Tensor, generator: torch.Generator, settings: PictureAugmentation) -> Tensor:
     """Pictures [N, 3, H, W] as a lens, a small file or a lossy one gives them back."""
     if happens(settings.soften, generator):
-        pictures = blur(pictures, between(settings.sigma_px, generator))
+        pictures = soften(pictures, between(settings.sigma_px, generator))
     if happens(settings.shrink, generator):
         pictures = shrink(pictures, between(settings.share, generator))
     if happens(settings.jpeg, generator):

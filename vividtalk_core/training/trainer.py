@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .interrupt import Interrupt
 from .log import TrainLog
+from .picture_grid import write_grid
 from .settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "Task", "TrainSettings", "train"]
 
-LAST, BEST, LOG = "last.safetensors", "best.safetensors", "log.csv"
+LAST, BEST, LOG, PICTURES = "last.safetensors", "best.safetensors", "log.csv", "pictures"
 
 
 class Task(Protocol):
-    """What is trained, on what, and how it is judged."""
+    """What is trained, on what, and how it is judged.
+
+    A task may also have `pictures(module) -> Tensor` [3, H, W] in 0..1: what the evaluated module (in eval mode, no
+    gradients) makes of held-out data. The trainer calls it after each evaluation and keeps it as a PNG file.
+    """
 
     module: nn.Module  # its weights that require a gradient are trained
 
@@ -70,8 +75,9 @@ def train(
 ) -> dict[str, float]:
     """Train a task's module.
 
-    Writes into `out`: log.csv, last.safetensors (all that resuming needs) and best.safetensors (`task.save` of the
-    best evaluation). Under torchrun every process calls this with the same arguments; only the first writes.
+    Writes into `out`: log.csv, last.safetensors (all that resuming needs), best.safetensors (`task.save` of the best
+    evaluation) and, if the task makes pictures, pictures/<step>.png. Under torchrun every process calls this with the
+    same arguments; only the first writes.
 
     Args:
         task: module, data, losses and metrics.
@@ -247,9 +253,18 @@ class _Run:
             if metrics["score"] < self.progress.best.get("score", math.inf):
                 self.progress.best = metrics | {"step": self.progress.step}
                 self.task.save(self.out / BEST, module)
+            self._write_pictures(module)
         best = self._from_first(self.progress.best.get("step", 0))
         self.progress.stale = 0 if best == self.progress.step else self.progress.stale + 1
         return metrics
+
+    def _write_pictures(self, module: nn.Module) -> None:
+        pictures = getattr(self.task, "pictures", None)
+        if pictures is None:
+            return
+        folder = self.out / PICTURES
+        folder.mkdir(exist_ok=True)
+        write_grid(folder / f"{self.progress.step:06d}.png", pictures(module))
 
     def _from_first(self, number: int) -> int:
         """A number that the first process knows, in all of them."""
