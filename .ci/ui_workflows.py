@@ -25,7 +25,7 @@ SETTINGS = {
 }
 COLUMN, GAP = 360, 60  # px between the left sides of columns, and between nodes of one column
 MISSING = "() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
-SHOWS = ["PreviewImage", "SaveVideo"]  # these grow when they have something to show
+SHOWS = ["PreviewImage", "MaskPreview", "SaveVideo"]  # these grow when they have something to show
 TIDY = """([column, gap, shows]) => {
   for (const n of app.graph.nodes) {
     if (shows.includes(n.type)) n.setSize([column - gap, column - gap]);

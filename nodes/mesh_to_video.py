@@ -6,12 +6,27 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..vividtalk_core.mesh_to_video.dense_motion import estimate_motion
-from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames
+from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
 from ..vividtalk_core.mesh_to_video.ncc import render_ncc
 from ..vividtalk_core.mesh_to_video.preview import draw_flow
+from ..vividtalk_core.pipeline import Models, load_models
 from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
 from ..vividtalk_core.video.paste import paste_back
 from . import convert, sockets
+
+
+def network_inputs(strength: str) -> list[io.Input]:
+    """What a node with a network asks for beside its own inputs; older graphs give neither.
+
+    Args:
+        strength: the tooltip of the widget.
+    """
+    return [
+        io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, optional=True, tooltip=strength),
+        sockets.Models.Input(
+            "model", optional=True, tooltip="From Load Models; the weights inside the pack if nothing is linked."
+        ),
+    ]
 
 
 class RenderNcc(io.ComfyNode):
@@ -50,6 +65,9 @@ class EstimateMotion(io.ComfyNode):
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
+                *network_inputs(
+                    "How far the motion-VAE refines the motion: 0 = what the two meshes alone say, 1 = as trained."
+                ),
             ],
             outputs=[
                 sockets.Motion.Output(display_name="motion"),
@@ -59,8 +77,11 @@ class EstimateMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, face: FaceFit, ncc: NccRender) -> io.NodeOutput:
-        motion = estimate_motion(face, ncc, progress=convert.progress())
+    def execute(
+        cls, face: FaceFit, ncc: NccRender, strength: float = 1.0, model: Models | None = None
+    ) -> io.NodeOutput:
+        network = (model or load_models()).motion if strength > 0 else None
+        motion = estimate_motion(face, ncc, progress=convert.progress(), model=network, strength=strength)
         return io.NodeOutput(motion, convert.to_comfy(draw_flow(motion)), convert.to_mask(motion.occlusion))
 
 
@@ -71,22 +92,36 @@ class GenerateFrames(io.ComfyNode):
             node_id="VividTalk_GenerateFrames",
             display_name="Generate Frames",
             category="VividTalk/mesh to video",
-            description="Paints what the portrait does not show, such as the inside of the mouth; previews at 256 px.",
+            description="Paints what the portrait does not show, such as the inside of the mouth, and corrects what a "
+            "warp cannot; previews at 256 px.",
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
                 sockets.Motion.Input("motion", tooltip="From Dense Motion."),
+                *network_inputs(
+                    "How much of the generator's corrections is laid on: 0 = none, mouth and lashes are painted by "
+                    "rules alone; 1 = as trained."
+                ),
             ],
             outputs=[
                 sockets.Frames.Output(display_name="frames"),
                 io.Image.Output(display_name="preview"),
+                io.Mask.Output(display_name="alpha"),
             ],
         )
 
     @classmethod
-    def execute(cls, face: FaceFit, ncc: NccRender, motion: DenseMotion) -> io.NodeOutput:
-        frames = generate_frames(face, ncc, motion, progress=convert.progress())
-        return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)))
+    def execute(
+        cls,
+        face: FaceFit,
+        ncc: NccRender,
+        motion: DenseMotion,
+        strength: float = 1.0,
+        model: Models | None = None,
+    ) -> io.NodeOutput:
+        network = (model or load_models()).generator if strength > 0 else None
+        frames = generate_frames(face, ncc, motion, progress=convert.progress(), model=network, strength=strength)
+        return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)), convert.to_mask(painted_alpha(frames)))
 
 
 class PasteBack(io.ComfyNode):

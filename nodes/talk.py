@@ -41,6 +41,17 @@ def talk_inputs() -> list[io.Input]:
             "head_pose", optional=True, tooltip="Head motion of your own; it is fitted to the length."
         ),
         io.Mask.Input("mask", optional=True, tooltip="Marks the face by hand, where none is found."),
+        # optional and last, so that older graphs, which do not have it, run and keep the values of their widgets
+        io.Float.Input(
+            "strength",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.05,
+            optional=True,
+            tooltip="How much the networks of stage 2 (motion-VAE and generator) change: 0 = warp and rules alone, "
+            "1 = as trained.",
+        ),
     ]
 
 
@@ -56,6 +67,7 @@ def start(
     model: Models | None = None,
     head_pose: HeadPose | None = None,
     mask: Tensor | None = None,
+    strength: float = 1.0,
 ) -> TalkStream:
     """The stream of frames that the inputs of `talk_inputs` ask for: IMAGE [B, H, W, C], of which the first counts."""
     settings = TalkSettings(
@@ -64,6 +76,7 @@ def start(
         pose=motion,
         pose_amplitude=amplitude,
         articulation=convert.articulation(lip_strength),
+        strength=strength,
         face_index=face_index,
         box=convert.mask_box(mask, portrait),
     )

@@ -93,6 +93,7 @@ _BENCH = (
     "Milliseconds per frame of each stage at 256 and 512 px, cost of the networks of stage 2, memory for 10 s of "
     "video, seconds to load and fit."
 )
+_STRENGTH = "of motion-VAE and generator, 0..1: 0 = warp and rules alone, 1 = as trained (default: 1)"
 
 
 def _articulation(talk: argparse.ArgumentParser) -> None:
@@ -147,6 +148,7 @@ def _portrait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box", type=_box, metavar="L,T,R,B", help="where the face is, px of the picture")
     parser.add_argument("--threshold", type=float, default=0.5, help="of the face detector, 0..1 (default: 0.5)")
     _strength(parser)
+    parser.add_argument("--strength", type=_share, default=1.0, metavar="X", help=_STRENGTH)
     parser.add_argument("--report", metavar="FILE.json", help="write seconds per stage, memory, face box")
 
 
@@ -166,6 +168,17 @@ def _pose(text: str) -> str:
     if (kind in ("video", "file") and file) or (kind in ("still", "idle", "codebook") and not colon):
         return text
     raise argparse.ArgumentTypeError(f"'{text}' is none of still, idle, codebook, video:FILE, file:FILE")
+
+
+def _share(text: str) -> float:
+    """A number in 0..1."""
+    try:
+        share = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number in 0..1") from None
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0..1")
+    return share
 
 
 def _box(text: str) -> tuple[float, ...]:

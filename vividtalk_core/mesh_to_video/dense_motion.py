@@ -46,7 +46,8 @@ def estimate_motion(
         face: the fitted portrait.
         render: T frames of `render_ncc`.
         view: `view_source(face)` when it is already there.
-        progress: called as (done, total, None) after each frame.
+        progress: called as (done, total, None) after each frame, and again in the model's own pass; it may raise to
+            cancel.
         model: the motion-VAE that refines it; None leaves the closed form.
         strength: of the model's part, 0 = the closed form, 1 = as trained.
 
@@ -65,11 +66,17 @@ def estimate_motion(
     motion = DenseMotion(torch.stack(flows), torch.stack(occlusions))
     if model is None or strength == 0:
         return motion
-    return refine_motion(model, face, render, motion, view, strength)
+    return refine_motion(model, face, render, motion, view, strength, progress)
 
 
 def refine_motion(
-    model: MotionVae, face: FaceFit, render: NccRender, motion: DenseMotion, view: SourceView, strength: float = 1.0
+    model: MotionVae,
+    face: FaceFit,
+    render: NccRender,
+    motion: DenseMotion,
+    view: SourceView,
+    strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> DenseMotion:
     """The motion-VAE's answer on the closed form; still frames and the background stay still.
 
@@ -80,6 +87,7 @@ def refine_motion(
         motion: T frames in closed form.
         view: `view_source(face)`.
         strength: 0 = the closed form, 1 = as trained.
+        progress: called as (done, total, None) after each batch of frames.
     """
     reference = render_ncc(face, view.mesh, view).projected_texture
     gate = change_gate(motion.flow, view.follow * view.border) * strength
@@ -94,6 +102,8 @@ def refine_motion(
         flow, occlusion = combine(output, flow, occlusion, gate[part])
         flows.append(flow)
         occlusions.append(occlusion)
+        if progress:
+            progress(part.stop, len(motion.flow), None)
     return DenseMotion(torch.cat(flows), torch.cat(occlusions))
 
 

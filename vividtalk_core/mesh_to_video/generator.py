@@ -39,7 +39,8 @@ def generate_frames(
         render: T frames of `render_ncc`.
         motion: T frames of `estimate_motion`.
         view: `view_source(face)` when it is already there.
-        progress: called as (done, total, None) after each frame; it may raise to cancel.
+        progress: called as (done, total, None) after each frame, and again in the model's own pass; it may raise to
+            cancel.
         model: the generator that corrects the closed form; None leaves it.
         strength: of the model's part, 0 = the closed form, 1 = as trained.
 
@@ -54,7 +55,7 @@ def generate_frames(
     frames = GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
     if model is None or strength == 0:
         return frames
-    changes = correct_frames(model, face, render, frames, view, strength)
+    changes = correct_frames(model, face, render, frames, view, strength, progress)
     return GeneratedFrames(motion, (mouth, lashes, changes), render.mesh.fps)
 
 
@@ -65,6 +66,7 @@ def correct_frames(
     frames: GeneratedFrames,
     view: SourceView,
     strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> Paint:
     """What the generator changes in T frames made in closed form, as paint over the whole crop.
 
@@ -75,6 +77,7 @@ def correct_frames(
         frames: T frames, warped and painted in closed form.
         view: `view_source(face)`.
         strength: of alpha, 0 = nothing, 1 = as trained.
+        progress: called as (done, total, None) after each batch of frames.
     """
     base = compose(face, frames)
     painted = painted_alpha(frames)
@@ -88,6 +91,8 @@ def correct_frames(
             color, alpha = model(features.expand(len(now[0]), -1, -1, -1), *now)
             colors.append(color.to(base.dtype))
             alphas.append(alpha.to(base.dtype))
+            if progress:
+                progress(part.stop, len(base), None)
     box = base.new_tensor((0.0, 0.0, CROP, CROP)).expand(len(base), 4)
     return Paint(torch.cat(colors), torch.cat(alphas) * gate, box, base)
 
