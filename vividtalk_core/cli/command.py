@@ -93,7 +93,6 @@ _BENCH = (
     "Milliseconds per frame of each stage at 256 and 512 px, cost of the networks of stage 2, memory for 10 s of "
     "video, seconds to load and fit."
 )
-_STRENGTH = "of motion-VAE and generator, 0..1: 0 = warp and rules alone, 1 = as trained (default: 1)"
 
 
 def _articulation(talk: argparse.ArgumentParser) -> None:
@@ -148,17 +147,16 @@ def _portrait(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--box", type=_box, metavar="L,T,R,B", help="where the face is, px of the picture")
     parser.add_argument("--threshold", type=float, default=0.5, help="of the face detector, 0..1 (default: 0.5)")
     _strength(parser)
-    parser.add_argument("--strength", type=_share, default=1.0, metavar="X", help=_STRENGTH)
     parser.add_argument("--report", metavar="FILE.json", help="write seconds per stage, memory, face box")
 
 
 def _strength(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--strength",
-        type=float,
+        type=_share,
         default=1.0,
         metavar="X",
-        help="of the networks that refine motion and frames: 0 the closed form, 1 as trained (default: 1)",
+        help="of the networks that refine motion and frames, 0..1: 0 the closed form, 1 as trained (default: 1)",
     )
 
 
