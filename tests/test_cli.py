@@ -11,14 +11,17 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from vividtalk_core.audio_to_mesh.curves import Motion, fill_in
 from vividtalk_core.cli import bench
 from vividtalk_core.cli.bench import PORTRAIT, table, write_wave
 from vividtalk_core.cli.command import build_parser, main
 from vividtalk_core.cli.progress import ProgressBar
-from vividtalk_core.cli.render import scale_portrait
+from vividtalk_core.cli.render import Inputs, scale_portrait, settings_of
 from vividtalk_core.cli.report import STAGES, peak_rss_mb
+from vividtalk_core.hub import save_module
+from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.structures import ARKIT_NAMES, HeadPose
 from vividtalk_core.video.reader import read_image, read_video
 
@@ -176,6 +179,8 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, change, messag
         ("talk --portrait a --audio b --out c --box 1,2,3", "'1,2,3' is not four numbers L,T,R,B"),
         ("talk --portrait a --audio b --out c --box 9,2,3,4", "'9,2,3,4' is empty: left must be below right"),
         ("talk --portrait a --audio b --out c --size 300", "invalid choice: '300'"),
+        ("talk --portrait a --audio b --out c --strength 1.5", "1.5 is not in 0..1"),
+        ("bench --strength much", "'much' is not a number in 0..1"),
         ("sing", "invalid choice: 'sing'"),
         ("", "the following arguments are required"),
     ],
@@ -247,6 +252,15 @@ def test_box_is_read():
     assert build_parser().parse_args(words.split()).box == (1, 2.5, 30, 40)
 
 
+@pytest.mark.parametrize("words", ["talk --audio b", "drive --motion b"])
+def test_strength_reaches_the_pipeline(words):
+    inputs = Inputs(None, None, None, None, 0.0)
+    args = build_parser().parse_args([*words.split(), "--portrait", "a", "--out", "c", "--strength", "0.25"])
+    assert settings_of(args, inputs, fps=30.0).strength == 0.25
+    args = build_parser().parse_args([*words.split(), "--portrait", "a", "--out", "c"])
+    assert settings_of(args, inputs).strength == 1
+
+
 def test_half_a_motion_is_filled_in():
     pose = HeadPose(torch.zeros(4, 3), torch.zeros(4, 3), 30.0)
     expression, same = fill_in(Motion(None, pose), 7)
@@ -288,15 +302,42 @@ def test_bench(tmp_path, monkeypatch, capsys):
     sound = voice(tmp_path / "voice.wav", 1.0)
     for name, value in {"SPEECH": sound, "CLIP_S": 0.12, "MEMORY_S": 0.12, "WARM_UP": 0, "SIZES": ("256",)}.items():
         monkeypatch.setattr(bench, name, value)
-    assert run("bench", "--repeats", "1", "--json", tmp_path / "b.json") == 0
+    monkeypatch.setattr(bench, "NETWORK_RUNS", 1)
+    assert run("bench", "--repeats", "1", "--strength", "0.5", "--json", tmp_path / "b.json") == 0
     figures = json.loads((tmp_path / "b.json").read_text())
     stages = figures["ms_per_frame"]["256"]
     assert set(stages) == {*STAGES[2:], "total"}
     assert sum(stages[stage] for stage in STAGES[2:]) == pytest.approx(stages["total"], rel=0.1)
+    assert figures["strength"] == 0.5 and figures["precision"] in ("float32", "bfloat16")
     assert figures["peak_rss_mb"] > 100 and figures["load_s"] > 0 and figures["fit_s"] > 0
     assert table(figures) in capsys.readouterr().out
     assert run("bench", "--repeats", "0") == 2
     assert "--repeats must be at least 1; got 0" in capsys.readouterr().err
+
+
+def test_bench_counts_the_networks(tmp_path, monkeypatch):
+    monkeypatch.setattr(bench, "NETWORK_RUNS", 2)
+    wide = nn.Conv2d(4, 8, 3, padding=1)
+    cost = bench.network_cost(wide, (torch.zeros(1, 4, 10, 20),))
+    assert cost["gmac"] == round(10 * 20 * 9 * 4 * 8 / 1e9, 4) and cost["ms"] > 0
+    config = FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4))
+    save_module(tmp_path / "generator.safetensors", FrameGenerator(config), config)
+    costs = bench.network_costs(str(tmp_path))
+    assert 0 < costs["generator"]["gmac"] < 0.1 and costs["generator"]["ms"] > 0
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+def test_bench_names_the_precision(monkeypatch, hardware):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: hardware)
+    assert bench.precision() == ("bfloat16" if hardware else "float32")
+
+
+def test_bench_table_tells_what_the_networks_cost():
+    figures = {"ms_per_frame": {"256": {"total": 5.0}}, "networks": {}, "precision": "bfloat16", "strength": 1.0}
+    figures |= {"peak_rss_mb": None, "load_s": 1.0, "fit_s": 1.0, "torch": "2", "threads": 1}
+    assert "no networks of stage 2: frames come from the closed form\n" in table(figures)
+    figures["networks"] = {"motion": {"gmac": 0.456, "ms": 12.34}}
+    assert "motion network: 0.46 GMAC, 12.3 ms per frame in bfloat16\n" in table(figures)
 
 
 def test_bench_says_why_its_process_failed(tmp_path, monkeypatch):

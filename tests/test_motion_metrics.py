@@ -8,6 +8,7 @@ import torch
 from vividtalk_core.eval.lips import EYES
 from vividtalk_core.eval.motion import (
     BackgroundMotion,
+    SecondDifference,
     background_mask,
     brightness,
     face_box,
@@ -99,3 +100,26 @@ def test_brightness_looks_at_the_face_only():
     other[:, :39] = 0
     torch.testing.assert_close(brightness(other, face(1)), brightness(image, face(1)))
     assert brightness(image, face(1)).shape == (16, 16)
+
+
+def test_second_differences_count_in_the_regions_of_the_middle_frame():
+    frames = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    masks = torch.rand(5, 2, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5
+    tremble = SecondDifference()
+    for frame, regions in zip(frames, masks, strict=True):
+        tremble.add(frame, tuple(regions))
+    for region, mean in enumerate(tremble.means()):
+        wanted = [
+            (frames[t + 1] - 2 * frames[t] + frames[t - 1])[:, masks[t, region]].abs().mean().item() for t in (1, 2, 3)
+        ]
+        assert mean == pytest.approx(255 * sum(wanted) / 3, rel=1e-5)
+
+
+def test_steady_change_does_not_tremble():
+    everywhere, nowhere = torch.ones(4, 4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
+    tremble = SecondDifference()
+    for step in range(2):
+        tremble.add(torch.full((3, 4, 4), step / 8), (everywhere, nowhere))
+    assert all(math.isnan(mean) for mean in tremble.means()), "two frames have no second difference"
+    tremble.add(torch.full((3, 4, 4), 2 / 8), (everywhere, nowhere))
+    assert tremble.means() == [0, 0]

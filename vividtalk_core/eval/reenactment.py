@@ -61,6 +61,13 @@ class ReenactmentSettings:
     pictures: int = 30  # of them, spread evenly, are judged as pictures; trembling is measured in all
     source: int = 0  # the frame that is the portrait
 
+    def __post_init__(self) -> None:
+        if self.frames < 3 or self.pictures < 2 or not 0 <= self.source < self.frames:
+            raise ValueError(
+                "at least 3 frames and 2 pictures are looked at, and the source is one of the frames; "
+                f"got frames {self.frames}, pictures {self.pictures}, source {self.source}"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Reenactment:
@@ -69,6 +76,7 @@ class Reenactment:
     frames: int
     fps: float
     embedder: str | None  # that CSIM was measured with
+    backbone: str | None  # that the perceptual distance was measured with
     rows: dict[str, RowScore]  # static, closed form, network (if the models have one) and real
 
 
@@ -89,7 +97,7 @@ def self_reenactment(
     with torch.no_grad():
         track = track_video(models.face, islice(footage.frames(), settings.frames), footage.fps)
         count = len(track.landmarks_2d)
-        if count < 3 or not 0 <= settings.source < count:
+        if count < 3 or settings.source >= count:
             raise ValueError(f"frame {settings.source} of a clip of 3 or more is needed; the clip has {count} frames")
         portrait = to_float(next(islice(footage.frames(), settings.source, None)))
         motion = motion_from(track, settings.source)
@@ -98,8 +106,8 @@ def self_reenactment(
             for row, strength in strengths(models).items()
         }
         rows = _watch(footage, streams, track, portrait, examiner, settings)
-    embedder = examiner.embedder
-    return Reenactment(count, footage.fps, embedder.name if embedder else None, rows)
+    judges = (None if judge is None else judge.name for judge in (examiner.embedder, examiner.perceptual))
+    return Reenactment(count, footage.fps, *judges, rows)
 
 
 def strengths(models: Models) -> dict[str, float]:
@@ -172,13 +180,19 @@ def still_parts(face: FaceFit) -> tuple[Tensor, Tensor]:
     return (follow > 0) & (follow < FADING), to_native(background, face.crop, outside=True)
 
 
-def read_words(words: Sequence[str]) -> tuple[list[Path], dict[str, str]]:
-    """Videos, and what is written as --name=value, of a command line."""
+def read_words(words: Sequence[str]) -> tuple[list[Path], ReenactmentSettings, dict[str, str]]:
+    """Videos, settings, and what else is written as --name=value, of a command line."""
+    videos = [Path(word) for word in words if not word.startswith("--")]
     options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("--"))
     unknown = sorted(options.keys() - OPTIONS)
-    if unknown:
-        raise ValueError(f"there is no option --{unknown[0]}: choose of {', '.join(f'--{name}' for name in OPTIONS)}")
-    return [Path(word) for word in words if not word.startswith("--")], options
+    if unknown or not videos:
+        found = f"there is no option --{unknown[0]}" if unknown else "no video is named"
+        raise ValueError(f"{found}: write VIDEO [VIDEO ...] {' '.join(f'[--{name}]' for name in OPTIONS)}")
+    numbers = {name: options.pop(name) for name in NUMBERS if name in options}
+    for name, text in numbers.items():
+        if not text.isdecimal():
+            raise ValueError(f"--{name} takes a whole number: write --{name}=NUMBER; got '{text}'")
+    return videos, ReenactmentSettings(**{name: int(text) for name, text in numbers.items()}), options
 
 
 def find_perceptual() -> nn.Module | None:
@@ -190,21 +204,39 @@ def find_perceptual() -> nn.Module | None:
         return None
 
 
+def json_line(name: str, clip: Reenactment) -> str:
+    """The figures of a clip in one line of JSON."""
+    rows = {
+        row: {key: None if value is None else round(value, 5) for key, value in asdict(score).items()}
+        for row, score in clip.rows.items()
+    }
+    return json.dumps({"clip": name, **asdict(replace(clip, rows={})), "rows": rows}) + "\n"
+
+
+def measure(
+    models: Models, videos: Sequence[Path], examiner: Examiner, settings: ReenactmentSettings
+) -> Iterator[tuple[str, Reenactment]]:
+    """Name and figures of each video; one in which no face can be followed is left out with a word."""
+    for video in videos:
+        try:
+            yield video.name, self_reenactment(models, read_footage(video), examiner, settings)
+        except ValueError as error:
+            log.warning("%s is left out: %s", video.name, error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures of each clip as a JSON line, and a table if it is asked for; exit code 0, or 2 and why."""
     try:
-        videos, options = read_words(sys.argv[1:] if argv is None else argv)
-        settings = ReenactmentSettings(**{k: int(v) for k, v in options.items() if k in NUMBERS})
+        videos, settings, options = read_words(sys.argv[1:] if argv is None else argv)
         models = load_models(options.get("weights", "embedded"))
         embedder = FaceEmbedder(options["embedder"]) if "embedder" in options else None
-        examiner = Examiner(models.face, embedder, find_perceptual())
-        clips = {}
-        for video in videos:
-            clips[video.name] = self_reenactment(models, read_footage(video), examiner, settings)
-            sys.stdout.write(json.dumps({"clip": video.name, **asdict(clips[video.name])}) + "\n")
+        examiner, rows = Examiner(models.face, embedder, find_perceptual()), {}
+        for name, clip in measure(models, videos, examiner, settings):
+            sys.stdout.write(json_line(name, clip))
             sys.stdout.flush()
-        if "table" in options:
-            sys.stdout.write(to_markdown({name: clip.rows for name, clip in clips.items()}))
+            rows[name] = clip.rows
+        if "table" in options and rows:
+            sys.stdout.write(to_markdown(rows))
     except (ValueError, OSError) as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -93,6 +93,7 @@ class RowMeter:
         self.values: dict[str, list[float]] = {}
         self.mouths: list[tuple[Tensor, Tensor]] = []
         self.still_change: float | None = None
+        self.identity = self._embed(source)
 
     def shoot(self, frame: Tensor, points: Tensor) -> Shot:
         """`take_shot` of a frame [3, H, W] whose face should be at `points` [478, 2] px of the crop."""
@@ -103,9 +104,8 @@ class RowMeter:
         self._add("misregistration_px", float((shot.points - points)[:468].norm(dim=-1).mean()))
         self._add("cpbd", face_cpbd(shot, self.crop, self.source.points))
         self.mouths.append((shot.points, points))
-        if self.examiner.embedder is not None:
-            vectors = [self.examiner.embedder.embed(s.small[0], s.points)[None] for s in (shot, self.source)]
-            self._add("csim", csim(*vectors))
+        if self.identity is not None:
+            self._add("csim", csim(self._embed(shot), self.identity))
 
     def compare(self, shot: Shot, wanted: Tensor, points: Tensor) -> None:
         """Judge a picture beside the real one [1, 3, 256, 256], where the real landmarks [478, 2] are."""
@@ -126,10 +126,15 @@ class RowMeter:
             background: [H, W] bool, off the person and where motion has died out.
         """
         change = (frame - self.source.frame).abs() * 255
-        largest = float(change[:, still].max()) if still.any() else 0.0
-        self.still_change = max(largest, self.still_change or 0.0)
+        if still.any():
+            self.still_change = max(float(change[:, still].max()), self.still_change or 0.0)
         if background.any():
             self._add("background_change", float(change[:, background].mean()))
+
+    def _embed(self, shot: Shot) -> Tensor | None:
+        """[1, D] whom the embedder sees."""
+        embedder = self.examiner.embedder
+        return None if embedder is None else embedder.embed(shot.small[0], shot.points)[None]
 
     def _add(self, name: str, value: float) -> None:
         if known(value) is not None:
