@@ -90,18 +90,17 @@ def refine_motion(
         progress: called as (done, total, None) after each batch of frames.
     """
     reference = render_ncc(face, view.mesh, view).projected_texture
-    gate = change_gate(motion.flow, view.follow * view.border) * strength
+    gate = change_gate(motion.flow, view.follow * view.border)
     flows, occlusions = [], []
     for part in frame_batches(len(motion.flow), motion.flow.device):
         flow, occlusion = motion.flow[part], motion.occlusion[part]
         with inference(flow.device):
             pt_ref = reference.expand(len(flow), -1, -1, -1)
             output = model(pt_ref, render.projected_texture[part], render.lip_maps[part], flow, occlusion)
-        if not model.config.anchored:
-            flow, occlusion = flow * (1 - strength), torch.ones_like(occlusion)
-        flow, occlusion = combine(output, flow, occlusion, gate[part])
-        flows.append(flow)
-        occlusions.append(occlusion)
+        start = (flow, occlusion) if model.config.anchored else (torch.zeros_like(flow), torch.ones_like(occlusion))
+        refined = combine(output, *start, gate[part])
+        flows.append(torch.lerp(flow, refined[0], strength))
+        occlusions.append(torch.lerp(occlusion, refined[1], strength))
         if progress:
             progress(part.stop, len(motion.flow), None)
     return DenseMotion(torch.cat(flows), torch.cat(occlusions))

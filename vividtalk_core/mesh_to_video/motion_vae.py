@@ -93,7 +93,7 @@ def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tens
         output: of B frames.
         flow: [B, 256, 256, 2] closed form, or zero for the paper's own form.
         occlusion: [B, 1, 256, 256] closed form, or one.
-        gate: [B, 1, 256, 256] 0..1, see `change_gate`; times the strength.
+        gate: [B, 1, 256, 256] 0..1, see `change_gate`.
 
     Returns:
         Flow [B, 256, 256, 2] and occlusion [B, 1, 256, 256]; where the gate is 0, the closed form bit for bit.

@@ -115,11 +115,16 @@ def smoothstep(value: Tensor) -> Tensor:
 
 
 def blur(image: Tensor, sigma_px: float) -> Tensor:
-    """Gaussian blur of [..., H, W], separable, border repeated."""
+    """Gaussian blur of [..., H, W], separable, border repeated.
+
+    Shifted copies are added up: a convolution chooses its order of summation by the batch, so that a frame's last bit
+    would depend on how many others are made with it, and on planes it is slower.
+    """
     radius = max(1, round(2.5 * sigma_px))
-    taps = torch.exp(-((torch.arange(-radius, radius + 1, device=image.device) / sigma_px) ** 2) / 2)
-    taps = taps / taps.sum()
-    flat = image.reshape(-1, 1, *image.shape[-2:])
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="replicate"), taps.view(1, 1, 1, -1))
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="replicate"), taps.view(1, 1, -1, 1))
-    return flat.reshape(image.shape)
+    weights = torch.exp(-((torch.arange(-radius, radius + 1) / sigma_px) ** 2) / 2)
+    taps = (weights / weights.sum()).tolist()
+    height, width = image.shape[-2:]
+    padded = F.pad(image.reshape(-1, 1, height, width), (radius,) * 4, mode="replicate")
+    rows = sum(tap * padded[..., shift : shift + width] for shift, tap in enumerate(taps))
+    blurred = sum(tap * rows[..., shift : shift + height, :] for shift, tap in enumerate(taps))
+    return blurred.reshape(image.shape)
