@@ -8,6 +8,7 @@ import torch
 from vividtalk_core.audio_to_mesh.mesh import drive_mesh
 from vividtalk_core.geometry import CAMERA_DISTANCE, CROP, FOCAL_LENGTH, pixel_centres, project, rotation_matrix
 from vividtalk_core.mesh_to_video.dense_motion import STILL_PX, _card_motion, _rigid_motion, _spread, estimate_motion
+from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.ncc import render_ncc
 from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.structures import Expression, HeadPose, MeshSequence
@@ -191,3 +192,100 @@ def test_motion_without_weight_does_not_leak():
     weight = disc()
     noise = torch.where(weight[..., None] > 0, 1.0, 1e3)
     torch.testing.assert_close(_spread(noise.expand(-1, -1, 2), weight), _spread(torch.ones(CROP, CROP, 2), weight))
+
+
+# ---- what the motion-VAE adds
+
+
+@pytest.fixture(scope="module")
+def render(synthetic_face, view):
+    """Three frames: still, turned, nodding with a shift."""
+    turns = [moved(synthetic_face, rotation=angles) for angles in ((0.0, 0.0, 0.0), (0.02, 0.15, 0.05))]
+    nod = moved(synthetic_face, rotation=(0.12, 0.0, 0.0), translation=(0.05, 0.0, 0.0))
+    meshes = [*turns, nod]
+    return render_ncc(synthetic_face, MeshSequence(torch.cat([m.vertices for m in meshes]), nod.triangles, 25.0), view)
+
+
+@pytest.fixture(scope="module")
+def closed(synthetic_face, view, render):
+    return estimate_motion(synthetic_face, render, view)
+
+
+@pytest.fixture(scope="module")
+def unanchored(wake):
+    torch.manual_seed(2)
+    config = MotionVaeConfig(False, face_widths=(4, 6, 8, 8), lip_widths=(4, 6, 8), latent=4, decoder=6)
+    return wake(MotionVae(config))
+
+
+def refined(face, view, render, model, strength=1.0, progress=None):
+    return estimate_motion(face, render, view, progress, model, strength)
+
+
+def test_strength_zero_is_the_closed_form_and_so_is_an_untrained_model(
+    synthetic_face, view, render, closed, motion_vae
+):
+    assert torch.equal(refined(synthetic_face, view, render, motion_vae, 0.0).flow, closed.flow)
+    untrained = refined(synthetic_face, view, render, MotionVae(motion_vae.config).eval())
+    assert torch.equal(untrained.flow, closed.flow)
+    torch.testing.assert_close(untrained.occlusion, closed.occlusion, atol=0.021, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["motion_vae", "unanchored"])
+def test_strength_mixes_both_in_proportion(request, synthetic_face, view, render, closed, name):
+    model = request.getfixturevalue(name)
+    full = refined(synthetic_face, view, render, model)
+    assert (full.flow - closed.flow).abs().amax() * CROP / 2 > 0.1, "px"
+    assert full.flow.dtype == full.occlusion.dtype == torch.float32
+    quarter = refined(synthetic_face, view, render, model, 0.25)
+    torch.testing.assert_close(quarter.flow, torch.lerp(closed.flow, full.flow, 0.25))
+    torch.testing.assert_close(quarter.occlusion, torch.lerp(closed.occlusion, full.occlusion, 0.25))
+
+
+def test_stillness_and_background_stay_bit_for_bit(synthetic_face, view, render, closed, motion_vae):
+    made = refined(synthetic_face, view, render, motion_vae)
+    assert (made.flow[0] == 0).all() and torch.equal(made.occlusion[0], closed.occlusion[0])
+    shut = view.follow * view.border == 0
+    assert shut.any()
+    assert torch.equal(made.flow[:, shut], closed.flow[:, shut])
+    assert torch.equal(made.occlusion[:, 0, shut], closed.occlusion[:, 0, shut])
+
+
+def test_the_papers_own_form_stands_still_where_nothing_moves(synthetic_face, view, render, unanchored):
+    made = refined(synthetic_face, view, render, unanchored)
+    shut = view.follow * view.border == 0
+    assert (made.flow[0] == 0).all() and (made.flow[:, shut] == 0).all()
+
+
+def test_refined_frames_do_not_see_each_other(synthetic_face, view, render, motion_vae):
+    together = refined(synthetic_face, view, render, motion_vae)
+    for index, vertices in enumerate(render.mesh.vertices):
+        single = render_ncc(synthetic_face, MeshSequence(vertices[None], render.mesh.triangles, 25.0), view)
+        alone = refined(synthetic_face, view, single, motion_vae)
+        assert torch.equal(alone.flow[0], together.flow[index])
+        assert torch.equal(alone.occlusion[0], together.occlusion[index])
+
+
+def test_the_models_pass_is_reported_too_and_may_be_cancelled(synthetic_face, view, render, motion_vae):
+    seen = []
+    refined(synthetic_face, view, render, motion_vae, progress=lambda *report: seen.append(report))
+    assert seen == [(frame, 3, None) for frame in (1, 2, 3)] * 2
+
+    def cancel(done, total, picture):
+        seen.append(done)
+        if len(seen) == 5:
+            raise InterruptedError
+
+    seen.clear()
+    with pytest.raises(InterruptedError):
+        refined(synthetic_face, view, render, motion_vae, progress=cancel)
+    assert seen == [1, 2, 3, 1, 2]
+
+
+def test_half_precision_moves_pixels_by_less_than_a_tenth(monkeypatch, synthetic_face, view, render, motion_vae):
+    plain = refined(synthetic_face, view, render, motion_vae)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    fast = refined(synthetic_face, view, render, motion_vae)
+    assert fast.flow.dtype == fast.occlusion.dtype == torch.float32
+    assert 0 < (fast.flow - plain.flow).abs().amax() * CROP / 2 < 0.1, "px"
+    assert (fast.flow[0] == 0).all()

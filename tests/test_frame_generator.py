@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from vividtalk_core.hub import load_module, save_module
 from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
 
-TINY = {"source_widths": (4, 6), "widths": (6, 8, 8, 8)}
+TINY = {"source_widths": (4, 6), "widths": (4, 6, 8, 8, 8)}
 MAPS = ("base", "painted", "ncc", "mask", "flow", "occlusion")
 
 
@@ -31,7 +31,24 @@ def test_untrained_it_gives_back_what_it_sees():
     color, alpha = model(features, **seen)
     assert torch.equal(color, seen["base"])
     assert alpha.shape == (2, 1, 256, 256)
-    assert 0.1 < alpha.amin() == alpha.amax() < 0.5, "shy, but open enough to learn through"
+    middle = alpha[..., 100:156, 100:156]
+    assert 0.5 < middle.amin() == middle.amax() < 0.7, "open enough to learn through"
+
+
+@pytest.mark.parametrize("window", [256, 160, 64])
+def test_it_sees_and_changes_the_middle_alone(wake, window):
+    torch.manual_seed(0)
+    model = wake(FrameGenerator(FrameGeneratorConfig(window=window, **TINY)))
+    seen, other, features = maps(), maps(seed=1), model.encode_source(portrait())
+    first, last = 128 - window // 2, 128 + window // 2
+    inside = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
+    inside[..., first:last, first:last] = True
+    color, alpha = model(features, **seen)
+    assert (alpha[~inside] == 0).all() and torch.equal(color[:, :, ~inside[0, 0]], seen["base"][:, :, ~inside[0, 0]])
+    assert alpha[..., first, :].amax() < 0.01, "it dies out before the border"
+    assert alpha[..., 128, 128] > 0.1
+    around = {name: torch.where(inside, seen[name], other[name]) for name in MAPS if name != "flow"}
+    assert torch.equal(model(features, **(seen | around))[1], alpha)
 
 
 def test_its_cost_is_what_its_config_says():
@@ -46,17 +63,17 @@ def test_its_cost_is_what_its_config_says():
 def test_colours_stay_colours_however_sure_it_is():
     model = FrameGenerator(FrameGeneratorConfig(largest_change=0.25, **TINY)).eval()
     with torch.no_grad():
-        model.head.bias[:] = 50.0
-        model.head.bias[4:8] = -50.0  # green of the 2 × 2 px
+        model.head.bias[:] = torch.tensor((50.0, -50.0, 50.0, 50.0))
     seen = maps()
     color, alpha = model(model.encode_source(portrait()), **seen)
     expected = (seen["base"] + torch.tensor((0.25, -0.25, 0.25)).view(1, 3, 1, 1)).clamp(0, 1)
-    torch.testing.assert_close(color, expected)
-    assert alpha.amin() == 1
+    middle = (..., slice(80, 176), slice(80, 176))
+    torch.testing.assert_close(color[middle], expected[middle])
+    assert alpha[middle].amin() == 1
 
 
 def joined(model, features, seen):
-    """What comes together at 64 px: the portrait's features after the warp, and where they are shown."""
+    """What comes together at 1/4: the portrait's features after the warp, and where they are shown."""
     caught = []
     hook = model.join.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
     model(features, **seen)
@@ -70,7 +87,10 @@ def test_the_portraits_features_move_with_the_picture(frame_generator):
     step = torch.tensor((8 / 256, 0.0))  # four px of the crop, one of the features
     seen |= {"flow": step.expand(1, 256, 256, 2), "occlusion": torch.ones(1, 1, 256, 256)}
     moved, shown = joined(frame_generator, features, seen)
-    torch.testing.assert_close(moved[..., :-1], features[..., 1:], atol=1e-4, rtol=0)
+    side = moved.shape[-1]
+    first = (64 - side) // 2
+    expected = features[..., first : first + side, first + 1 : first + 1 + side]
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=0)
     assert (shown == 1).all()
 
 
@@ -79,8 +99,9 @@ def test_what_the_portrait_does_not_show_brings_no_features(frame_generator):
     seen["occlusion"] = torch.ones(1, 1, 256, 256)
     seen["occlusion"][..., 128:] = 0
     moved, shown = joined(frame_generator, features, seen)
-    assert (moved[..., 32:] == 0).all() and moved[..., :32].any()
-    assert (shown[..., 32:] == 0).all()
+    half = moved.shape[-1] // 2
+    assert (moved[..., half:] == 0).all() and moved[..., :half].any()
+    assert (shown[..., half:] == 0).all() and (shown[..., :half] == 1).all()
 
 
 @pytest.mark.parametrize("name", MAPS)

@@ -7,7 +7,8 @@ import torch
 
 from vividtalk_core.audio_to_mesh.mesh import drive_mesh
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
-from vividtalk_core.mesh_to_video.generator import compose, generate_frames
+from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator
+from vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
 from vividtalk_core.mesh_to_video.lip_maps import lip_maps
 from vividtalk_core.mesh_to_video.mouth import mouth_palette
 from vividtalk_core.mesh_to_video.ncc import ncc_colors, render_ncc
@@ -213,3 +214,91 @@ def test_previews_are_pictures(synthetic_face, driven):
         assert picture.shape == (frames, 3, 256, 256)
         assert 0 <= picture.amin() <= picture.amax() <= 1
     assert (draw_flow(motion)[0] == 1).all()
+
+
+# ---- what the generator changes
+
+
+@pytest.fixture(scope="module")
+def corrected(synthetic_face, view, driven, frame_generator):
+    """The same frames with the changes of a small random generator."""
+    _, render, motion, _ = driven
+    return generate_frames(synthetic_face, render, motion, view, model=frame_generator)
+
+
+def test_changes_are_one_more_layer_over_what_the_closed_form_made(synthetic_face, driven, corrected):
+    closed = driven[3]
+    assert len(corrected.paints) == len(closed.paints) + 1
+    for mine, its in zip(corrected.paints, closed.paints, strict=False):
+        assert torch.equal(mine.color, its.color) and torch.equal(mine.alpha, its.alpha)
+    changes = corrected.paints[-1]
+    assert torch.equal(changes.beneath, compose(synthetic_face, closed))
+    assert changes.box.tolist() == [[0, 0, 256, 256]] * 3
+    expected = changes.beneath + changes.alpha * (changes.color - changes.beneath)
+    torch.testing.assert_close(compose(synthetic_face, corrected), expected, atol=1e-5, rtol=0)
+    assert (expected - changes.beneath).abs().amax() > 0.01
+
+
+def test_strength_is_how_much_of_them_is_laid_on(synthetic_face, view, driven, corrected, frame_generator):
+    _, render, motion, closed = driven
+    none = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.0)
+    assert len(none.paints) == len(closed.paints)
+    half = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.5).paints[-1]
+    torch.testing.assert_close(half.alpha, corrected.paints[-1].alpha / 2)
+    assert torch.equal(half.color, corrected.paints[-1].color)
+
+
+def test_an_untrained_generator_changes_nothing(synthetic_face, view, driven, portrait, frame_generator):
+    _, render, motion, closed = driven
+    untrained = FrameGenerator(frame_generator.config).eval()
+    frames = generate_frames(synthetic_face, render, motion, view, model=untrained)
+    assert frames.paints[-1].alpha[1:].amax() > 0.1
+    pasted = [paste_back(portrait, synthetic_face, each) for each in (frames, closed)]
+    torch.testing.assert_close(*pasted, atol=1e-5, rtol=0)  # a larger window is warped: bicubic taps round otherwise
+
+
+def test_a_still_frame_and_the_background_keep_every_bit(synthetic_face, view, driven, corrected, portrait):
+    alpha = corrected.paints[-1].alpha
+    assert (alpha[0] == 0).all() and alpha[1].any() and alpha[2].any()
+    shut = view.follow * view.border == 0
+    assert (alpha[:, 0, shut] == 0).all()
+    out = paste_back(portrait, synthetic_face, corrected)
+    assert torch.equal(out[0], portrait[0])
+    crop, closed = synthetic_face.crop, paste_back(portrait, synthetic_face, driven[3])
+    inside = (..., slice(crop.top, crop.top + 256), slice(crop.left, crop.left + 256))
+    assert torch.equal(out[inside][..., shut], closed[inside][..., shut])
+    assert not torch.equal(out, closed)
+
+
+def test_each_frame_is_corrected_alone(synthetic_face, view, driven, corrected, frame_generator):
+    mesh = driven[0]
+    for index in range(3):
+        single = render_ncc(synthetic_face, MeshSequence(mesh.vertices[index : index + 1], mesh.triangles, 25.0), view)
+        motion = estimate_motion(synthetic_face, single, view)
+        alone = generate_frames(synthetic_face, single, motion, view, model=frame_generator).paints[-1]
+        assert torch.equal(alone.color[0], corrected.paints[-1].color[index])
+        assert torch.equal(alone.alpha[0], corrected.paints[-1].alpha[index])
+
+
+def test_painted_alpha_is_what_no_layer_left_clear(driven, corrected):
+    closed, changed = painted_alpha(driven[3]), painted_alpha(corrected)
+    assert closed.shape == (3, 1, 256, 256)
+    assert (closed[0] == 0).all() and closed[1].amax() > 0.9
+    torch.testing.assert_close(1 - changed, (1 - closed) * (1 - corrected.paints[-1].alpha), atol=1e-5, rtol=0)
+
+
+def test_the_generators_pass_is_reported_too(synthetic_face, view, driven, frame_generator):
+    seen = []
+    _, render, motion, _ = driven
+    generate_frames(synthetic_face, render, motion, view, lambda *report: seen.append(report), frame_generator)
+    assert seen == [(frame, 3, None) for frame in (1, 2, 3)] * 2
+
+
+def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven, corrected, frame_generator):
+    _, render, motion, _ = driven
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    fast = generate_frames(synthetic_face, render, motion, view, model=frame_generator)
+    assert fast.paints[-1].color.dtype == fast.paints[-1].alpha.dtype == torch.float32
+    difference = (compose(synthetic_face, fast) - compose(synthetic_face, corrected)).abs()
+    assert 0 < difference.amax() < 3 / 255
+    assert (fast.paints[-1].alpha[0] == 0).all()

@@ -1,9 +1,20 @@
-"""Banded attention: what a frame sees, and frame by frame against all at once."""
+"""The blocks against plain references: banded attention, convolutions, the hourglass; and how frames go through."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from vividtalk_core.nn import TransformerLayer
+from vividtalk_core.nn import (
+    LEAK,
+    Conv,
+    Hourglass,
+    Residual,
+    TransformerLayer,
+    Up,
+    frame_batches,
+    inference,
+    zero_conv,
+)
 
 
 def make(before=3, after=2, width=16):
@@ -56,3 +67,88 @@ def test_gradients_reach_every_weight():
     layer = make()
     layer(torch.randn(1, 9, 16)).square().sum().backward()
     assert all(weight.grad is not None and weight.grad.abs().sum() > 0 for weight in layer.parameters())
+
+
+def pictures(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(("stride", "kernel"), [(1, 3), (2, 3), (1, 5), (2, 1)])
+def test_conv_is_a_convolution_with_a_leak(stride, kernel):
+    block, x = Conv(3, 5, stride, kernel), pictures(2, 3, 16, 12)
+    torch.nn.init.normal_(block.conv.bias)
+    plain = F.conv2d(F.pad(x, (kernel // 2,) * 4), block.conv.weight, block.conv.bias)[..., ::stride, ::stride]
+    out = block(x)
+    assert out.shape == (2, 5, 16 // stride, 12 // stride)
+    torch.testing.assert_close(out, torch.where(plain > 0, plain, LEAK * plain))
+
+
+def test_many_convs_neither_swell_nor_shrink():
+    """The starting weights keep the size of what goes through, so that deep networks can be trained without norms."""
+    torch.manual_seed(0)
+    x = y = pictures(1, 32, 32, 32)
+    with torch.no_grad():
+        for _ in range(8):
+            y = Conv(32, 32)(y)
+    assert 0.3 < float(y.square().mean() / x.square().mean()) < 3
+
+
+def test_zero_conv_gives_zero_and_can_learn():
+    block, x = zero_conv(3, 4, kernel=5), pictures(2, 3, 8, 8)
+    out = block(x)
+    assert out.shape == (2, 4, 8, 8) and (out == 0).all()
+    out.sum().backward()
+    assert block.weight.grad.any() and block.bias.grad.all()
+
+
+def test_residual_begins_as_nothing_and_adds_two_convolutions():
+    block, x = Residual(6), pictures(1, 6, 10, 10)
+    assert torch.equal(block(x), x)
+    torch.nn.init.normal_(block.outer.weight)
+    inner = F.leaky_relu(F.conv2d(x, block.inner.conv.weight, block.inner.conv.bias, padding=1), LEAK)
+    torch.testing.assert_close(block(x), x + F.conv2d(inner, block.outer.weight, block.outer.bias, padding=1))
+
+
+@pytest.mark.parametrize("skipped", [False, True])
+def test_up_doubles_mixed_channels_and_adds_the_skip(skipped):
+    block, x = Up(6, 4), pictures(2, 6, 5, 7)
+    skip = pictures(2, 4, 10, 14, seed=1) if skipped else None
+    mixed = torch.einsum("oi,bihw->bohw", block.mix.weight[..., 0, 0], x) + block.mix.bias[:, None, None]
+    doubled = mixed.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    torch.testing.assert_close(block(x, skip), block.conv(doubled + skip if skipped else doubled))
+
+
+def test_hourglass_is_its_scales_put_together():
+    block, x = Hourglass(3, (4, 6, 8)), pictures(2, 3, 16, 16)
+    full = block.first(x)
+    half = block.down[0](full)
+    quarter = block.down[1](half)
+    assert quarter.shape == (2, 8, 4, 4)
+    out = block.up[1](block.up[0](block.waist(quarter), half), full)
+    assert out.shape == (2, 4, 16, 16)
+    torch.testing.assert_close(block(x), out)
+
+
+def test_one_pixel_of_an_hourglass_sees_from_border_to_border():
+    block, x = Hourglass(1, (4, 4, 4, 4)), pictures(1, 1, 24, 24).requires_grad_()
+    torch.nn.init.normal_(block.waist.outer.weight)
+    block(x)[0, :, 12, 12].sum().backward()
+    assert (x.grad[0, 0, [0, -1]].abs().amax(1) > 0).all() and (x.grad[0, 0][:, [0, -1]].abs().amax(0) > 0).all()
+
+
+@pytest.mark.parametrize(("amx", "dtype"), [(False, torch.float32), (True, torch.bfloat16)])
+def test_inference_is_half_precision_where_the_cpu_multiplies_it(monkeypatch, amx, dtype):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    block, x = Conv(3, 4), pictures(1, 3, 8, 8)
+    with inference(torch.device("cpu")):
+        out = block(x)
+    assert out.dtype == dtype and not out.requires_grad
+    with inference(torch.device("cuda")):  # a CPU's habits say nothing about other devices
+        assert block(x).dtype == torch.float32
+    assert block(x).requires_grad
+
+
+def test_frames_go_one_by_one_on_a_cpu_and_in_batches_elsewhere():
+    assert frame_batches(3, torch.device("cpu")) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert frame_batches(11, torch.device("cuda")) == [slice(0, 8), slice(8, 11)]
+    assert frame_batches(0, torch.device("cpu")) == []

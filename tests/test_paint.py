@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vividtalk_core.mesh_to_video.paint import paint_over
+from vividtalk_core.mesh_to_video.paint import paint_layer, paint_over
 from vividtalk_core.structures import Paint
 
 
@@ -94,3 +94,50 @@ def test_a_box_that_overhangs_is_cut_at_the_image():
     assert out.shape == (1, 3, 32, 32)
     assert out[0, 0, 0, 0] == pytest.approx(1.0, abs=1e-5)
     assert (out[:, :, 24:] == 0).all()
+
+
+# ---- laid on as a difference
+
+
+def difference(change, alpha=1.0, side=64):
+    """One frame over a 64-px image: what is beneath is smooth and the colour differs from it by `change`."""
+    beneath = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4), size=(side, side), mode="bilinear") * 0.5 + 0.2
+    cover = torch.zeros(1, 1, side, side)
+    cover[:, :, side // 4 : -side // 4, side // 4 : -side // 4] = alpha
+    return Paint(beneath + change, cover, torch.tensor([[0.0, 0.0, 64.0, 64.0]]), beneath)
+
+
+@pytest.mark.parametrize("detail", [1.0, 4.0])
+def test_what_is_finer_than_the_paint_stays(detail):
+    """Where the paint only brightens, each pixel of the image is brightened: none is replaced."""
+    image = picture(round(64 * detail), round(64 * detail)) * 0.5
+    out = paint_over(image, difference(0.2), detail)
+    middle = (..., slice(round(20 * detail), round(44 * detail)), slice(round(20 * detail), round(44 * detail)))
+    torch.testing.assert_close(out[middle], image[middle] + 0.2, atol=1e-5, rtol=0)
+
+
+def test_over_what_is_beneath_the_difference_makes_the_colour():
+    paint = difference(-0.1, alpha=0.5)
+    expected = torch.lerp(paint.beneath, paint.color, paint.alpha)
+    torch.testing.assert_close(paint_over(paint.beneath, paint, 1.0), expected, atol=1e-6, rtol=0)
+
+
+def test_a_difference_of_none_and_one_under_zero_alpha_change_no_bit():
+    image = picture()
+    assert torch.equal(paint_over(image, difference(0.0), 1.0), image)
+    assert torch.equal(paint_over(image, difference(0.7, alpha=0.0), 1.0), image)
+    out = paint_over(image, difference(0.7), 1.0)
+    assert torch.equal(out[..., :16, :], image[..., :16, :]) and not torch.equal(out, image)
+
+
+def test_the_layer_of_a_difference_says_what_is_added_and_how_much_is_painted():
+    paint = difference(0.25, alpha=0.5)
+    layer = paint_layer(paint, 64, 64, 1.0)
+    torch.testing.assert_close(layer[:, 3:], paint.alpha)
+    torch.testing.assert_close(layer[:, :3], 0.25 * paint.alpha.expand(-1, 3, -1, -1))
+
+
+def test_what_is_beneath_has_the_shape_of_the_colour():
+    paint = difference(0.0)
+    with pytest.raises(ValueError, match=r"beneath must be \[T, 3, h, w\], .*got \[1, 3, 32, 64\]"):
+        Paint(paint.color, paint.alpha, paint.box, paint.beneath[:, :, :32])

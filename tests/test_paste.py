@@ -170,3 +170,53 @@ def test_the_crop_is_cut_as_it_is():
     over = crop_portrait(portrait, Crop(60, 40, 40, 60, 80))
     assert torch.equal(over[:, :, :20, :20], portrait[:, :, 40:, 60:])
     assert torch.equal(over[:, :, 30, 30], portrait[:, :, 59, 79])
+
+
+# ---- changes laid on as a difference
+
+
+def changes(beneath, shift, frames=1):
+    """A layer over the whole crop that brightens a square in its middle by `shift`."""
+    alpha = torch.zeros(frames, 1, 256, 256)
+    alpha[..., 96:160, 96:160] = 1
+    beneath = beneath.expand(frames, -1, -1, -1)
+    return Paint(beneath + shift, alpha, torch.tensor([[0.0, 0.0, 256.0, 256.0]]).expand(frames, 4), beneath)
+
+
+@pytest.mark.parametrize("size", [200, 600])
+def test_a_difference_keeps_the_portraits_own_detail(synthetic_face, size):
+    """Every pixel of a noisy portrait is brightened; at 600 px the paint could not hold the noise."""
+    face, _ = on_portrait(synthetic_face, size)
+    noisy = 0.2 + 0.5 * torch.rand(1, 3, face.crop.height, face.crop.width)
+    layer = changes(torch.full((1, 3, 256, 256), 0.4), 0.1)
+    out = paste_back(noisy, face, generated(torch.zeros(1, 256, 256, 2), (layer,)))
+    scale = size / 256
+    rows = slice(face.crop.top + round(100 * scale), face.crop.top + round(156 * scale))
+    columns = slice(face.crop.left + round(100 * scale), face.crop.left + round(156 * scale))
+    torch.testing.assert_close(out[..., rows, columns], noisy[..., rows, columns] + 0.1, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [200, 600])
+def test_outside_the_difference_every_bit_is_the_portraits(synthetic_face, size):
+    face, portrait = on_portrait(synthetic_face, size)
+    out = paste_back(portrait, face, generated(torch.zeros(1, 256, 256, 2), (changes(face.image, 0.1),)))
+    still, scale = torch.ones(portrait.shape[2:], dtype=torch.bool), size / 256
+    rows = [face.crop.top + round(edge * scale) for edge in (94, 162)]
+    columns = [face.crop.left + round(edge * scale) for edge in (94, 162)]
+    still[slice(*rows), slice(*columns)] = False
+    assert torch.equal(out[0][:, still], portrait[0][:, still])
+    assert not torch.equal(out, portrait)
+
+
+def test_a_frame_of_a_difference_is_its_own(synthetic_face):
+    face, portrait = on_portrait(synthetic_face, 300)
+    layer = changes(face.image, 0.1, frames=2)
+    layer.alpha[0] = 0
+    out = paste_back(portrait, face, generated(torch.zeros(2, 256, 256, 2), (layer,)))
+    assert torch.equal(out[0], portrait[0]) and not torch.equal(out[1], portrait[0])
+
+
+def test_bright_changes_stay_in_range(synthetic_face):
+    face, portrait = on_portrait(synthetic_face, 256)
+    out = paste_back(portrait, face, generated(torch.zeros(1, 256, 256, 2), (changes(face.image, 0.9),)))
+    assert out.amax() == 1

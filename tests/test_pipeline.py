@@ -1,6 +1,8 @@
 """The whole chain on the demo portrait, small: lengths, chunks, seeds, and that no motion is the portrait."""
 
+import logging
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,10 @@ import torch.nn.functional as F
 from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import load_audio
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
+from vividtalk_core.hub import save_module
+from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
+from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
+from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.pipeline import TalkSettings, choose_pose, drive, load_models, talk
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
 from vividtalk_core.timing import StageTimer
@@ -168,3 +174,88 @@ def test_models_move_together(models):
     moved = models.to("cpu")
     assert moved.weights == "embedded"
     assert torch.equal(moved.face.head.mean_shape, models.face.head.mean_shape)
+
+
+# ---- with networks that change a lot
+
+
+MOVED = TalkSettings(seed=1, pose_amplitude=3.0)
+
+
+@pytest.fixture(scope="module")
+def awake(models, wake):
+    """The models with networks of the shipped size and random values everywhere."""
+    torch.manual_seed(0)
+    motion = wake(MotionVae(MotionVaeConfig()), spread=0.1)
+    return replace(models, motion=motion, generator=wake(FrameGenerator(FrameGeneratorConfig()), spread=0.1))
+
+
+@pytest.fixture(scope="module")
+def closed(models, portrait, sound):
+    return frames_of(talk(replace(models, motion=None, generator=None), portrait, sound, RATE, MOVED))
+
+
+@pytest.fixture(scope="module")
+def changed(awake, portrait, sound):
+    return frames_of(talk(awake, portrait, sound, RATE, MOVED))
+
+
+def test_strength_goes_from_the_closed_form_to_the_networks(awake, portrait, sound, closed, changed):
+    assert (changed - closed).abs().amax() > 0.1
+    none, little = (
+        frames_of(talk(awake, portrait, sound, RATE, replace(MOVED, strength=share))) for share in (0.0, 0.1)
+    )  # fmt: skip
+    assert torch.equal(none, closed)
+    assert 0 < (little - closed).abs().mean() < 0.5 * (changed - closed).abs().mean()
+
+
+@pytest.mark.parametrize("part", ["motion", "generator"])
+def test_each_network_works_alone(awake, portrait, sound, closed, changed, part):
+    alone = frames_of(talk(replace(awake, **{part: None}), portrait, sound, RATE, MOVED))
+    assert not torch.equal(alone, closed) and not torch.equal(alone, changed)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_chunks_change_no_bit_of_what_networks_make(awake, portrait, sound, changed, chunk):
+    assert torch.equal(frames_of(talk(awake, portrait, sound, RATE, replace(MOVED, chunk=chunk))), changed)
+
+
+def test_without_motion_networks_leave_every_bit(awake, portrait):
+    out = frames_of(drive(awake, portrait, *still_motion(awake, 2)))
+    assert torch.equal(out, portrait.expand(2, -1, -1, -1))
+
+
+def test_networks_leave_the_background_to_the_closed_form(awake, portrait, sound, closed, changed):
+    face = talk(awake, portrait, sound, RATE, MOVED).face
+    view = view_source(face)
+    reach = (view.follow * view.border > 0).float()[None, None]
+    native = F.interpolate(reach, size=(face.crop.size,) * 2, mode="bilinear")[0, 0] > 0
+    left, top = max(0, -face.crop.left), max(0, -face.crop.top)  # the crop may overhang the portrait
+    part = native[top : face.crop.height - face.crop.top, left : face.crop.width - face.crop.left]
+    opened = torch.zeros(portrait.shape[2:], dtype=torch.bool)
+    y, x = face.crop.top + top, face.crop.left + left
+    opened[y : y + part.shape[0], x : x + part.shape[1]] = part
+    assert 0.1 < opened.float().mean() < 0.9
+    assert torch.equal(changed[..., ~opened], closed[..., ~opened])
+    assert not torch.equal(changed[..., opened], closed[..., opened])
+
+
+def test_a_weight_set_brings_its_own_networks(tmp_path, motion_vae, frame_generator):
+    save_module(tmp_path / "motion.safetensors", motion_vae, motion_vae.config, torch.float16)
+    save_module(tmp_path / "generator.safetensors", frame_generator, frame_generator.config)
+    models = load_models(str(tmp_path))
+    assert models.motion.config == motion_vae.config and models.generator.config == frame_generator.config
+    assert torch.equal(models.generator.head.weight, frame_generator.head.weight)
+    assert not models.motion.training and models.motion.head.weight.dtype == torch.float32
+    moved = models.to("cpu")
+    assert moved.motion is not models.motion and moved.generator.config == models.generator.config
+
+
+def test_a_set_without_networks_says_what_it_does_without(monkeypatch, caplog):
+    monkeypatch.setattr(pipeline, "MOTION_FILE", "none.safetensors")
+    monkeypatch.setattr(pipeline, "GENERATOR_FILE", "none.safetensors")
+    with caplog.at_level(logging.INFO, "vividtalk"):
+        models = load_models()
+    assert models.motion is None and models.generator is None
+    for name in ("motion-VAE", "generator"):
+        assert f"The weights 'embedded' have no {name}: the closed form does its work alone." in caplog.messages

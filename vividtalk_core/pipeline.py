@@ -149,8 +149,9 @@ def load_models(weights: str = "embedded") -> Models:
     found = resolve_weights(weights)
     motion = _load(MotionVae, MotionVaeConfig, found, MOTION_FILE)
     generator = _load(FrameGenerator, FrameGeneratorConfig, found, GENERATOR_FILE)
-    if motion is None or generator is None:
-        log.info("The weights '%s' have no motion-VAE or no generator: frames come from the closed form.", weights)
+    for name, network in (("motion-VAE", motion), ("generator", generator)):
+        if network is None:
+            log.info("The weights '%s' have no %s: the closed form does its work alone.", weights, name)
     pose = _load(PoseSampler, PoseSamplerConfig, found, POSE_FILE)
     return Models(load_face_models(found), _load_expression(found), pose, motion, generator, weights)
 
