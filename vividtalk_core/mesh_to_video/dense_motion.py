@@ -111,6 +111,7 @@ def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int
     card = _card_motion(view, render.mesh.vertices[frame]) * view.follow[..., None]  # [H, W, 2] px
     mesh, confidence, skin = _mesh_motion(render, view, frame)  # [H, W, 2] px, [H, W], [H, W]
     extra = _spread(mesh - card, skin)  # ears and scalp steer it, or they would be dragged along by the nose
+    extra = extra * view.follow[..., None]  # but no wall behind them
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
     flow = flow * smoothstep((flow.norm(dim=-1, keepdim=True) - STILL_PX[0]) / (STILL_PX[1] - STILL_PX[0]))
     hidden = (render.fragments.triangle_index[frame] >= 0) & (confidence < 0.05)

@@ -8,39 +8,47 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..geometry import warp
+from ..geometry import pixel_centres, warp
 from ..nn import Conv, Residual, Up, zero_conv
+from ..structures import CROP
 from .motion_vae import FLOW_SCALE
+from .source_view import smoothstep
 
-SHY = -1.5  # logit of alpha before training: it lets through a fifth
+LEAST_ALPHA = 0.25  # a generator that shuts itself off by the first bad steps could never learn again
+FADE_PX = 12  # px of the crop over which alpha dies out at the border of what is looked at
 
 
 @dataclass(frozen=True, slots=True)
 class FrameGeneratorConfig:
-    """Sizes; about 0.7 GMAC per frame."""
+    """Sizes; about 0.5 GMAC per frame."""
 
-    source_widths: tuple[int, int] = (16, 32)  # channels of the portrait's own features, at 128 and 64 px
-    widths: tuple[int, ...] = (24, 44, 72, 112)  # channels at 128, 64, 32 and 16 px
-    largest_change: float = 1.0  # of colour, 0..1
+    window: int = 160  # px in the middle of the crop that are looked at and changed: the head, where the crop puts it
+    source_widths: tuple[int, int] = (16, 32)  # channels of the portrait's own features, at 1/2 and 1/4 of the size
+    widths: tuple[int, ...] = (12, 32, 64, 96, 128)  # channels at full size, 1/2, 1/4, 1/8 and 1/16
+    largest_change: float = 0.5  # of colour, 0..1
 
 
 class FrameGenerator(nn.Module):
-    """A U-Net over the warped portrait; features of the portrait come in at 64 px, warped by the dense motion."""
+    """A U-Net over the warped portrait; features of the portrait come in at 1/4, warped by the dense motion.
+
+    It looks at the middle of the 256 crop, at its full resolution: lips, teeth and lids are a few pixels thick there.
+    """
 
     def __init__(self, config: FrameGeneratorConfig) -> None:
         super().__init__()
         self.config = config
         near, far = config.source_widths
-        a, b, c, d = config.widths
+        full, half, quarter, eighth, sixteenth = config.widths
         self.source = nn.Sequential(Conv(3, near, stride=2), Conv(near, far, stride=2), Residual(far))
-        self.first = Conv(11, a, stride=2)
-        self.second = Conv(a, b, stride=2)
-        self.join = nn.Conv2d(b + far + 1, b, 1)
-        self.residual = Residual(b)
-        self.third = nn.Sequential(Conv(b, c, stride=2), Residual(c))
-        self.waist = nn.Sequential(Conv(c, d, stride=2), Residual(d))
-        self.up = nn.ModuleList((Up(d, c), Up(c, b), Up(b, a)))
-        self.head = zero_conv(a, 16)  # colour and alpha for each of 2 × 2 px
+        self.first = Conv(11, full)
+        self.second = Conv(full, half, stride=2)
+        self.third = Conv(half, quarter, stride=2)
+        self.join = nn.Conv2d(quarter + far + 1, quarter, 1)
+        self.residual = Residual(quarter)
+        self.fourth = nn.Sequential(Conv(quarter, eighth, stride=2), Residual(eighth))
+        self.waist = nn.Sequential(Conv(eighth, sixteenth, stride=2), Residual(sixteenth))
+        self.up = nn.ModuleList((Up(sixteenth, eighth), Up(eighth, quarter), Up(quarter, half), Up(half, full)))
+        self.head = zero_conv(full, 4)  # colour and alpha
 
     def encode_source(self, source: Tensor) -> Tensor:
         """Features [B, C, 64, 64] of portraits [B, 3, 256, 256]: once for a whole clip."""
@@ -68,18 +76,32 @@ class FrameGenerator(nn.Module):
             occlusion: [B, 1, 256, 256] 1 = the portrait shows it.
 
         Returns:
-            Colour [B, 3, 256, 256] and alpha [B, 1, 256, 256], both in 0..1.
+            Colour [B, 3, 256, 256] and alpha [B, 1, 256, 256], both in 0..1; outside the window alpha is 0.
         """
-        motion = flow.movedim(-1, 1) * FLOW_SCALE
-        seen = torch.cat((base - 0.5, painted, (ncc - 0.5) * mask, mask, 1 - occlusion, motion), 1)  # [B, 11, H, W]
-        fine = self.first(seen)  # [B, a, 128, 128]
-        small = F.interpolate(motion, scale_factor=0.25, mode="area") / FLOW_SCALE
-        shown = F.interpolate(occlusion, scale_factor=0.25, mode="area")
-        moved = warp(features, small.movedim(1, -1)) * shown
-        middle = self.residual(self.join(torch.cat((self.second(fine), moved, shown), 1)))  # [B, b, 64, 64]
-        coarse = self.third(middle)  # [B, c, 32, 32]
-        x = self.up[0](self.waist(coarse), coarse)
-        x = self.up[2](self.up[1](x, middle), fine)  # [B, a, 128, 128]
-        x = F.pixel_shuffle(self.head(x), 2)  # [B, 4, 256, 256]
-        change = self.config.largest_change * torch.tanh(x[:, :3])
-        return (base + change).clamp(0, 1), (x[:, 3:] + SHY).sigmoid()
+        motion = flow.movedim(-1, 1)
+        maps = (base - 0.5, painted, (ncc - 0.5) * mask, mask, 1 - occlusion, motion * FLOW_SCALE)
+        margin = (CROP - self.config.window) // 2
+        seen = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
+        full = self.first(seen)  # [B, full, h, w]
+        half = self.second(full)  # [B, half, h/2, w/2]
+        moved = F.pad(self._carry(features, motion, occlusion), (-margin // 4,) * 4)
+        quarter = self.residual(self.join(torch.cat((self.third(half), moved), 1)))  # [B, quarter, h/4, w/4]
+        eighth = self.fourth(quarter)  # [B, eighth, h/8, w/8]
+        x = self.waist(eighth)  # [B, sixteenth, h/16, w/16]
+        for up, skip in zip(self.up, (eighth, quarter, half, full), strict=True):
+            x = up(x, skip)
+        x = self.head(x)  # [B, 4, h, w]
+        alpha = torch.lerp(x[:, 3:].sigmoid(), x.new_ones(()), LEAST_ALPHA) * self._fade(x.device)
+        change, alpha = (F.pad(part, (margin,) * 4) for part in (torch.tanh(x[:, :3]), alpha))
+        return (base + self.config.largest_change * change).clamp(0, 1), alpha
+
+    def _carry(self, features: Tensor, motion: Tensor, occlusion: Tensor) -> Tensor:
+        """Features [B, C, 64, 64] warped by motion [B, 2, 256, 256], and the occlusion: [B, C + 1, 64, 64]."""
+        small, shown = (F.interpolate(values, scale_factor=0.25, mode="area") for values in (motion, occlusion))
+        return torch.cat((warp(features, small.movedim(1, -1)) * shown, shown), 1)
+
+    def _fade(self, device: torch.device) -> Tensor:
+        """[window, window] 1 inside, 0 at the border of the window."""
+        centres = pixel_centres(self.config.window, self.config.window, device)
+        edge = torch.minimum(centres, self.config.window - centres).amin(-1)
+        return smoothstep(edge / FADE_PX)

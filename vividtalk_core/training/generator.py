@@ -62,7 +62,7 @@ class GeneratorSettings:
     feature_matching: float = 1.0
     adversarial: float = 0.03
     temporal: float = 4.0
-    alpha: float = 0.05  # of what is changed outside of mouth and eyes
+    alpha: float = 0.01  # of what is changed outside of mouth and eyes
     balance: float = 0.5  # a person is drawn by the amount of pairs to this power
     augment: bool = True
     portraits: int = 32  # of evaluation
