@@ -121,7 +121,8 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
     batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}
     batch["source_mask"] = source_ncc[:, 3:]
     batch["step"] = F.interpolate(batch["step"].movedim(-1, 1), size=(CROP, CROP), mode="bilinear").movedim(1, -1)
-    batch["step_mask"] = F.interpolate(batch["step_mask"], size=(CROP, CROP))
+    # known only where all the neighbours are that the step was interpolated from
+    batch["step_mask"] = (F.interpolate(batch["step_mask"], size=(CROP, CROP), mode="bilinear") > 0.999).float()
     return batch
 
 

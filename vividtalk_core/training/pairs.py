@@ -84,7 +84,7 @@ def render_pairs(
     jobs = [(clip, prepared, settings) for clip in clips]
     for done, (clip, reason) in enumerate(_in_processes(jobs, workers), 1):
         if reason:
-            log.warning("%s gives no pairs: %s", clip.file, reason)
+            log.warning("Pairs of %s are missing: %s", clip.file, reason)
         if progress is not None:
             progress(done, len(clips), None)
     return len(list((prepared / FOLDER).glob("*.safetensors")))
@@ -120,23 +120,23 @@ def _render_clip(job: Job) -> tuple[Clip, str]:
     try:
         track = read_track(_track_path(prepared, clip))
         chosen = choose_runs(track, settings, clip.name)
-        frames = list(read_video(clip.path, with_audio=False).frames)
+        names = {source: f"{clip.name}.{source:05d}" for source in chosen}
+        paths = {source: prepared / FOLDER / f"{name}.safetensors" for source, name in names.items()}
+        wanted = [source for source in chosen if not paths[source].is_file()]
+        frames = list(read_video(clip.path, with_audio=False).frames) if wanted else []
     except (ValueError, FileNotFoundError) as error:
         return clip, str(error)
-    if len(frames) != len(track.coefficients):
+    if wanted and len(frames) != len(track.coefficients):
         return clip, f"the video has {len(frames)} frames and its track {len(track.coefficients)}: track it again"
     refused = ""
-    for source, runs in chosen.items():
-        name = f"{clip.name}.{source:05d}"
-        path = prepared / FOLDER / f"{name}.safetensors"
-        if path.is_file():
-            continue
+    for source in wanted:
         try:
-            tensors = render_source(_models(), frames, track, source, runs)
+            tensors = render_source(_models(), frames, track, source, chosen[source])
         except ValueError as error:
-            refused = str(error)
+            refused = f"frame {source} is no portrait: {error}"
             continue
-        write_pairs(path, PairShard(name=name, identity=clip.identity, split=clip.split, **tensors))
+        shard = PairShard(name=names[source], identity=clip.identity, split=clip.split, **tensors)
+        write_pairs(paths[source], shard)
     return clip, refused
 
 
