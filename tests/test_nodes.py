@@ -235,3 +235,64 @@ def test_every_stage_shows_progress_and_can_be_cancelled(comfy, stages, stopped)
     run = comfy.run(stages, cancel_first)
     assert sent
     assert run.end == "execution_interrupted"
+
+
+@pytest.fixture
+def awake(comfy, motion_vae, frame_generator):
+    """The name of a weight set whose networks of stage 2 change a lot."""
+    from vividtalk_core.hub import save_module
+
+    folder = comfy.base / "models/vividtalk/awake"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_module(folder / "motion.safetensors", motion_vae, motion_vae.config)
+    save_module(folder / "generator.safetensors", frame_generator, frame_generator.config)
+    return "awake"
+
+
+@pytest.fixture
+def film(stages):
+    """All stages up to the pasted frames, with the previews of occlusion and alpha."""
+    stages |= {key: copy.deepcopy(STAGES[key]) for key in ("13", "16", "18", "19", "24", "25")}
+    return stages | {"out": node("PreviewImage", images=["19", 0])}
+
+
+def set_strength(graph, motion, frames):
+    graph["16"]["inputs"]["strength"], graph["18"]["inputs"]["strength"] = motion, frames
+    return graph
+
+
+def test_strength_of_each_stage_goes_from_closed_form_to_network(comfy, film, awake):
+    shown = {}
+    for weights, motion, frames in (("embedded", 0.0, 0.0), (awake, 0.0, 0.0), (awake, 1.0, 0.0), (awake, 0.0, 1.0)):
+        film["3"]["inputs"]["weights"] = weights
+        run = comfy.run(set_strength(film, motion, frames))
+        shown[weights, motion, frames] = [pictures(comfy, run, node_id) for node_id in ("out", "24", "25")]
+    closed, same, moved, painted = shown.values()
+    assert closed == same, "without strength it does not matter which networks there are"
+    assert moved[0] != closed[0] and moved[1] != closed[1]
+    assert painted[0] != closed[0] and painted[1] == closed[1] and painted[2] != closed[2]
+
+
+def test_graphs_from_before_the_networks_run_as_they_were_saved(comfy, film, talk):
+    now = pictures(comfy, comfy.run(film), "out")
+    for key in ("16", "18"):
+        del film[key]["inputs"]["strength"], film[key]["inputs"]["model"]
+    assert pictures(comfy, comfy.run(film), "out") == now
+    del talk["3"]["inputs"]["strength"]
+    assert len(comfy.files(comfy.run(talk), "out")) == round(SHORT_S * 25)
+
+
+def test_talking_head_has_the_same_strength(comfy, talk, awake):
+    talk["models"] = node("VividTalk_LoadModels", weights=awake)
+    talk["3"]["inputs"]["model"] = ["models", 0]
+    full = pictures(comfy, comfy.run(talk), "out")
+    talk["3"]["inputs"]["strength"] = 0.0
+    closed = pictures(comfy, comfy.run(talk), "out")
+    assert closed != full
+    talk["models"]["inputs"]["weights"] = "embedded"
+    assert pictures(comfy, comfy.run(talk), "out") == closed
+
+
+def test_strength_has_its_limits(comfy, talk):
+    talk["3"]["inputs"]["strength"] = 1.5
+    assert "strength" in error_of(comfy, talk)
