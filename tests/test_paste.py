@@ -126,7 +126,8 @@ def test_the_moving_box_holds_flow_and_paint():
     flow = flow_at((100, 110), (50, 60), [1.0, 0.0])[0]
     assert _moving_box(flow, [], crop) == (98, 198, 122, 222)
     left, top, right, bottom = _moving_box(flow, [square_paint([20.0, 30.0, 40.0, 50.0])], crop)
-    assert (left, top, right, bottom) == (38, 58, 122, 222)
+    # of 16 × 16 samples the middle 8 × 8 show, with three more around them and a px of the crop
+    assert (left, top, right, bottom) == (40, 60, 122, 222)
     assert _moving_box(torch.zeros(256, 256, 2), [], crop) == (0, 0, 0, 0)
 
 

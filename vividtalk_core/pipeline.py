@@ -151,7 +151,7 @@ def load_models(weights: str = "embedded") -> Models:
     generator = _load(FrameGenerator, FrameGeneratorConfig, found, GENERATOR_FILE)
     for name, network in (("motion-VAE", motion), ("generator", generator)):
         if network is None:
-            log.info("The weights '%s' have no %s: the closed form does its work alone.", weights, name)
+            log.warning("The weights '%s' have no %s: the closed form does its work alone.", weights, name)
     pose = _load(PoseSampler, PoseSamplerConfig, found, POSE_FILE)
     return Models(load_face_models(found), _load_expression(found), pose, motion, generator, weights)
 

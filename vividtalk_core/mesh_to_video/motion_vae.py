@@ -98,6 +98,7 @@ def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tens
     Returns:
         Flow [B, 256, 256, 2] and occlusion [B, 1, 256, 256]; where the gate is 0, the closed form bit for bit.
     """
-    logits = torch.logit(occlusion, eps=0.02) + output.occlusion
+    logits = torch.logit(occlusion, eps=0.02)
+    change = (logits + output.occlusion).sigmoid() - logits.sigmoid()  # 0 until the network says something
     moved = flow + output.flow * gate.movedim(1, -1)
-    return moved, torch.lerp(occlusion, logits.sigmoid(), gate)
+    return moved, (occlusion + change * gate).clamp(0, 1)

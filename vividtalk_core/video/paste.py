@@ -99,12 +99,25 @@ def _one_frame(paint: Paint, index: int) -> Paint:
     return Paint(paint.color[part], paint.alpha[part], paint.box[part], beneath)
 
 
+def _shown_box(paint: Paint) -> list[float]:
+    """Left, top, right, bottom in px of the 256 crop around what one frame of a layer shows."""
+    shown = paint.alpha[0, 0] > 0  # [h, w]
+    rows, columns = shown.any(1).nonzero()[:, 0], shown.any(0).nonzero()[:, 0]
+    edges = torch.stack((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    left, top, right, bottom = paint.box[0].tolist()
+    size = edges.new_tensor((shown.shape[1], shown.shape[0]) * 2)
+    span = paint.box.new_tensor((right - left, bottom - top) * 2)
+    # the painting is softened by two of its pixels and read between them
+    reach = torch.tensor((-3, -3, 3, 3), device=edges.device)
+    return (paint.box.new_tensor((left, top, left, top)) + (edges + reach) / size * span).tolist()
+
+
 def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
     """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait.
 
     flow: [256, 256, 2]; paints: layers of one frame that show something.
     """
-    boxes = [paint.box[0].tolist() for paint in paints]
+    boxes = [_shown_box(paint) for paint in paints]
     active = (flow != 0).any(-1)
     if active.any():
         rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
