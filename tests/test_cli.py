@@ -320,7 +320,7 @@ def test_bench_counts_the_networks(tmp_path, monkeypatch):
     wide = nn.Conv2d(4, 8, 3, padding=1)
     cost = bench.network_cost(wide, (torch.zeros(1, 4, 10, 20),))
     assert cost["gmac"] == round(10 * 20 * 9 * 4 * 8 / 1e9, 4) and cost["ms"] > 0
-    config = FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4))
+    config = FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4, 4))
     save_module(tmp_path / "generator.safetensors", FrameGenerator(config), config)
     costs = bench.network_costs(str(tmp_path))
     assert 0 < costs["generator"]["gmac"] < 0.1 and costs["generator"]["ms"] > 0

@@ -107,7 +107,7 @@ def test_combine_adds_where_the_gate_is_open():
     assert torch.equal(moved[shut], flow[shut]) and torch.equal(shown[:, 0][shut], occlusion[:, 0][shut])
     torch.testing.assert_close(moved - flow, gate.movedim(1, -1) * torch.tensor((0.1, -0.2)))
     seen = occlusion[..., 200:, :] == 1
-    expected = torch.sigmoid(torch.logit(torch.tensor(0.98)) - 3)
+    expected = 1 - 0.98 + torch.sigmoid(torch.logit(torch.tensor(0.98)) - 3)
     torch.testing.assert_close(shown[..., 200:, :][seen], expected.expand(int(seen.sum())))
     assert 0 <= shown.amin() <= shown.amax() <= 1
 
