@@ -55,12 +55,13 @@ class GeneratorSettings:
     motion: str = ""  # file of the motion-VAE whose frames are corrected; "" = the closed form
     start: str = ""  # weights to begin with; "" = a network that changes nothing
     l1: float = 20.0
-    mouth: float = 4.0  # weight of mouth pixels, 1 = as the rest of the face
-    eyes: float = 3.0  # weight of eye pixels
+    mouth: float = 8.0  # weight of mouth pixels, 1 = as the rest of the face
+    eyes: float = 4.0  # weight of eye pixels
+    inside: float = 0.1  # of that weight is left where the mouth's inside is painted
     perceptual: float = 2.0  # of the face, and as much again of the mouth at twice the size
     perceptual_weights: str = ""  # file of VGG-19 (torchvision's names); "" = EfficientNet-lite0 of its package
-    feature_matching: float = 1.0
-    adversarial: float = 0.03
+    feature_matching: float = 2.0
+    adversarial: float = 0.1
     temporal: float = 4.0
     alpha: float = 0.01  # of what is changed outside of mouth and eyes
     balance: float = 0.5  # a person is drawn by the amount of pairs to this power
@@ -107,8 +108,10 @@ class GeneratorTask:
         judged_real, judged_fake = module.discriminator(real), module.discriminator(fake.detach())
         believed = frozen(module.discriminator, fake)
         pair = made.unflatten(0, runs), target.unflatten(0, runs)
+        # whether teeth or tongue show is a guess, and the mean of all guesses is brown: there the other terms decide
+        weight = look_at(frames, settings.mouth, settings.eyes) * (1 - (1 - settings.inside) * frames["paint"][:, 3:])
         return {
-            "l1": settings.l1 * l1(made, target, look_at(frames, settings.mouth, settings.eyes)),
+            "l1": settings.l1 * l1(made, target, weight),
             "perceptual": settings.perceptual * self._perceptual(frames, made, fake, real),
             "feature_matching": settings.feature_matching * feature_matching(judged_real, believed),
             "adversarial": settings.adversarial * hinge_generator(believed),
