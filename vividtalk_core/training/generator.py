@@ -108,10 +108,8 @@ class GeneratorTask:
         judged_real, judged_fake = module.discriminator(real), module.discriminator(fake.detach())
         believed = frozen(module.discriminator, fake)
         pair = made.unflatten(0, runs), target.unflatten(0, runs)
-        # whether teeth or tongue show is a guess, and the mean of all guesses is brown: there the other terms decide
-        weight = look_at(frames, settings.mouth, settings.eyes) * (1 - (1 - settings.inside) * frames["paint"][:, 3:])
         return {
-            "l1": settings.l1 * l1(made, target, weight),
+            "l1": settings.l1 * l1(made, target, self._weight(frames)),
             "perceptual": settings.perceptual * self._perceptual(frames, made, fake, real),
             "feature_matching": settings.feature_matching * feature_matching(judged_real, believed),
             "adversarial": settings.adversarial * hinge_generator(believed),
@@ -119,6 +117,13 @@ class GeneratorTask:
             "temporal": settings.temporal * temporal_warping(*pair, batch["step"], batch["step_mask"]),
             "alpha": settings.alpha * (alpha * (1 - mouth.maximum(eyes)) * frames["occlusion"]).mean(),
         }
+
+    def _weight(self, frames: Batch) -> Tensor:
+        """[N, 1, 256, 256] of each pixel in L1."""
+        settings = self.settings
+        # whether teeth or tongue show is a guess, and the mean of all guesses is brown: there the other terms decide
+        guessed = 1 - (1 - settings.inside) * frames["paint"][:, 3:]
+        return look_at(frames, settings.mouth, settings.eyes) * guessed
 
     def _perceptual(self, frames: Batch, made: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         """Perceptual distance of face windows at two scales, and of the mouth at twice its size."""
@@ -142,7 +147,7 @@ class GeneratorTask:
     def _figures(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
         corners, found = windows(frames, FACE_WINDOW), {}
         real = cut(frames["target"], corners, FACE_WINDOW)
-        weight = look_at(frames, self.settings.mouth, self.settings.eyes)
+        weight = self._weight(frames)
         for name, made in pictures.items():
             found |= {name + key: value for key, value in picture_figures(made, frames).items()}
             distance = self._perceptual(frames, made, cut(made, corners, FACE_WINDOW), real)
