@@ -55,7 +55,7 @@ def models():
 def generator():
     """Untrained: it changes nothing."""
     torch.manual_seed(0)
-    return FrameGenerator(FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4))).eval()
+    return FrameGenerator(FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4, 4))).eval()
 
 
 @pytest.fixture(scope="module")

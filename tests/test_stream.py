@@ -33,5 +33,5 @@ def test_the_chunk_does_not_change_the_video():
     stream = talk(load_models(), portrait, noise, 16000, TalkSettings(chunk=2))
     pieces = list(stream)
     assert [len(piece) for piece in pieces] == [2, 2, 1]
-    (whole,) = dataclasses.replace(stream, chunk=50)
+    (whole,) = dataclasses.replace(stream, settings=TalkSettings(chunk=50))
     assert torch.equal(torch.cat(pieces), whole)
