@@ -2,6 +2,8 @@
 
 import logging
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -259,3 +261,14 @@ def test_a_set_without_networks_says_what_it_does_without(monkeypatch, caplog):
     assert models.motion is None and models.generator is None
     for name in ("motion-VAE", "generator"):
         assert f"The weights 'embedded' have no {name}: the closed form does its work alone." in caplog.messages
+
+
+def test_loading_does_not_wake_the_compiler():
+    """Random numbers for weights that are replaced anyway may import it, which takes a second."""
+    code = (
+        "import sys; from vividtalk_core.pipeline import load_models as f; f(); print('torch._dynamo' in sys.modules)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(pipeline.__file__).parents[1]
+    )
+    assert out.stdout.strip() == "False"

@@ -113,7 +113,7 @@ class Conv(nn.Module):
     def __init__(self, width_in: int, width: int, stride: int = 1, kernel: int = 3) -> None:
         super().__init__()
         self.conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2)
-        nn.init.kaiming_normal_(self.conv.weight, LEAK)
+        nn.init.kaiming_uniform_(self.conv.weight, LEAK)
         nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:

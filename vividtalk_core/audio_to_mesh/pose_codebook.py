@@ -107,7 +107,8 @@ class Codebook(nn.Module):
         super().__init__()
         self.decay, self.least_use = config.decay, config.least_use
         shape = (config.levels, config.codes)
-        self.register_buffer("vectors", 0.1 * torch.randn(*shape, config.latent))
+        # uniform: drawing normal numbers where weights are only to be loaded takes torch a second of imports
+        self.register_buffer("vectors", torch.empty(*shape, config.latent).uniform_(-0.17, 0.17))
         self.register_buffer("counts", torch.zeros(shape))
         self.register_buffer("sums", torch.zeros(*shape, config.latent))
 
