@@ -7,7 +7,7 @@ import torch
 
 from vividtalk_core.audio_to_mesh.mesh import _rest, drive_mesh, face_mesh
 from vividtalk_core.face.morphable import landmark_positions
-from vividtalk_core.face.topology import INNER_LIPS, OUTER_LIPS
+from vividtalk_core.face.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from vividtalk_core.geometry import pixel_centres, project
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from vividtalk_core.mesh_to_video.mouth import (
@@ -19,6 +19,7 @@ from vividtalk_core.mesh_to_video.mouth import (
     _opening,
     _rasterize_inside,
     _shade,
+    _share_shut,
     mouth_palette,
     render_mouth,
 )
@@ -212,3 +213,32 @@ def test_progress_counts_the_frames(synthetic_face):
     seen = []
     painted(synthetic_face, driven(synthetic_face, {}, {}), progress=lambda *report: seen.append(report))
     assert seen == [(1, 2, None), (2, 2, None)]
+
+
+def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
+    face = opened_portrait(synthetic_face)
+    rest = driven(face, {}, {"jawOpen": 0.2}, neutral=False)  # without a neutral the mouth is first brought to rest
+    paint = painted(face, rest)
+    outline = _inner_lips(face, rest)[0]
+    points = pixel_centres(*paint.alpha.shape[2:], None) / 2 + paint.box[0, :2]
+    between = polygon_distance(points, outline) > -0.1
+    assert between.any()
+    assert paint.alpha[0, 0][between].amin() > 0.95
+    line = paint.color[0][:, between].mean(1)
+    assert (line < mouth_palette(face, view_source(face)).enamel).all()
+    assert not paint.alpha[0, 0][polygon_distance(points, outline) < -1.5].any(), "a line, no beard"
+
+
+def test_lips_are_shut_by_the_share_of_their_own_gap():
+    def lips(gap):
+        points = torch.zeros(len(INNER_LIPS), 2)
+        for _, lower in INNER_LIP_PAIRS:
+            points[INNER_LIPS.index(lower), 1] = gap
+        return points
+
+    own = lips(6.0)
+    assert _share_shut(own, own) == 0, "a still portrait gets no line"
+    assert _share_shut(own, lips(0.45 * 6)) == 0
+    assert 0.4 < _share_shut(own, lips(0.275 * 6)) < 0.6
+    assert _share_shut(own, lips(0.5)) == 1
+    assert _share_shut(lips(0.5), lips(0.0)) == 0, "closed lips have a line of their own"

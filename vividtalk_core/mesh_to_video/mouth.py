@@ -26,6 +26,10 @@ LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside
 KEPT_TOLERANCE = 0.01  # of alpha: the portrait's own mouth, read back through a float grid, paints nothing
 STRETCHED = (0.15, 0.5)  # own gap over driven gap: below the first nothing of the portrait's mouth is kept, above the
 # second all of it
+SHUT = (0.4, 0.15)  # driven gap over own gap: below the first lips that showed teeth begin to hide the last of them,
+# below the second nothing is seen of them
+SEAM_PX = (-0.9, -0.1)  # px of the crop outside the lips' contour: where the line between closed lips ends, and is full
+SEAM = 2.6  # brightness of that line beside the cavity's
 LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is in the shade
 DEPTH = 0.75  # model units from the front teeth to where no light comes
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
@@ -76,7 +80,10 @@ def render_mouth(
         opening = _opening(points, outline)
         colors.append(_shade(_Interior(*_rasterize_inside(face, vertices, view, box, detail, size), opening), palette))
         kept = _opening(points + _sample(flow * (CROP / 2), points), own_lips[0]) * _share_kept(own_lips[0], outline)
-        alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
+        alpha = (opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE)
+        seam = _ramp(polygon_distance(points, outline), SEAM_PX) * _share_shut(own_lips[0], outline)
+        colors[-1] = torch.lerp(colors[-1], palette.cavity[:, None, None] * SEAM, seam)
+        alphas.append(torch.maximum(alpha, seam))
         boxes.append(box)
         if progress:
             progress(len(boxes), len(lips), None)
@@ -114,20 +121,37 @@ def _inner_lips(face: FaceFit, mesh: MeshSequence) -> Tensor:
 
 def _opening(points: Tensor, outline: Tensor) -> Tensor:
     """0..1 at points [h, w, 2], 1 inside the outline [N, 2]; the lips' landmarks are surer than the mesh's edges."""
-    return ((polygon_distance(points, outline) - LIP_EDGE_PX[0]) / (LIP_EDGE_PX[1] - LIP_EDGE_PX[0])).clamp(0, 1)
+    return _ramp(polygon_distance(points, outline), LIP_EDGE_PX)
+
+
+def _ramp(value: Tensor, limits: tuple[float, float]) -> Tensor:
+    """0..1, any shape [...]: 0 at the first limit, 1 at the second."""
+    return ((value - limits[0]) / (limits[1] - limits[0])).clamp(0, 1)
 
 
 def _share_kept(own: Tensor, driven: Tensor) -> Tensor:
     """How much of the portrait's own mouth is kept, 0..1: a slit that would be stretched over an open mouth is not.
 
-    Both outlines are [N, 2] px; the gap is the mean distance of upper and lower inner lip.
+    Both outlines are [N, 2] px.
     """
+    return smoothstep(_ramp(_gap(own) / _gap(driven).clamp(min=1e-3), STRETCHED))
+
+
+def _share_shut(own: Tensor, driven: Tensor) -> Tensor:
+    """How far lips that showed teeth are closed, 0..1: their teeth would be squeezed into a bright line.
+
+    Both outlines are [N, 2] px. 0 where the portrait's own lips are closed: they have a line of their own.
+    """
+    apart = smoothstep(_gap(own) - 1)  # px: from one to two
+    return smoothstep(_ramp(_gap(driven) / _gap(own).clamp(min=1e-3), SHUT)) * apart
+
+
+def _gap(outline: Tensor) -> Tensor:
+    """Mean distance of upper and lower inner lip in px, of an outline [N, 2]."""
     upper, lower = (
         [INNER_LIPS.index(number) for number in side] for side in zip(*INNER_LIP_PAIRS, strict=True)
     )  # fmt: skip
-    own_gap, gap = ((lips[upper] - lips[lower]).norm(dim=-1).mean() for lips in (own, driven))
-    low, high = STRETCHED
-    return smoothstep((own_gap / gap.clamp(min=1e-3) - low) / (high - low))
+    return (outline[upper] - outline[lower]).norm(dim=-1).mean()
 
 
 def _sample(flow: Tensor, points: Tensor) -> Tensor:
