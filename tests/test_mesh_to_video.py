@@ -229,9 +229,9 @@ def corrected(synthetic_face, view, driven, frame_generator):
 def test_changes_are_one_more_layer_over_what_the_closed_form_made(synthetic_face, driven, corrected):
     closed = driven[3]
     assert len(corrected.paints) == len(closed.paints) + 1
-    for mine, its in zip(corrected.paints, closed.paints, strict=False):
+    *interior, changes, seam = corrected.paints
+    for mine, its in zip((*interior, seam), closed.paints, strict=True):
         assert torch.equal(mine.color, its.color) and torch.equal(mine.alpha, its.alpha)
-    changes = corrected.paints[-1]
     assert torch.equal(changes.beneath, compose(synthetic_face, closed))
     assert changes.box.tolist() == [[0, 0, 256, 256]] * 3
     expected = changes.beneath + changes.alpha * (changes.color - changes.beneath)
@@ -243,22 +243,22 @@ def test_strength_is_how_much_of_them_is_laid_on(synthetic_face, view, driven, c
     _, render, motion, closed = driven
     none = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.0)
     assert len(none.paints) == len(closed.paints)
-    half = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.5).paints[-1]
-    torch.testing.assert_close(half.alpha, corrected.paints[-1].alpha / 2)
-    assert torch.equal(half.color, corrected.paints[-1].color)
+    half = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.5).paints[-2]
+    torch.testing.assert_close(half.alpha, corrected.paints[-2].alpha / 2)
+    assert torch.equal(half.color, corrected.paints[-2].color)
 
 
 def test_an_untrained_generator_changes_nothing(synthetic_face, view, driven, portrait, frame_generator):
     _, render, motion, closed = driven
     untrained = FrameGenerator(frame_generator.config).eval()
     frames = generate_frames(synthetic_face, render, motion, view, model=untrained)
-    assert frames.paints[-1].alpha[1:].amax() > 0.1
+    assert frames.paints[-2].alpha[1:].amax() > 0.1
     pasted = [paste_back(portrait, synthetic_face, each) for each in (frames, closed)]
     torch.testing.assert_close(*pasted, atol=1e-5, rtol=0)  # a larger window is warped: bicubic taps round otherwise
 
 
 def test_a_still_frame_and_the_background_keep_every_bit(synthetic_face, view, driven, corrected, portrait):
-    alpha = corrected.paints[-1].alpha
+    alpha = corrected.paints[-2].alpha
     assert (alpha[0] == 0).all() and alpha[1].any() and alpha[2].any()
     shut = view.follow * view.border == 0
     assert (alpha[:, 0, shut] == 0).all()
@@ -275,16 +275,16 @@ def test_each_frame_is_corrected_alone(synthetic_face, view, driven, corrected, 
     for index in range(3):
         single = render_ncc(synthetic_face, MeshSequence(mesh.vertices[index : index + 1], mesh.triangles, 25.0), view)
         motion = estimate_motion(synthetic_face, single, view)
-        alone = generate_frames(synthetic_face, single, motion, view, model=frame_generator).paints[-1]
-        assert torch.equal(alone.color[0], corrected.paints[-1].color[index])
-        assert torch.equal(alone.alpha[0], corrected.paints[-1].alpha[index])
+        alone = generate_frames(synthetic_face, single, motion, view, model=frame_generator).paints[-2]
+        assert torch.equal(alone.color[0], corrected.paints[-2].color[index])
+        assert torch.equal(alone.alpha[0], corrected.paints[-2].alpha[index])
 
 
 def test_painted_alpha_is_what_no_layer_left_clear(driven, corrected):
     closed, changed = painted_alpha(driven[3]), painted_alpha(corrected)
     assert closed.shape == (3, 1, 256, 256)
     assert (closed[0] == 0).all() and closed[1].amax() > 0.9
-    torch.testing.assert_close(1 - changed, (1 - closed) * (1 - corrected.paints[-1].alpha), atol=1e-5, rtol=0)
+    torch.testing.assert_close(1 - changed, (1 - closed) * (1 - corrected.paints[-2].alpha), atol=1e-5, rtol=0)
 
 
 def test_the_generators_pass_is_reported_too(synthetic_face, view, driven, frame_generator):
@@ -298,7 +298,7 @@ def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven
     _, render, motion, _ = driven
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     fast = generate_frames(synthetic_face, render, motion, view, model=frame_generator)
-    assert fast.paints[-1].color.dtype == fast.paints[-1].alpha.dtype == torch.float32
+    assert fast.paints[-2].color.dtype == fast.paints[-2].alpha.dtype == torch.float32
     difference = (compose(synthetic_face, fast) - compose(synthetic_face, corrected)).abs()
     assert 0 < difference.amax() < 3 / 255
-    assert (fast.paints[-1].alpha[0] == 0).all()
+    assert (fast.paints[-2].alpha[0] == 0).all()

@@ -15,7 +15,7 @@ from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender,
 from .eyes import render_lash_lines
 from .frame_generator import FrameGenerator
 from .gate import change_gate
-from .mouth import render_mouth
+from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 from .rasterizer import Progress
 from .source_view import SourceView, view_source
@@ -48,15 +48,28 @@ def generate_frames(
         The motion with the painted mouth interior, lash lines and the model's changes, ready for `paste_back` or
         `compose`.
     """
-    detail = min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
     view = view or view_source(face)
-    mouth = render_mouth(face, render.mesh, motion, view, detail, progress)
-    lashes = render_lash_lines(face, render.mesh, view, detail)
-    frames = GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
-    if model is None or strength == 0:
-        return frames
-    changes = correct_frames(model, face, render, frames, view, strength, progress)
-    return GeneratedFrames(motion, (mouth, lashes, changes), render.mesh.fps)
+    frames = paint_interior(face, render, motion, view, progress)
+    paints = list(frames.paints)
+    if model is not None and strength > 0:
+        paints.append(correct_frames(model, face, render, frames, view, strength, progress))
+    # last: the model would take the line for teeth in the shade and darken it once more
+    paints.append(render_lip_seam(face, render.mesh, view, paint_detail(face)))
+    return GeneratedFrames(motion, tuple(paints), render.mesh.fps)
+
+
+def paint_interior(
+    face: FaceFit, render: NccRender, motion: DenseMotion, view: SourceView, progress: Progress | None = None
+) -> GeneratedFrames:
+    """T frames with the inside of the mouth and the lash lines: what the generator corrects; see `generate_frames`."""
+    mouth = render_mouth(face, render.mesh, motion, view, paint_detail(face), progress)
+    lashes = render_lash_lines(face, render.mesh, view, paint_detail(face))
+    return GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
+
+
+def paint_detail(face: FaceFit) -> int:
+    """Px of the painting per px of the crop: about as fine as the portrait."""
+    return min(MAX_DETAIL, max(2, round(face.crop.size / CROP)))
 
 
 def correct_frames(

@@ -80,14 +80,36 @@ def render_mouth(
         opening = _opening(points, outline)
         colors.append(_shade(_Interior(*_rasterize_inside(face, vertices, view, box, detail, size), opening), palette))
         kept = _opening(points + _sample(flow * (CROP / 2), points), own_lips[0]) * _share_kept(own_lips[0], outline)
-        alpha = (opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE)
-        seam = _ramp(polygon_distance(points, outline), SEAM_PX) * _share_shut(own_lips[0], outline)
-        colors[-1] = torch.lerp(colors[-1], palette.cavity[:, None, None] * SEAM, seam)
-        alphas.append(torch.maximum(alpha, seam))
+        alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         boxes.append(box)
         if progress:
             progress(len(boxes), len(lips), None)
     return Paint(torch.stack(colors), torch.stack(alphas)[:, None], torch.stack(boxes))
+
+
+def render_lip_seam(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+    """Paint the dark line between lips that close over the teeth they showed.
+
+    Args:
+        face: the fitted portrait.
+        mesh: T driven meshes.
+        view: `view_source(face)`.
+        detail: px of the painting per px of the crop.
+
+    Returns:
+        Colour and alpha of a box that follows the mouth, [T, ·, h, w]; alpha is 0 while the lips are apart.
+    """
+    own_lips, lips = (_inner_lips(face, each) for each in (view.mesh, mesh))  # [1, N, 2], [T, N, 2]
+    half = _half_box(face, view)
+    size = [2 * int(side) * detail for side in half.flip(0)]
+    middle = (lips.amax(1) + lips.amin(1)) / 2  # [T, 2]
+    boxes = torch.cat((middle - half, middle + half), 1)
+    alphas = []
+    for outline, box in zip(lips, boxes, strict=True):
+        points = pixel_centres(*size, box.device) / detail + box[:2]  # [h, w, 2] px of the crop
+        alphas.append(_ramp(polygon_distance(points, outline), SEAM_PX) * _share_shut(own_lips[0], outline))
+    color = (mouth_palette(face, view).cavity * SEAM).view(1, 3, 1, 1).expand(len(lips), -1, *size)
+    return Paint(color, torch.stack(alphas)[:, None], boxes)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

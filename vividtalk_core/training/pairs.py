@@ -24,7 +24,7 @@ from ..face.fit import fit_face
 from ..face.models import FaceModels, load_face_models
 from ..geometry import pixel_centres, project
 from ..mesh_to_video.dense_motion import estimate_motion
-from ..mesh_to_video.generator import generate_frames
+from ..mesh_to_video.generator import paint_interior
 from ..mesh_to_video.lip_maps import lip_points
 from ..mesh_to_video.ncc import render_ncc
 from ..mesh_to_video.paint import paint_layer
@@ -191,7 +191,7 @@ def render_source(
     mesh = drive_mesh(face, _expression(track, source, driven), _pose(track, source, driven))
     render = render_ncc(face, mesh, view)
     motion = estimate_motion(face, render, view)
-    painted = generate_frames(face, render, motion, view)
+    painted = paint_interior(face, render, motion, view)
     layer = torch.zeros(len(driven), 4, CROP, CROP)
     for paint in painted.paints:
         above = paint_layer(paint, CROP, CROP, 1.0)
