@@ -11,7 +11,7 @@ from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator
 from vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
 from vividtalk_core.mesh_to_video.lip_maps import lip_maps
 from vividtalk_core.mesh_to_video.mouth import mouth_palette
-from vividtalk_core.mesh_to_video.ncc import ncc_colors, render_ncc
+from vividtalk_core.mesh_to_video.ncc import ncc_colors, reference_texture, render_ncc
 from vividtalk_core.mesh_to_video.paint import paint_over
 from vividtalk_core.mesh_to_video.preview import draw_flow, draw_landmarks, draw_mesh
 from vividtalk_core.mesh_to_video.regions import find_regions
@@ -302,3 +302,8 @@ def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven
     difference = (compose(synthetic_face, fast) - compose(synthetic_face, corrected)).abs()
     assert 0 < difference.amax() < 3 / 255
     assert (fast.paints[-2].alpha[0] == 0).all()
+
+
+def test_the_reference_texture_is_that_of_the_portraits_own_mesh(synthetic_face, view):
+    wanted = render_ncc(synthetic_face, view.mesh, view).projected_texture
+    assert torch.equal(reference_texture(synthetic_face, view), wanted)

@@ -216,3 +216,11 @@ def test_published_weights_see_blur(images):
     blurred = [F.avg_pool2d(edges, k, 1, k // 2, count_include_pad=False) for k in (3, 7)]
     little, much = (perceptual_distance(network, b, edges).mean() for b in blurred)
     assert 0.05 < little < much
+
+
+def test_an_older_torch_reads_no_pth(tmp_path, monkeypatch):
+    path = tmp_path / "vgg19.pth"
+    torch.save({}, path)
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ValueError, match=r"torch 2.5.1\+cpu cannot read 'vgg19.pth' safely"):
+        load_perceptual(path)

