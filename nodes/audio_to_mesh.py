@@ -5,7 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 
 from ..vividtalk_core.audio.encoder import encode_audio
-from ..vividtalk_core.audio_to_mesh.mesh import drive_mesh
+from ..vividtalk_core.head.drive import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
 from ..vividtalk_core.pipeline import ACOUSTIC, EXPRESSION_FILES, Models, TalkSettings, choose_expression, load_models
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose, MeshSequence

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vividtalk_core.audio_to_mesh import groups
-from ..vividtalk_core.audio_to_mesh.edit import smooth_pose
+from ..vividtalk_core.motion import edit as groups
+from ..vividtalk_core.motion.resample import smooth_pose
 from ..vividtalk_core.structures import Expression, HeadPose
 from . import sockets
 

@@ -8,14 +8,14 @@ from dataclasses import asdict
 import torch
 from comfy_api.latest import Input, io
 
-from ..vividtalk_core.eval.evaluate import Judges, evaluate, lips_of
 from ..vividtalk_core.eval.footage import Footage
 from ..vividtalk_core.eval.head_motion import beat_alignment, diversity, energy_below
 from ..vividtalk_core.eval.lip_score import score_lips
-from ..vividtalk_core.eval.lips import lip_curves
+from ..vividtalk_core.eval.protocols.folder import flat
+from ..vividtalk_core.eval.protocols.video import Judges, evaluate, lips_of
 from ..vividtalk_core.eval.sync import load_sync_expert, sync_score
-from ..vividtalk_core.eval.table import flat
 from ..vividtalk_core.face.track import track_video
+from ..vividtalk_core.head.mouth_shape import lip_curves
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import AudioFeatures, Expression, HeadPose
 from . import convert, sockets

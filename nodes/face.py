@@ -5,8 +5,8 @@ from __future__ import annotations
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..vividtalk_core.audio_to_mesh.mesh import face_mesh
 from ..vividtalk_core.face.fit import fit_face
+from ..vividtalk_core.head.drive import face_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_landmarks, draw_mesh
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import FaceFit

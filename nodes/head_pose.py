@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vividtalk_core.audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
 from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
+from ..vividtalk_core.motion.head_pose import fit_to_length, idle_pose, still_pose
 from ..vividtalk_core.pipeline import Models, load_models, pose_sampler
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose
 from . import sockets

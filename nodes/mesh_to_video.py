@@ -8,10 +8,10 @@ from torch import Tensor
 from ..vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
 from ..vividtalk_core.mesh_to_video.ncc import render_ncc
+from ..vividtalk_core.mesh_to_video.paste import paste_back
 from ..vividtalk_core.mesh_to_video.preview import draw_flow
 from ..vividtalk_core.pipeline import Models, load_models
 from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
-from ..vividtalk_core.video.paste import paste_back
 from . import convert, sockets
 
 

@@ -8,10 +8,10 @@ import folder_paths
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
-from ..vividtalk_core.audio_to_mesh.curves import fill_in, read_motion, write_motion
-from ..vividtalk_core.audio_to_mesh.plot import draw_curves
-from ..vividtalk_core.audio_to_mesh.pose import relative_to_first
 from ..vividtalk_core.face.track import track_video
+from ..vividtalk_core.motion.files import fill_in, read_motion, write_motion
+from ..vividtalk_core.motion.head_pose import relative_to_first
+from ..vividtalk_core.motion.plot import draw_curves
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import Expression, HeadPose
 from . import convert, sockets

@@ -4,17 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.nn import (
-    LEAK,
-    Conv,
-    Hourglass,
-    Residual,
-    TransformerLayer,
-    Up,
-    frame_batches,
-    inference,
-    zero_conv,
-)
+from vividtalk_core.nn import LEAK, Conv, Hourglass, Residual, TransformerLayer, Up, frame_batches, inference, zero_conv
 
 
 def make(before=3, after=2, width=16):

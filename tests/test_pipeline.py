@@ -15,7 +15,7 @@ from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import load_audio
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from vividtalk_core.hub import save_module
-from vividtalk_core.mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
+from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.pipeline import TalkSettings, choose_pose, drive, load_models, talk

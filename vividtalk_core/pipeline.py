@@ -14,24 +14,24 @@ from torch import Tensor, nn
 from .audio.encoder import encode_audio
 from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
 from .audio_to_mesh.articulation import ArticulationSettings, apply_gains, generate_expression
-from .audio_to_mesh.blink import add_blinks
 from .audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
-from .audio_to_mesh.groups import smooth_all
-from .audio_to_mesh.mesh import drive_mesh
-from .audio_to_mesh.pose import fit_to_length, idle_pose, still_pose
 from .audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
 from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
+from .head.drive import drive_mesh
 from .hub import WeightSet, load_module, resolve_weights
 from .mesh_to_video.dense_motion import estimate_motion
-from .mesh_to_video.frame_generator import FrameGenerator, FrameGeneratorConfig
 from .mesh_to_video.generator import generate_frames
+from .mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from .mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from .mesh_to_video.ncc import render_ncc
+from .mesh_to_video.paste import paste_back
 from .mesh_to_video.source_view import view_source
+from .motion.blink import add_blinks
+from .motion.edit import smooth_all
+from .motion.head_pose import fit_to_length, idle_pose, still_pose
 from .structures import AudioFeatures, Expression, FaceFit, GeneratedFrames, HeadPose
 from .timing import StageTimer
-from .video.paste import paste_back
 from .video.stream import chunk_frames, frame_ranges
 
 log = logging.getLogger("vividtalk")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..face.landmarks import Landmarker
-from ..face.topology import INNER_LIPS, OUTER_LIPS
+from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import ARKIT_NAMES
 from . import head_identity, makehuman
 from .checksums import write_asset

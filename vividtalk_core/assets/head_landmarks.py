@@ -14,7 +14,7 @@ import torch
 from ..face.align import to_pixel_centres
 from ..face.landmarks import Landmarker
 from ..face.region import Region
-from ..face.topology import FACE_OVAL
+from ..head.topology import FACE_OVAL
 from ..structures import ARKIT_NAMES
 from . import head_views
 from .head_topology import PARTS, Topology

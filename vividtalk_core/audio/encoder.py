@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import MEL_RATE, SAMPLE_RATE, AudioFeatures
-from .mel import log_mel, sample_rows
-from .waveform import analysis_gain, check_fps, frame_count, to_mono_16k
+from ..time_grid import check_fps, frame_count, sample_rows
+from .mel import log_mel
+from .waveform import analysis_gain, to_mono_16k
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -59,11 +59,3 @@ def _band_edges() -> Tensor:
     """[82] Hz for `mel_bank` [80, 257]: equal steps on the mel scale from 40 Hz to 8 kHz (HTK's formula)."""
     low, high = (2595 * math.log10(1 + hz / 700) for hz in (40.0, SAMPLE_RATE / 2))
     return 700 * (10 ** (torch.linspace(low, high, BANDS + 2) / 2595) - 1)
-
-
-def sample_rows(rows: Tensor, position: Tensor) -> Tensor:
-    """Rows [M, D] linearly interpolated at fractional row numbers [...], the ends held: [..., D]."""
-    position = position.clamp(0, rows.shape[0] - 1)
-    low = position.floor().long()
-    high = (low + 1).clamp(max=rows.shape[0] - 1)
-    return torch.lerp(rows[low], rows[high], (position - low).to(rows.dtype)[..., None])

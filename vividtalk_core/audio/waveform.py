@@ -17,26 +17,11 @@ if TYPE_CHECKING:
 
 RATES = (4_000, 192_000)  # Hz, what recorders make; outside of it the number is a mistake
 CHANNELS = 8  # 7.1
-FPS = (1.0, 120.0)
 ZERO_CROSSINGS = 16  # of the resampling kernel on each side: about 80 dB of alias rejection with a Kaiser window
 LOUD_SPEECH = 0.1  # RMS that the loud parts of a voice are brought to before analysis (−20 dBFS)
 MAX_GAIN = 300.0  # a recording more than 50 dB too quiet is noise, not speech
 
 logger = logging.getLogger("vividtalk")
-
-
-def check_fps(fps: float) -> float:
-    """Return `fps` as a float, or raise ValueError when it is not within 1..120 frames per second."""
-    if not FPS[0] <= fps <= FPS[1]:
-        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
-    return float(fps)
-
-
-def frame_count(duration_s: float, fps: float) -> int:
-    """Video frames of a clip: round(duration · fps), at least 1. Frame t shows the time from t/fps to (t + 1)/fps."""
-    if not (math.isfinite(duration_s) and duration_s >= 0):
-        raise ValueError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
-    return max(1, round(duration_s * check_fps(fps)))
 
 
 def load_audio(path: str | Path) -> tuple[Tensor, int]:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..audio.encoder import mel_position
-from ..audio.mel import sample_rows
 from ..audio.speech import Speech, analyse, blur, speaking_and_stress
 from ..structures import ARKIT_NAMES, MEL_RATE, AudioFeatures, Expression
+from ..time_grid import sample_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from ..audio.encoder import mel_windows
-from ..audio.mel import FLOOR, sample_rows
-from ..audio.waveform import frame_count
+from ..audio.mel import FLOOR
+from ..motion.edit import GROUPS, scale_groups
+from ..motion.resample import gaussian
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
-from .edit import gaussian
+from ..time_grid import frame_count, sample_rows
 from .expression import ExpressionGenerator, RollState
-from .groups import GROUPS, scale_groups
 
 BLOCK = 250  # frames that are made at once: memory does not grow with the clip
 EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]

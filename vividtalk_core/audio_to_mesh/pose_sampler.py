@@ -15,9 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio.encoder import mel_windows
-from ..audio.mel import sample_rows
-from ..audio.waveform import check_fps
 from ..structures import MEL_RATE, AudioFeatures, HeadPose
+from ..time_grid import check_fps, sample_rows
 from .pose_codebook import CHANNELS, CHUNK, PoseCodebook, PoseCodebookConfig
 from .style import StyleEncoder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..audio.waveform import load_audio
-from ..audio_to_mesh.curves import fill_in, read_motion
+from ..motion.files import fill_in, read_motion
 from ..pipeline import drive
 from .render import open_inputs, settings_of, write_video
 

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..eval.evaluate import Evaluation, Judges, evaluate
+from ..audio.phones import closures_of, read_phones
+from ..critics.face_embedder import FaceEmbedder
 from ..eval.footage import read_footage
-from ..eval.identity import FaceEmbedder
-from ..eval.phones import closures_of, read_phones
+from ..eval.protocols.folder import evaluate_folder, figures, flat, medians, to_markdown
+from ..eval.protocols.video import Evaluation, Judges, evaluate
 from ..eval.sync import load_sync_expert
-from ..eval.table import evaluate_folder, figures, flat, medians, to_markdown
 from ..face.models import load_face_models
 from ..files import check_writable
 from ..hub import resolve_weights

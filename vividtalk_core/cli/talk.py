@@ -6,9 +6,9 @@ import argparse
 
 from ..audio.waveform import load_audio
 from ..audio_to_mesh.articulation import ArticulationSettings
-from ..audio_to_mesh.curves import read_motion
-from ..audio_to_mesh.pose import relative_to_first
 from ..face.models import FaceModels
+from ..motion.files import read_motion
+from ..motion.head_pose import relative_to_first
 from ..pipeline import pose_sampler, talk
 from ..structures import HeadPose
 from ..video.reader import read_video

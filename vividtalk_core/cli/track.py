@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..audio_to_mesh.curves import SUFFIXES, write_motion
-from ..audio_to_mesh.pose import relative_to_first
 from ..face.models import FaceModels, load_face_models
 from ..face.track import Track, track_video
 from ..files import check_writable
 from ..hub import resolve_weights
+from ..motion.files import SUFFIXES, write_motion
+from ..motion.head_pose import relative_to_first
 from ..video.reader import VideoClip, read_video
 from .progress import ProgressBar
 

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.encoder import mel_position
-from ..audio.mel import sample_rows
-from ..audio_to_mesh.edit import gaussian
+from ..motion.resample import gaussian
 from ..structures import MEL_RATE, HeadPose
+from ..time_grid import sample_rows
 
 BEAT_SIGMA_S = 0.1  # of beat alignment, as in the field's papers
 BEAT_APART_S = 0.2  # syllables come at 3 to 6 a second

@@ -11,16 +11,7 @@ from torch import Tensor
 from ..audio.encoder import encode_audio
 from ..audio.speech import analyse
 from ..structures import MEL_RATE, check_shapes
-from .lips import (
-    Span,
-    amplitude_ratio,
-    audio_gain,
-    closure_recall,
-    frozen_share,
-    pearson,
-    sync_offset,
-    velocity_ratio,
-)
+from .lips import Span, amplitude_ratio, audio_gain, closure_recall, frozen_share, pearson, sync_offset, velocity_ratio
 
 SPOKEN = 0.3  # loudness between the clip's background (0) and its loud parts (1), from which somebody speaks
 REACH = 12  # frames around 0 in which the offset is looked for

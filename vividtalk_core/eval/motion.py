@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .lips import inter_ocular
+from ..head.mouth_shape import inter_ocular
 
 START_S = 0.4  # what counts as the start
 GRID = 16  # blocks across the face, for flicker

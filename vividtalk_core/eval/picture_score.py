@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..critics.face_embedder import FaceEmbedder, csim
 from .footage import Footage, to_float
-from .identity import FaceEmbedder, csim
 from .lip_score import known
 from .motion import BackgroundMotion, brightness, flicker, startup_jitter
 from .pictures import face_oval, mouth_box, psnr, ssim

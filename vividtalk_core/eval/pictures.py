@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..face.topology import FACE_OVAL, OUTER_LIPS
+from ..head.topology import FACE_OVAL, OUTER_LIPS
 
 MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
 SSIM_WINDOW = 11  # px, of Wang et al. 2004

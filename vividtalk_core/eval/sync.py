@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from ..audio.encoder import encode_audio
+from ..critics.sync_expert import SyncConfig, SyncExpert
 from ..hub import WeightSet, load_module, resolve_weights
 from ..structures import check_shapes
-from .sync_expert import SyncConfig, SyncExpert
 
 REACH = 15  # frames that sound is shifted by to either side, as SyncNet does
 

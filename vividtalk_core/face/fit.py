@@ -7,15 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import pixel_centres, rotation_angles
+from ..head.morphable import shape
+from ..head.topology import FACE_OVAL
 from ..structures import CROP, FaceFit, HeadPose
 from .align import cut_crop, face_crop, to_crop
 from .find import check_portrait, find_landmarks
 from .landmark_model import SolveSettings, landmark_model, observed_points
 from .models import FaceModels
-from .morphable import shape
 from .offsets import offset_spread, vertex_offsets
 from .solve import solve
-from .topology import FACE_OVAL
 
 STILL_FPS = 25.0  # frames per second that a still's single pose is said to have
 MASK_EDGE = 3.0  # px of the 256 crop, standard deviation of the inner-face mask's edge

@@ -8,10 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..structures import MorphableModel
-from .morphable import iris_vertices, landmark_positions
-from .priors import ExpressionPrior, expression_prior
-from .topology import (
+from ..head.morphable import iris_vertices, landmark_positions
+from ..head.topology import (
     FACE_OVAL,
     INNER_LIP_PAIRS,
     INNER_LIPS,
@@ -23,6 +21,8 @@ from .topology import (
     RIGHT_IRIS,
     RIGHT_LID_PAIRS,
 )
+from ..structures import MorphableModel
+from .priors import ExpressionPrior, expression_prior
 
 CARRIED = 0.3  # of the jaw's own movement, from which a point belongs to the chin
 EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
+from ..head.morphable import load_morphable, to_device
 from ..hub import WeightSet, resolve_weights
 from ..structures import MorphableModel
 from .detector import FaceDetector
 from .landmarks import Landmarker
-from .morphable import load_morphable, to_device
 from .segment import PersonSegmenter
 
 

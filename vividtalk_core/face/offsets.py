@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..geometry import FOCAL_LENGTH, project, rotation_matrix
+from ..head.morphable import landmark_positions
+from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import HeadPose, MorphableModel
 from .landmark_model import facing_weight, landmark_normals
-from .morphable import landmark_positions
-from .topology import INNER_LIPS, OUTER_LIPS
 
 REACH = 0.4  # width of a landmark's influence over the distance to its 5th neighbour
 FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out

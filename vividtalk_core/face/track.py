@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from ..geometry import project, rotation_angles, rotation_matrix
+from ..head.morphable import landmark_positions, shape
+from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
 from .align import face_crop, from_crop, to_crop, to_pixel_centres
 from .landmark_model import SolveSettings, landmark_model, observed_points
 from .landmarks import region_of_detection, region_of_landmarks
 from .models import FaceModels
-from .morphable import landmark_positions, shape
 from .offsets import lip_taper, offset_spread, vertex_offsets
 from .solve import solve
-from .topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
 
 log = logging.getLogger("vividtalk")
 

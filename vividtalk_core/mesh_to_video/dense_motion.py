@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import blur, smoothstep
 from ..geometry import CAMERA_DISTANCE, CROP, pixel_centres, project, unproject, warp
 from ..nn import frame_batches, inference
 from ..structures import DenseMotion, FaceFit, NccRender
@@ -21,7 +22,7 @@ from .gate import change_gate
 from .motion_vae import MotionVae, combine
 from .ncc import reference_texture
 from .rasterizer import interpolate
-from .source_view import SourceView, blur, smoothstep, view_source
+from .source_view import SourceView, view_source
 
 COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
 NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads

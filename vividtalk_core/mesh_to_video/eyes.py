@@ -9,11 +9,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..face.morphable import landmark_positions
-from ..face.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
+from ..filters import smoothstep
 from ..geometry import pixel_centres, project
+from ..head.morphable import landmark_positions
+from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
 from ..structures import FaceFit, MeshSequence, Paint
-from .source_view import SourceView, smoothstep
+from .source_view import SourceView
 
 EYES = ((RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS), (LEFT_LID_PAIRS, LEFT_EYE_CORNERS))
 LINE_WIDTH = 0.045  # of the eye's width: half the thickness of the line in its middle

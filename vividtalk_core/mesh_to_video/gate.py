@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import blur, smoothstep
 from ..structures import CROP
-from .source_view import blur, smoothstep
 
 REACH_PX = 12  # px of the crop around what moves or is painted: jaw and cheek follow the lips
 MOVING_PX = (0.05, 0.8)  # px of the crop; below the first nothing is changed, above the second all may be

@@ -13,8 +13,8 @@ from ..geometry import warp
 from ..nn import frame_batches, inference
 from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender, Paint
 from .eyes import render_lash_lines
-from .frame_generator import FrameGenerator
 from .gate import change_gate
+from .generator_network import FrameGenerator
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 from .rasterizer import Progress

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..face.morphable import landmark_positions
-from ..face.topology import INNER_LIPS, OUTER_LIPS
 from ..geometry import pixel_centres, project
+from ..head.morphable import landmark_positions
+from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import CROP, FaceFit, MeshSequence, MorphableModel
 
 SIZE = 64  # px; lips move by tenths of it, finer maps only cost memory

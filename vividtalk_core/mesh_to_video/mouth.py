@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..face.morphable import landmark_positions
-from ..face.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
+from ..filters import blur, smoothstep
 from ..geometry import CROP, pixel_centres, project
+from ..head.morphable import landmark_positions
+from ..head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from ..structures import DenseMotion, FaceFit, MeshSequence, Paint
 from .rasterizer import Progress, interpolate, rasterize
 from .regions import polygon_distance
-from .source_view import SourceView, blur, smoothstep
+from .source_view import SourceView
 
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside begins to show, and is all there is

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import blur
 from ..geometry import pixel_centres
 from ..structures import Paint
-from .source_view import blur
 
 SOFTNESS_PX = 0.6  # px of the painting: its edges are as soft as a photograph's
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..face.morphable import landmark_positions
-from ..face.topology import FACE_OVAL
+from ..head.morphable import landmark_positions
+from ..head.topology import FACE_OVAL
 from ..structures import MorphableModel
 
 OVAL_SOFTNESS = 0.25  # model units over which the trust in the mesh fades outside the face oval: hair and ears begin

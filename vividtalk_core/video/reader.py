@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio.waveform import FPS, load_audio
+from ..audio.waveform import load_audio
+from ..time_grid import FPS
 
 if TYPE_CHECKING:
     import av

@@ -17,8 +17,8 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
-from ..audio.waveform import check_fps
 from ..files import check_writable, whole_file
+from ..time_grid import check_fps
 from .stream import chunk_frames
 
 AUDIO_RATE = 48_000  # Hz, what every player takes

@@ -1,0 +1,290 @@
+import dataclasses
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vividtalk_core.audio.encoder import encode_audio, mel_windows
+from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, draw_code, sample_head_pose
+from vividtalk_core.hub import load_module, save_module
+from vividtalk_core.pipeline import TalkSettings, choose_pose, load_models, pose_sampler
+from vividtalk_core.structures import AudioFeatures, HeadPose
+
+DEMO = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo"
+TINY = PoseSamplerConfig(
+    codes=8, latent=4, width=8, dilations=(1, 2), bands=4, ahead=7, audio=6, identity_components=5, style=3, memory=12
+)
+
+
+def model(seed=0, config=TINY):
+    torch.manual_seed(seed)
+    sampler = PoseSampler(config).eval()
+    sampler.codebook.codebook.vectors.normal_()
+    sampler.map.set_spread(sampler.codebook.codebook.vectors)
+    return sampler
+
+
+def speech(seconds=4.0, fps=25.0, seed=0):
+    """Bursts of noise, as a sound and as features."""
+    generator = torch.Generator().manual_seed(seed)
+    time_s = torch.arange(round(seconds * 16000)) / 16000
+    sound = 0.2 * torch.randn(len(time_s), generator=generator) * (torch.sin(2 * math.pi * 1.3 * time_s) > 0)
+    return encode_audio(sound, 16000, fps)
+
+
+def cut(features, frames):
+    """The features of the first frames of a clip."""
+    rows = math.ceil(frames / features.fps * 100)
+    return AudioFeatures(features.features[:frames], features.mel[:rows], features.fps, frames / features.fps)
+
+
+# ---- Φ_map
+
+
+def test_shapes():
+    sampler = model()
+    heard = sampler.audio.hear(torch.randn(2, 22, 320))
+    assert heard.shape == (2, 22, 5)
+    codes = torch.randint(8, (2, 6, 2))
+    latents, logits = sampler(heard, sampler.style(torch.randn(2, 5)), torch.randn(2, 6), codes, codes)
+    assert latents.shape == (2, 6, 2, 4)
+    assert logits.shape == (2, 6, 2, 8)
+    assert logits.max() <= 0  # minus squared distances
+
+
+@pytest.mark.parametrize(("ahead", "first"), [(-1, 11), (3, 10), (7, 9), (11, 8)])
+def test_a_code_hears_as_far_ahead_as_the_config_says(ahead, first):
+    encoder = model(config=dataclasses.replace(TINY, ahead=ahead)).audio
+    features = torch.randn(1, 80, 320) - 8
+    louder = features.clone()
+    louder[:, 40:] += 1
+    heard = [encoder(encoder.pad(encoder.hear(f), 20))[0] for f in (features, louder)]
+    touched = (heard[0] != heard[1]).any(-1).nonzero()[:, 0]
+    # frame 40 is the first of code 10; nothing ahead of a code's beginning means that code 11 is the first to hear it
+    assert touched.min() == first
+    assert encoder.reach == 16
+
+
+def test_loudness_alone_can_be_heard():
+    encoder = model(config=dataclasses.replace(TINY, bands=0)).audio
+    heard = encoder.hear(speech().features[None])
+    assert heard.shape == (1, 100, 1)
+    torch.testing.assert_close(heard, model().audio.hear(speech().features[None])[..., -1:])
+
+
+def test_hearing_does_not_depend_on_the_level():
+    encoder = model().audio
+    features = speech().features + 4  # a loud recording
+    quieter = features - math.log(1.7)
+    torch.testing.assert_close(encoder.hear(features[None]), encoder.hear(quieter[None]), atol=1e-5, rtol=0)
+    silence = encode_audio(torch.zeros(16000), 16000).features
+    assert encoder.hear(silence[None]).abs().max() == 0
+
+
+def test_encoding_in_chunks_is_encoding_at_once():
+    encoder = model().audio
+    features = speech().features
+    whole = encoder(encoder.pad(encoder.hear(features[None]), 26))[0]
+    for chunk in (3, 26, 64):
+        torch.testing.assert_close(encoder.encode(features, 26, chunk), whole, atol=1e-6, rtol=1e-5)
+    assert torch.equal(encoder.encode(features, 26)[:10], encoder.encode(features[:44], 10))  # code 9 hears frame 43
+
+
+def test_sampling_agrees_with_teacher_forcing():
+    """Step by step with a memory = all at once: the argmin of the logits are the codes of temperature 0."""
+    sampler = model()
+    features, start = speech().features, torch.randn(6)
+    audio = sampler.audio.encode(features, 25)
+    style = sampler.style(torch.randn(1, 5))
+    codes = sampler.sample(audio, style[0], start, 0.0, torch.Generator())
+    _, logits = sampler(sampler.audio.hear(features[None]), style, start[None], codes[None], codes[None])
+    assert torch.equal(logits[0].argmax(-1), codes)
+
+
+def test_guidance_exaggerates_what_is_heard():
+    sampler, draw = model(), lambda: torch.Generator().manual_seed(0)
+    style, start = torch.zeros(3), torch.zeros(6)
+    heard = sampler.audio.encode(speech().features, 25)
+    silent = sampler.audio.encode(encode_audio(torch.zeros(64000), 16000).features, 25)
+    torch.testing.assert_close(silent, sampler.audio.silence().expand_as(silent))
+    one, same = (sampler.sample(silent, style, start, 1.0, draw(), guidance) for guidance in (1.0, 9.0))
+    assert torch.equal(one, same)
+    deaf = sampler.sample(heard, style, start, 1.0, draw(), guidance=0.0)
+    assert torch.equal(deaf, one)
+    assert not torch.equal(sampler.sample(heard, style, start, 1.0, draw(), guidance=30.0), deaf)
+
+
+def test_draws_follow_the_softmax():
+    distances = torch.tensor([0.0, 0.5, 2.0, 9.0])
+    generator = torch.Generator().manual_seed(0)
+    for temperature in (0.5, 1.0):
+        drawn = torch.stack([draw_code(distances, temperature, generator) for _ in range(4000)])
+        share = torch.bincount(drawn, minlength=4) / 4000
+        torch.testing.assert_close(share, F.softmax(-distances / temperature, 0), atol=0.03, rtol=0)
+    assert all(draw_code(distances, 0.0, generator) == 0 for _ in range(20))
+
+
+# ---- motion
+
+
+def test_motion_starts_at_the_portrait():
+    pose = sample_head_pose(model(), speech())
+    assert pose.rotation.shape == pose.translation.shape == (100, 3)
+    assert pose.rotation[0].abs().max() == pose.translation[0].abs().max() == 0
+    assert pose.rotation.std(0).min() > 0
+
+
+def test_motion_starts_at_the_start_pose():
+    start = HeadPose(torch.tensor([[9.0, 9, 9], [0.1, -0.2, 0.05]]), torch.tensor([[9.0, 9, 9], [0.1, 0, 0.2]]), 30.0)
+    pose = sample_head_pose(model(), speech(), start=start)
+    assert torch.equal(pose.rotation[0], start.rotation[1])
+    assert torch.equal(pose.translation[0], start.translation[1])
+    assert (pose.rotation[1] - pose.rotation[0]).abs().max() < 0.06
+    level = sample_head_pose(model(), speech(), amplitude=0.0, start=start)
+    assert (level.rotation.diff(dim=0).abs() < 0.012).all()  # back to rest, smoothly
+    assert level.rotation[30:].abs().max() < 1e-6
+
+
+def test_seeds_repeat_and_differ():
+    sampler, sound = model(), speech()
+    first, again, other = (sample_head_pose(sampler, sound, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(first.rotation, again.rotation) and torch.equal(first.translation, again.translation)
+    assert not torch.allclose(first.rotation, other.rotation, atol=1e-3)
+
+
+@pytest.mark.parametrize("fps", [25.0, 30.0, 12.5, 60.0])
+def test_a_longer_clip_begins_with_the_same_motion(fps):
+    sampler, sound = model(), speech(6.0, fps)
+    whole = sample_head_pose(sampler, sound)
+    for frames in (len(sound.features) // 4, len(sound.features) // 2, len(sound.features) - 1):
+        part = sample_head_pose(sampler, cut(sound, frames))
+        same = frames - math.ceil(0.5 * fps)  # but for what was heard of the last half second
+        assert len(part.rotation) == frames
+        assert torch.equal(part.rotation[:same], whole.rotation[:same])
+        assert torch.equal(part.translation[:same], whole.translation[:same])
+
+
+def test_without_hearing_ahead_a_longer_clip_begins_with_all_of_a_shorter_one():
+    sampler, sound = model(config=dataclasses.replace(TINY, ahead=-1)), speech(6.0)
+    whole = sample_head_pose(sampler, sound)
+    for frames in (1, 2, 7, 40, 53):
+        assert torch.equal(sample_head_pose(sampler, cut(sound, frames)).rotation, whole.rotation[:frames])
+
+
+def test_a_longer_recording_begins_with_the_same_motion():
+    """The sound is cut, not its features: its loudness, to which the mel is scaled, is another then."""
+    sampler = model()
+    waveform, rate = load_audio(DEMO / "speech.flac")
+    whole = sample_head_pose(sampler, encode_audio(waveform, rate))
+    part = sample_head_pose(sampler, encode_audio(waveform[:, : 2 * rate], rate))
+    same = len(part.rotation) - 13
+    torch.testing.assert_close(part.rotation[:same], whole.rotation[:same], atol=1e-6, rtol=0)
+
+
+def test_other_frame_rates_play_the_same_motion():
+    sampler = model()
+    slow, fast = (sample_head_pose(sampler, speech(4.0, fps)) for fps in (25.0, 50.0))
+    assert fast.fps == 50.0 and len(fast.rotation) == 200
+    torch.testing.assert_close(fast.rotation[::2], slow.rotation)
+    halfway = (slow.rotation[40] + slow.rotation[41]) / 2
+    # eased in by then, what lies between two frames is their mean
+    torch.testing.assert_close(fast.rotation[81], halfway, atol=1e-5, rtol=1e-4)
+
+
+def test_amplitude():
+    sampler, sound = model(), speech()
+    one, half, none = (sample_head_pose(sampler, sound, amplitude=a) for a in (1.0, 0.5, 0.0))
+    torch.testing.assert_close(half.rotation, one.rotation / 2)
+    assert none.rotation.abs().max() == none.translation.abs().max() == 0
+
+
+def test_temperature_zero_needs_no_luck():
+    sampler, sound = model(), speech()
+    poses = [sample_head_pose(sampler, sound, temperature=0.0, seed=seed).rotation for seed in (0, 1)]
+    assert torch.equal(*poses)
+
+
+def test_style_and_start_are_heard():
+    """Untrained, they move Ẑ; what a seed draws from it may still be the same."""
+    sampler = model()
+    heard, codes = sampler.audio.hear(speech().features[None]), torch.zeros(1, 25, 2, dtype=torch.long)
+    face, start = torch.randn(1, 5), torch.randn(1, 6)
+
+    def latents(identity, initial):
+        return sampler(heard, sampler.style(identity), initial, codes, codes)[0]
+
+    plain = latents(0 * face, 0 * start)
+    assert not torch.allclose(latents(face, 0 * start), plain)
+    assert not torch.allclose(latents(0 * face, start), plain)
+
+
+def test_random_numbers_of_others_are_left_alone():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+    sample_head_pose(model(5), speech(1.0), seed=9)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": -0.1}, "the temperature of the head pose must be 0 or more; got -0.1"),
+        ({"amplitude": math.nan}, "the amplitude of the head pose must be 0 or more; got nan"),
+        ({"start": HeadPose(torch.zeros(0, 3), torch.zeros(0, 3), 25.0)}, "the start pose has 0 frames"),
+        ({"id_coefficients": torch.zeros(7)}, "faces of 5 identity components; this one has 7"),
+    ],
+)
+def test_errors(change, message):
+    with pytest.raises(ValueError, match=message):
+        sample_head_pose(model(), speech(0.5), **change)
+
+
+def test_save_and_load(tmp_path):
+    sampler, sound = model(), speech()
+    save_module(tmp_path / "pose.safetensors", sampler, sampler.config)
+    loaded = load_module(PoseSampler, PoseSamplerConfig, tmp_path / "pose.safetensors")
+    assert loaded.config == TINY
+    assert torch.equal(sample_head_pose(loaded, sound).rotation, sample_head_pose(sampler, sound).rotation)
+
+
+# ---- the weights that ship
+
+
+@pytest.fixture(scope="module")
+def models():
+    return load_models()
+
+
+def test_shipped_weights_move_like_a_person(models):
+    features = encode_audio(*load_audio(DEMO / "speech.flac"))
+    mel = features.mel.repeat(60 * 100 // len(features.mel) + 1, 1)[:6000]
+    minute = AudioFeatures(mel_windows(mel, 1500, 25.0), mel, 25.0, 60.0)
+    began = time.process_time()
+    poses = [sample_head_pose(models.pose, minute, seed=seed) for seed in range(3)]
+    assert time.process_time() - began < 9
+    for pose in poses:
+        degrees = pose.rotation.rad2deg()
+        assert (degrees.std(0) > 0.7).all() and (degrees.std(0) < 6).all()
+        assert degrees.abs().max() < 25
+        assert (degrees.diff(dim=0).norm(dim=1) * 25).max() < 150  # degrees per second
+    apart = (poses[0].rotation - poses[1].rotation).rad2deg().square().mean().sqrt()
+    assert apart > 1
+
+
+def test_pipeline_takes_the_codebook(models):
+    features = encode_audio(*load_audio(DEMO / "speech.flac"))
+    settings = TalkSettings(pose="codebook", seed=2, pose_amplitude=0.5, pose_temperature=0.8)
+    frames = len(features.features)
+    pose = choose_pose(settings, frames, None, features, models)
+    assert torch.equal(pose.rotation, sample_head_pose(models.pose, features, 0.8, 0.5, 2).rotation)
+
+
+def test_a_set_without_a_sampler_says_so(models):
+    with pytest.raises(ValueError, match=r"needs the weights 'pose.safetensors', which the set 'embedded' does not"):
+        pose_sampler(dataclasses.replace(models, pose=None))

@@ -1,0 +1,214 @@
+"""Self-reenactment on a clip whose motion is known to be within reach: one that the renderer made itself."""
+
+import json
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from vividtalk_core import pipeline
+from vividtalk_core.critics import perceptual
+from vividtalk_core.eval.footage import Footage
+from vividtalk_core.eval.protocols import reenactment
+from vividtalk_core.eval.protocols.reenactment import (
+    ReenactmentSettings,
+    find_perceptual,
+    main,
+    motion_from,
+    read_words,
+    self_reenactment,
+    still_parts,
+)
+from vividtalk_core.eval.protocols.reenactment_score import CLOSED_FORM, NETWORK, REAL, STATIC, Examiner
+from vividtalk_core.face.track import track_video
+from vividtalk_core.geometry import rotation_matrix
+from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
+from vividtalk_core.pipeline import drive, load_models
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.video.reader import read_image
+
+FRAMES = 5
+FEW = ReenactmentSettings(pictures=3)
+
+
+class Pixels(nn.Module):
+    """A backbone whose only features are the colours, and an embedder that sees the mean colour."""
+
+    name = "pixels"
+
+    def features(self, images):
+        return [images - 0.5]
+
+    def embed(self, image, landmarks):
+        return F.normalize(image.mean((1, 2)), dim=0)
+
+
+@pytest.fixture(scope="module")
+def models():
+    return replace(load_models(), motion=None, generator=None)
+
+
+@pytest.fixture(scope="module")
+def generator():
+    """Untrained: it changes nothing."""
+    torch.manual_seed(0)
+    return FrameGenerator(FrameGeneratorConfig(source_widths=(2, 4), widths=(4, 4, 4, 4, 4))).eval()
+
+
+@pytest.fixture(scope="module")
+def clip(models):
+    """The demo portrait turning its head and opening its mouth, a few frames of 256 px."""
+    (path,) = (Path(pipeline.__file__).parent / "assets/demo").glob("portrait.*")
+    image = read_image(path)
+    portrait = F.interpolate(image, scale_factor=256 / max(image.shape[2:]), mode="bilinear", antialias=True)
+    lips = torch.zeros(FRAMES, len(models.face.head.lip_vertices), 3)
+    expression = Expression(torch.zeros(FRAMES, 52), lips, 25.0, torch.zeros(52), lips[0])
+    share = torch.linspace(0, 1, FRAMES)
+    expression.coefficients[:, ARKIT_NAMES.index("jawOpen")] = 0.5 * share
+    rotation = share[:, None] * torch.tensor([0.03, 0.12, 0.06])
+    frames = torch.cat(
+        list(drive(models, portrait.clamp(0, 1), expression, HeadPose(rotation, torch.zeros(FRAMES, 3), 25.0)))
+    )
+    return list((frames * 255).round().byte())
+
+
+@pytest.fixture(scope="module")
+def examiner(models):
+    return Examiner(models.face, Pixels(), Pixels())
+
+
+@pytest.fixture(scope="module")
+def result(models, generator, examiner, clip):
+    return self_reenactment(replace(models, generator=generator), Footage(lambda: clip, 25.0), examiner, FEW)
+
+
+def test_every_row_is_there(result):
+    assert (result.frames, result.fps, result.embedder, result.backbone) == (FRAMES, 25.0, "pixels", "pixels")
+    assert list(result.rows) == [STATIC, CLOSED_FORM, NETWORK, REAL]
+
+
+def test_tracked_motion_explains_the_clip_better_than_a_still(result):
+    made, still = result.rows[CLOSED_FORM], result.rows[STATIC]
+    assert made.face_psnr > still.face_psnr + 1 and made.mouth_psnr > still.mouth_psnr
+    assert made.face_ssim > still.face_ssim and made.perceptual < still.perceptual
+    assert made.mouth_distance < still.mouth_distance and made.misregistration_px < still.misregistration_px
+
+
+def test_the_result_lies_where_the_clip_does(result):
+    assert 0 < result.rows[CLOSED_FORM].misregistration_px < 3
+    assert result.rows[REAL].misregistration_px < 0.5, "the floor: the same frame found again"
+
+
+def test_an_untrained_network_is_the_closed_form(result):
+    made, closed_form = asdict(result.rows[NETWORK]), asdict(result.rows[CLOSED_FORM])
+    assert made == pytest.approx(closed_form, abs=1e-4)
+
+
+def test_what_is_not_moved_is_the_portrait_bit_for_bit(result):
+    assert result.rows[CLOSED_FORM].still_change == 0
+    assert result.rows[STATIC].still_change is None
+
+
+def test_trembling_is_measured_by_the_real_video(result):
+    real, made = result.rows[REAL], result.rows[CLOSED_FORM]
+    assert (real.face_tremble, real.border_tremble) == (1, 1)
+    assert 0.2 < made.face_tremble < 3, "the renderer made both"
+    assert result.rows[STATIC].face_tremble is None
+
+
+def test_the_portrait_is_as_sharp_and_as_itself_as_can_be(result):
+    static = result.rows[STATIC]
+    assert static.cpbd_ratio == 1 and static.csim == pytest.approx(1, abs=1e-6)
+    assert result.rows[REAL].csim < 1
+
+
+def test_a_clip_that_stands_still_is_given_back(models, clip):
+    still = self_reenactment(models, Footage(lambda: [clip[0]] * 3, 25.0), Examiner(models.face), FEW)
+    assert list(still.rows) == [STATIC, CLOSED_FORM, REAL], "without networks there is no row for them"
+    made = still.rows[CLOSED_FORM]
+    assert made.face_psnr > 35  # the tracker settles over the first frames
+    assert still.rows[STATIC].face_psnr == pytest.approx(100)
+    assert (made.csim, made.perceptual, still.embedder, still.backbone) == (None, None, None, None)
+    assert made.face_tremble is None, "nothing trembles in the real video"
+
+
+def test_motion_on_top_of_a_chosen_frame(models, clip):
+    track = track_video(models.face, clip, 25.0)
+    expression, pose = motion_from(track, 2)
+    assert torch.equal(expression.neutral_coefficients, track.expression.coefficients[2])
+    assert torch.equal(expression.neutral_lip_offsets, track.expression.lip_offsets[2])
+    assert pose.rotation[2].abs().max() < 1e-5 and not pose.translation[2].any()
+    turned = rotation_matrix(pose.rotation) @ rotation_matrix(track.pose.rotation[2])
+    torch.testing.assert_close(turned, rotation_matrix(track.pose.rotation), atol=1e-5, rtol=0)
+
+
+def test_any_frame_may_be_the_portrait(models, clip):
+    settings = ReenactmentSettings(frames=4, pictures=4, source=3)
+    last = self_reenactment(models, Footage(lambda: clip, 25.0), Examiner(models.face), settings)
+    assert last.frames == 4 and last.rows[CLOSED_FORM].face_psnr > last.rows[STATIC].face_psnr
+
+
+def test_where_motion_dies_out_and_beyond(models, clip):
+    face = drive(models, clip[0][None].float() / 255, *motion_from(track_video(models.face, clip, 25.0), 0)).face
+    edge, background = still_parts(face)
+    assert edge.shape == (256, 256) and background.shape == (256, 256)
+    assert edge.any() and not edge[128, 128]
+    assert (
+        background[-1, 0] and not background[face.crop.top + face.crop.size // 2, face.crop.left + face.crop.size // 2]
+    )
+
+
+# ---- the command
+
+
+def test_words():
+    videos, settings, options = read_words(["a.mp4", "--frames=9", "--table", "b.mp4", "--embedder=e.onnx"])
+    assert videos == [Path("a.mp4"), Path("b.mp4")] and settings == ReenactmentSettings(frames=9)
+    assert options == {"table": "", "embedder": "e.onnx"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.mp4", "--size=3"], "there is no option --size: write VIDEO"),
+        (["--table"], "no video is named: write VIDEO"),
+        (["a.mp4", "--frames", "75"], "--frames takes a whole number: write --frames=NUMBER; got ''"),
+        (["a.mp4", "--frames=2"], "got frames 2, pictures 30, source 0"),
+        (["a.mp4", "--source=300"], "the source is one of the frames; got frames 200, pictures 30, source 300"),
+        (["a.mp4", "--weights=nowhere"], "weights 'nowhere': no such folder"),
+        (["a.mp4", "--embedder=e.onnx"], "there is no face embedder 'e.onnx'"),
+    ],
+)
+def test_wrong_words(words, message, capsys, models, monkeypatch):
+    if "--weights=nowhere" not in words:
+        monkeypatch.setattr(reenactment, "load_models", lambda weights: models)
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+def test_the_command_prints_a_line_for_each_clip_and_a_table(monkeypatch, capsys, caplog, clip, models):
+    def read(path):
+        return Footage(lambda: clip if path.name != "short.mp4" else clip[:2], 25.0)
+
+    monkeypatch.setattr(reenactment, "load_models", lambda weights: models)
+    monkeypatch.setattr(reenactment, "read_footage", read)
+    monkeypatch.setattr(reenactment, "find_perceptual", lambda: None)
+    with caplog.at_level(logging.WARNING, "vividtalk"):
+        assert main(["folder/a.mp4", "short.mp4", "b.mp4", "--frames=3", "--pictures=2", "--table"]) == 0
+    a, b, *table = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["clip"] for line in (a, b)] == ["a.mp4", "b.mp4"]
+    assert json.loads(a)["frames"] == 3 and json.loads(a)["rows"][CLOSED_FORM]["face_psnr"] > 0
+    assert table[0].startswith("| median of 2 | face PSNR dB |")
+    assert "short.mp4 is left out: frame 0 of a clip of 3 or more is needed; the clip has 2 frames" in caplog.text
+
+
+def test_without_the_backbone_its_column_is_left_out(monkeypatch, caplog):
+    monkeypatch.setattr(perceptual, "PACKAGE", "no_such_package")
+    with caplog.at_level(logging.WARNING, "vividtalk"):
+        assert find_perceptual() is None
+    assert "The perceptual distance is left out: the perceptual backbone is not installed" in caplog.text

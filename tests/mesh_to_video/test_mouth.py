@@ -1,0 +1,246 @@
+"""The mouth's inside: its colours come from the portrait, its shape from the lips, and what is shown is kept."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vividtalk_core.geometry import pixel_centres, project
+from vividtalk_core.head.drive import _rest, drive_mesh, face_mesh
+from vividtalk_core.head.morphable import landmark_positions
+from vividtalk_core.head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
+from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
+from vividtalk_core.mesh_to_video.mouth import (
+    BOX_SIZE,
+    LOWER_TEETH,
+    Palette,
+    _inner_lips,
+    _Interior,
+    _opening,
+    _rasterize_inside,
+    _shade,
+    _share_shut,
+    mouth_palette,
+    render_lip_seam,
+    render_mouth,
+)
+from vividtalk_core.mesh_to_video.ncc import render_ncc
+from vividtalk_core.mesh_to_video.regions import polygon_distance
+from vividtalk_core.mesh_to_video.source_view import view_source
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+
+OPEN = {"jawOpen": 0.5, "mouthLowerDownLeft": 0.4, "mouthLowerDownRight": 0.4}
+
+
+def driven(face, *rows, neutral=True):
+    """One mesh per dictionary of curves, which are added to the portrait's own."""
+    coefficients = torch.zeros(len(rows), 52)
+    for frame, curves in zip(coefficients, rows, strict=True):
+        for name, value in curves.items():
+            frame[ARKIT_NAMES.index(name)] = value
+    lips = torch.zeros(len(rows), len(face.model.lip_vertices), 3)
+    still = HeadPose(torch.zeros(len(rows), 3), torch.zeros(len(rows), 3), 25.0)
+    return drive_mesh(face, Expression(coefficients, lips, 25.0, torch.zeros(52) if neutral else None), still)
+
+
+def painted(face, mesh, detail=2, progress=None):
+    view = view_source(face)
+    motion = estimate_motion(face, render_ncc(face, mesh, view), view)
+    return render_mouth(face, mesh, motion, view, detail, progress)
+
+
+def opened_portrait(face):
+    """A portrait that shows its mouth open."""
+    own = torch.zeros(52)
+    for name, value in OPEN.items():
+        own[ARKIT_NAMES.index(name)] = value
+    return replace(face, exp_coefficients=own)
+
+
+@pytest.fixture(scope="module")
+def view(synthetic_face):
+    return view_source(synthetic_face)
+
+
+@pytest.fixture(scope="module")
+def speech(synthetic_face):
+    """Still, mouth open."""
+    mesh = driven(synthetic_face, {}, OPEN)
+    return mesh, painted(synthetic_face, mesh)
+
+
+def tinted(face, skin):
+    """The portrait in one colour."""
+    return replace(face, image=torch.tensor(skin).view(1, 3, 1, 1).expand(1, 3, 256, 256).contiguous())
+
+
+def test_a_black_and_white_portrait_gets_a_mouth_without_tint(synthetic_face, view):
+    grey = replace(synthetic_face, image=synthetic_face.image.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous())
+    palette = mouth_palette(grey, view)
+    for color in (palette.enamel, palette.tongue, palette.cavity):
+        assert float(color.amax() - color.amin()) < 1e-6
+    assert palette.enamel.mean() > palette.tongue.mean() > palette.cavity.mean()
+
+
+def test_a_coloured_portrait_gets_a_red_mouth_and_warm_teeth(synthetic_face, view):
+    palette = mouth_palette(tinted(synthetic_face, [0.8, 0.6, 0.5]), view)
+    for color in (palette.enamel, palette.tongue, palette.cavity):
+        assert color[0] > color[1]
+        assert color[0] > color[2]
+    # half of the skin's tint at most
+    assert palette.enamel[0] / palette.enamel[2] < 0.8 / 0.5
+
+
+def test_a_dark_portrait_gets_a_dark_mouth(synthetic_face, view):
+    bright, dark = (mouth_palette(tinted(synthetic_face, [v, 0.8 * v, 0.7 * v]), view) for v in (0.8, 0.2))
+    for name in ("enamel", "tongue", "cavity"):
+        assert (getattr(dark, name) < 0.5 * getattr(bright, name)).all()
+
+
+def test_without_a_face_mask_the_palette_is_still_one(synthetic_face, view):
+    palette = mouth_palette(replace(synthetic_face, face_mask=torch.zeros(1, 1, 256, 256)), view)
+    assert all(torch.isfinite(color).all() for color in (palette.enamel, palette.tongue, palette.cavity))
+
+
+def test_the_opening_is_the_inside_of_the_outline():
+    outline = torch.tensor([[4.0, 4], [16, 4], [16, 12], [4, 12]])
+    opening = _opening(pixel_centres(16, 20), outline)
+    assert (opening[5:11, 5:15] == 1).all()
+    outside = torch.ones(16, 20, dtype=torch.bool)
+    outside[4:12, 4:16] = False
+    assert (opening[outside] == 0).all()
+    on_edge = _opening(torch.tensor([[[4.0, 8.0]]]), outline)
+    assert float(on_edge) == pytest.approx(0.5)
+
+
+def test_closed_lips_have_no_opening(synthetic_face, view):
+    outline = _inner_lips(synthetic_face, face_mesh(synthetic_face))[0]
+    assert outline.shape == (len(INNER_LIPS), 2)
+    assert _opening(pixel_centres(256, 256), outline).mean() < 0.002
+
+
+def test_paint_lies_inside_the_driven_lips(synthetic_face, speech):
+    mesh, paint = speech
+    points = pixel_centres(*paint.alpha.shape[2:]) / 2 + paint.box[1][:2]
+    opening = _opening(points, _inner_lips(synthetic_face, mesh)[1])
+    assert (paint.alpha[1, 0] <= opening + 1e-6).all()
+    assert (paint.alpha[0] == 0).all()
+
+
+def test_paint_fills_a_mouth_that_the_portrait_shows_closed(synthetic_face):
+    face = replace(synthetic_face, vertex_offsets=_rest(synthetic_face)[1])  # the mean lips are a little apart
+    mesh = driven(face, OPEN)
+    paint = painted(face, mesh)
+    points = pixel_centres(*paint.alpha.shape[2:]) / 2 + paint.box[0][:2]
+    deep = polygon_distance(points, _inner_lips(face, mesh)[0]) > 1  # px from the lips
+    assert deep.sum() > 500
+    assert paint.alpha[0, 0][deep].mean() > 0.8
+
+
+def test_a_mouth_that_the_portrait_shows_open_is_kept(synthetic_face):
+    face = opened_portrait(synthetic_face)
+    still, wider = painted(face, driven(face, {}, {"jawOpen": 0.3})).alpha.sum((1, 2, 3))
+    assert still == 0
+    shut = painted(synthetic_face, driven(synthetic_face, {name: 1.3 * value for name, value in OPEN.items()}))
+    assert wider < 0.7 * shut.alpha.sum()
+
+
+def test_the_box_follows_the_mouth(synthetic_face, view):
+    mesh = driven(synthetic_face, {}, {})
+    mesh.vertices[1] += torch.tensor([0.2, 0.1, 0.0])
+    paint = painted(synthetic_face, mesh)
+    lips = _inner_lips(synthetic_face, mesh)
+    middle = (lips.amax(1) + lips.amin(1)) / 2
+    torch.testing.assert_close((paint.box[:, :2] + paint.box[:, 2:]) / 2, middle, atol=1e-3, rtol=0)
+
+
+def test_the_boxs_size_depends_on_the_portrait_alone(synthetic_face, speech):
+    """Otherwise the number of pixels, and with it the picture, would depend on the other frames of a chunk."""
+    _, paint = speech
+    wide = painted(synthetic_face, driven(synthetic_face, {"mouthSmileLeft": 1.0, "mouthSmileRight": 1.0}))
+    assert wide.alpha.shape[2:] == paint.alpha.shape[2:]
+    own = landmark_positions(synthetic_face.model, face_mesh(synthetic_face).vertices[0])[list(OUTER_LIPS)]
+    width = project(own)[:, 0].amax() - project(own)[:, 0].amin()
+    assert paint.alpha.shape[3] / 2 == pytest.approx(float(width) * BOX_SIZE[0], abs=2)
+    assert (paint.box[:, 2:] - paint.box[:, :2])[1].tolist() == pytest.approx(
+        [side / 2 for side in paint.alpha.shape[:1:-1]]
+    )
+
+
+def test_a_wide_open_mouth_fits_its_box(synthetic_face):
+    mesh = driven(synthetic_face, {"jawOpen": 1.0})
+    box, lips = painted(synthetic_face, mesh).box[0], _inner_lips(synthetic_face, mesh)[0]
+    assert (lips > box[:2]).all()
+    assert (lips < box[2:]).all()
+
+
+def test_teeth_tongue_and_cavity_are_told_apart(synthetic_face, view, speech):
+    mesh, paint = speech
+    size = list(paint.alpha.shape[2:])
+    teeth, tongue, head = _rasterize_inside(synthetic_face, mesh.vertices[1], view, paint.box[1], 2, size)
+    assert teeth.unique().tolist() == pytest.approx([0.0, LOWER_TEETH, 1.0])
+    assert not (tongue & (teeth > 0)).any()
+    assert tongue.any()
+    rows = torch.arange(size[0])[:, None].expand(size)
+    assert rows[teeth == 1].float().mean() < rows[(teeth > 0) & (teeth < 1)].float().mean()
+    assert (head[:, (teeth == 0) & ~tongue] == 0).all()
+
+
+def shaded(teeth, tongue, depth, opening):
+    """Colours of one row of the inside, on a ground large enough for the lips' shade to be even."""
+    full = torch.ones(9, 9)
+    head = torch.stack((full * 0.04, full * 0, full * torch.tensor(depth)))  # between two gaps
+    white = torch.ones(3)
+    palette = Palette(white * 0.9, white * torch.tensor([0.6, 0.3, 0.3]), white * torch.tensor([0.2, 0.1, 0.1]))
+    return _shade(_Interior(full * teeth, full.bool() & tongue, head, full * opening), palette)[:, 4, 4]
+
+
+def test_shading_takes_each_parts_own_colour():
+    tooth = shaded(1.0, False, 0.8, 1.0)
+    lower = shaded(LOWER_TEETH, False, 0.8, 1.0)
+    tongue = shaded(0.0, True, 0.8, 1.0)
+    cavity = shaded(0.0, False, 0.0, 1.0)
+    torch.testing.assert_close(lower, tooth * LOWER_TEETH)
+    assert tooth.mean() > tongue.mean() > cavity.mean()
+    assert tongue[0] > 1.5 * tongue[1]
+    torch.testing.assert_close(cavity, torch.tensor([0.2, 0.1, 0.1]))
+
+
+def test_lips_shade_what_is_behind_them():
+    assert (shaded(1.0, False, 0.8, 0.3) < 0.7 * shaded(1.0, False, 0.8, 1.0)).all()
+
+
+def test_progress_counts_the_frames(synthetic_face):
+    seen = []
+    painted(synthetic_face, driven(synthetic_face, {}, {}), progress=lambda *report: seen.append(report))
+    assert seen == [(1, 2, None), (2, 2, None)]
+
+
+def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
+    face = opened_portrait(synthetic_face)
+    view = view_source(face)
+    rest = driven(face, {}, {"jawOpen": 0.5}, neutral=False)  # without a neutral the mouth is first brought to rest
+    paint = render_lip_seam(face, rest, view, 2)
+    points = pixel_centres(*paint.alpha.shape[2:]) / 2 + paint.box[0, :2]
+    distance = polygon_distance(points, _inner_lips(face, rest)[0])
+    between = distance > -0.1
+    assert between.any()
+    assert paint.alpha[0, 0][between].amin() > 0.95
+    assert not paint.alpha[0, 0][distance < -1].any(), "a line, no beard"
+    assert not paint.alpha[1].any(), "lips apart have none"
+    assert (paint.color[0].amax((1, 2)) < mouth_palette(face, view).enamel).all()
+
+
+def test_lips_are_shut_by_the_share_of_their_own_gap():
+    def lips(gap):
+        points = torch.zeros(len(INNER_LIPS), 2)
+        for _, lower in INNER_LIP_PAIRS:
+            points[INNER_LIPS.index(lower), 1] = gap
+        return points
+
+    own = lips(6.0)
+    assert _share_shut(own, own) == 0, "a still portrait gets no line"
+    assert _share_shut(own, lips(0.45 * 6)) == 0
+    assert 0.4 < _share_shut(own, lips(0.275 * 6)) < 0.6
+    assert _share_shut(own, lips(0.5)) == 1
+    assert _share_shut(lips(0.5), lips(0.0)) == 0, "closed lips have a line of their own"

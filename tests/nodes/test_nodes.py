@@ -1,0 +1,298 @@
+"""Nodes in a real ComfyUI beyond the workflows: other inputs, files, errors and Cancel."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "workflows/api"
+TALK = json.loads((WORKFLOWS / "talking_head.json").read_text(encoding="utf-8"))
+STAGES = json.loads((WORKFLOWS / "full_graph.json").read_text(encoding="utf-8"))
+SHORT_S = 0.4
+
+
+def node(class_type, **inputs):
+    return {"class_type": class_type, "inputs": inputs}
+
+
+@pytest.fixture
+def talk():
+    """Talking Head on less than half a second of speech, its frames previewed."""
+    graph = {key: copy.deepcopy(TALK[key]) for key in ("1", "2", "3")}
+    graph["cut"] = node("TrimAudioDuration", audio=["2", 0], start_index=0.5, duration=SHORT_S)
+    graph["3"]["inputs"]["audio"] = ["cut", 0]
+    graph["out"] = node("PreviewImage", images=["3", 0])
+    return graph
+
+
+@pytest.fixture
+def stages():
+    """The chain up to the driven mesh on the same sound."""
+    graph = {key: copy.deepcopy(STAGES[key]) for key in ("1", "2", "3", "4", "7", "8", "9", "10", "11", "12")}
+    graph["cut"] = node("TrimAudioDuration", audio=["2", 0], start_index=0.5, duration=SHORT_S)
+    graph["7"]["inputs"]["audio"] = ["cut", 0]
+    return graph
+
+
+def error_of(comfy, graph):
+    from comfy_server import PromptError
+
+    with pytest.raises(PromptError) as caught:
+        comfy.run(graph)
+    return str(caught.value)
+
+
+def pictures(comfy, run, node_id):
+    """The pixels of each PNG; its metadata holds the prompt and differs."""
+    from PIL import Image
+
+    return [Image.open(path).tobytes() for path in comfy.files(run, node_id)]
+
+
+def test_same_seed_same_bits_another_seed_another_film(comfy, talk):
+    first = pictures(comfy, comfy.run(talk), "out")
+    other = copy.deepcopy(talk)
+    other["3"]["inputs"]["seed"] = 7
+    assert pictures(comfy, comfy.run(other), "out") != first
+    assert pictures(comfy, comfy.run(talk), "out") == first
+
+
+def test_fps_decides_how_many_frames(comfy, talk):
+    talk["3"]["inputs"]["fps"] = 30.0
+    assert len(comfy.files(comfy.run(talk), "out")) == round(SHORT_S * 30)
+
+
+def test_cancel_stops_a_running_node(comfy, talk):
+    talk["3"]["inputs"]["audio"] = ["2", 0]
+    sent = []
+
+    def cancel_early(kind, data):
+        if kind == "progress" and data["node"] == "3" and not sent:
+            sent.append(data["value"])
+            comfy.interrupt()
+
+    run = comfy.run(talk, cancel_early)
+    assert run.end == "execution_interrupted"
+    done, frames = run.progress("3")[-1]
+    assert sent[0] <= done < frames
+
+
+def test_no_face_is_said(comfy, talk):
+    talk["1"] = node("EmptyImage", width=320, height=320, batch_size=1, color=0x808080)
+    assert "face" in error_of(comfy, talk)
+
+
+def test_mask_of_another_size_is_said_with_both_sizes(comfy, stages):
+    stages["mask"] = node("SolidMask", value=1.0, width=100, height=50)
+    stages["4"]["inputs"]["mask"] = ["mask", 0]
+    assert "100 x 50" in error_of(comfy, stages)
+
+
+def test_a_mask_chooses_the_face(comfy, stages):
+    stages["mask"] = node("SolidMask", value=1.0, width=512, height=512)
+    stages["4"]["inputs"]["mask"] = ["mask", 0]
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
+
+
+def test_hub_ids_cannot_be_paths(comfy, stages):
+    stages["3"]["inputs"]["hub_id"] = "../secrets"
+    assert "OWNER/NAME@REVISION" in error_of(comfy, stages)
+    stages["3"]["inputs"]["hub_id"] = ""
+    stages["7"]["inputs"]["hub_id"] = "/etc/passwd"
+    assert "OWNER/NAME@REVISION" in error_of(comfy, stages)
+
+
+def test_missing_repository_is_said(comfy, stages):
+    stages["3"]["inputs"]["hub_id"] = "nobody/nothing@0123456"
+    assert "nobody/nothing" in error_of(comfy, stages)
+
+
+def test_weights_of_a_models_folder(comfy, stages):
+    folder = comfy.base / "models/vividtalk/mine"
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "vividtalk_core/assets/head.safetensors", folder)
+    stages["3"]["inputs"]["weights"] = "mine"
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
+
+
+def test_speech_model_of_a_models_folder(comfy, stages):
+    """A tiny random wav2vec2 as transformers saves it."""
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    config = Wav2Vec2Config(**sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
+    Wav2Vec2Model(config).save_pretrained(comfy.base / "models/vividtalk/tiny")
+    stages["7"]["inputs"]["encoder"] = "tiny"
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
+
+
+def test_track_video_needs_something_to_track(comfy, stages):
+    graph = {"3": stages["3"], "t": node("VividTalk_TrackVideo", model=["3", 0], fps=25.0)}
+    graph["p"] = node("PreviewImage", images=["t", 2])
+    assert "link a video or frames" in error_of(comfy, graph)
+
+
+def test_motion_of_another_length_is_said(comfy, stages):
+    stages["other"] = node("VividTalk_EncodeAudio", audio=["2", 0], fps=25.0, encoder="mel")
+    stages["long"] = copy.deepcopy(stages["8"])
+    stages["long"]["inputs"]["audio_features"] = ["other", 0]
+    stages["10"]["inputs"]["expression"] = ["long", 0]  # the head pose is as short as the sound it is made for
+    assert "frames" in error_of(comfy, stages)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "json"])
+def test_saved_motion_loads_again(comfy, stages, suffix):
+    graph = {key: stages[key] for key in ("1", "2", "3", "4", "7", "8", "9", "cut")}
+    graph["save"] = node(
+        "VividTalk_SaveMotion", expression=["8", 0], head_pose=["9", 0], filename_prefix="motion/curve", format=suffix
+    )
+    comfy.run(graph)
+    (file,) = (comfy.base / "output/motion").glob(f"*.{suffix}")
+    file.rename(comfy.base / "input" / f"curve.{suffix}")
+    stages["load"] = node("VividTalk_LoadMotion", model=["3", 0], file=f"curve.{suffix}", fps=25.0)
+    stages["10"]["inputs"] |= {"expression": ["load", 0], "head_pose": ["load", 1]}
+    assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
+
+
+def test_edits_chain(comfy, stages):
+    """Every edit that changes nothing leaves the mesh as it is; one that stops all motion changes it."""
+    plain = pictures(comfy, comfy.run(stages), "12")
+    ones = dict.fromkeys(("jaw", "lips", "cheeks", "eyelids", "gaze", "brows"), 1.0)
+    zeros = dict.fromkeys(ones, 0.0)
+    stages["scale"] = node("VividTalk_ScaleExpression", expression=["8", 0], **ones)
+    stages["mix"] = node("VividTalk_MixExpression", first=["scale", 0], second=["8", 0], **zeros)
+    stages["smooth"] = node("VividTalk_SmoothExpression", expression=["mix", 0], width=0.0)
+    stages["still"] = node("VividTalk_StillPose", expression=["8", 0])
+    stages["turn"] = node("VividTalk_ScalePose", head_pose=["9", 0], pitch=1.0, yaw=1.0, roll=1.0, shift=1.0)
+    stages["blend"] = node("VividTalk_MixPose", first=["turn", 0], second=["still", 0], weight=0.0)
+    stages["calm"] = node("VividTalk_SmoothPose", head_pose=["blend", 0], width=0.0)
+    stages["fit"] = node("VividTalk_VideoPose", head_pose=["calm", 0], expression=["smooth", 0])
+    stages["10"]["inputs"] |= {"expression": ["smooth", 0], "head_pose": ["fit", 0]}
+    assert pictures(comfy, comfy.run(stages), "12") == plain
+    stages["scale"]["inputs"] |= zeros
+    stages["blend"]["inputs"]["weight"] = 1.0
+    stilled = pictures(comfy, comfy.run(stages), "12")
+    assert stilled != plain
+    assert len(set(stilled)) == 1, "nothing moves"
+
+
+@pytest.mark.parametrize("view", ["landmarks", "mesh", "face mask", "person mask", "crop"])
+def test_every_view_of_the_face(comfy, stages, view):
+    graph = {key: stages[key] for key in ("1", "3", "4")}
+    graph["view"] = node("VividTalk_PreviewFace", face=["4", 0], view=view)
+    graph["out"] = node("PreviewImage", images=["view", 0])
+    assert len(comfy.files(comfy.run(graph), "out")) == 1
+
+
+def test_odd_sizes_become_even_in_the_video(comfy, talk):
+    talk["crop"] = node("ImageCrop", image=["1", 0], width=511, height=509, x=0, y=0)
+    talk["3"]["inputs"]["portrait"] = ["crop", 0]
+    talk["4"] = copy.deepcopy(TALK["4"])
+    assert comfy.files(comfy.run(talk), "4")[0].stat().st_size > 1000
+
+
+def test_long_video_has_the_same_frames_and_says_what_it_is(comfy, talk):
+    """Talking Head (long video) writes through a file; what comes out is what Talking Head makes, encoded."""
+    import av
+    import numpy as np
+
+    still = pictures(comfy, comfy.run(talk), "out")
+    talk["long"] = copy.deepcopy(talk["3"]) | {"class_type": "VividTalk_TalkingHeadVideo"}
+    talk["4"] = node("SaveVideo", video=["long", 0], filename_prefix="long", format="auto", codec="auto")
+    (path,) = comfy.files(comfy.run(talk), "4")
+    with av.open(str(path)) as container:
+        assert "VividTalk" in container.metadata["comment"]
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert len(frames) == len(still)
+    raw = np.frombuffer(still[-1], np.uint8).reshape(frames[-1].shape)
+    assert np.abs(raw.astype(float) - frames[-1]).mean() < 4
+
+
+def test_frames_can_be_tracked_without_a_video(comfy, talk):
+    talk["models"] = node("VividTalk_LoadModels", weights="embedded")
+    talk["track"] = node("VividTalk_TrackVideo", model=["models", 0], frames=["3", 0], fps=25.0)
+    talk["again"] = node("VividTalk_FitFace", model=["models", 0], portrait=["1", 0], face_index=0, threshold=0.5)
+    talk["mesh"] = node("VividTalk_DriveMesh", face=["again", 0], expression=["track", 0], head_pose=["track", 1])
+    talk["draw"] = node("VividTalk_PreviewMesh", face=["again", 0], mesh=["mesh", 0])
+    talk["out"] = node("PreviewImage", images=["draw", 0])
+    assert len(comfy.files(comfy.run(talk), "out")) == round(SHORT_S * 25)
+
+
+@pytest.mark.parametrize("stopped", ["13", "16", "18", "19"])
+def test_every_stage_shows_progress_and_can_be_cancelled(comfy, stages, stopped):
+    stages |= {key: copy.deepcopy(STAGES[key]) for key in ("13", "16", "18", "19")}
+    stages["out"] = node("PreviewImage", images=["19", 0])
+    sent = []
+
+    def cancel_first(kind, data):
+        if kind == "progress" and data["node"] == stopped and not sent:
+            sent.append(data)
+            comfy.interrupt()
+
+    run = comfy.run(stages, cancel_first)
+    assert sent
+    assert run.end == "execution_interrupted"
+
+
+@pytest.fixture
+def awake(comfy, motion_vae, frame_generator):
+    """The name of a weight set whose networks of stage 2 change a lot."""
+    from vividtalk_core.hub import save_module
+
+    folder = comfy.base / "models/vividtalk/awake"
+    folder.mkdir(parents=True, exist_ok=True)
+    save_module(folder / "motion.safetensors", motion_vae, motion_vae.config)
+    save_module(folder / "generator.safetensors", frame_generator, frame_generator.config)
+    return "awake"
+
+
+@pytest.fixture
+def film(stages):
+    """All stages up to the pasted frames, with the previews of occlusion and alpha."""
+    stages |= {key: copy.deepcopy(STAGES[key]) for key in ("13", "16", "18", "19", "24", "25")}
+    return stages | {"out": node("PreviewImage", images=["19", 0])}
+
+
+def set_strength(graph, motion, frames):
+    graph["16"]["inputs"]["strength"], graph["18"]["inputs"]["strength"] = motion, frames
+    return graph
+
+
+def test_strength_of_each_stage_goes_from_closed_form_to_network(comfy, film, awake):
+    shown = {}
+    for weights, motion, frames in (("embedded", 0.0, 0.0), (awake, 0.0, 0.0), (awake, 1.0, 0.0), (awake, 0.0, 1.0)):
+        film["3"]["inputs"]["weights"] = weights
+        run = comfy.run(set_strength(film, motion, frames))
+        shown[weights, motion, frames] = [pictures(comfy, run, node_id) for node_id in ("out", "24", "25")]
+    closed, same, moved, painted = shown.values()
+    assert closed == same, "without strength it does not matter which networks there are"
+    assert moved[0] != closed[0] and moved[1] != closed[1]
+    assert painted[0] != closed[0] and painted[1] == closed[1] and painted[2] != closed[2]
+
+
+def test_graphs_from_before_the_networks_run_as_they_were_saved(comfy, film, talk):
+    now = pictures(comfy, comfy.run(film), "out")
+    for key in ("16", "18"):
+        del film[key]["inputs"]["strength"], film[key]["inputs"]["model"]
+    assert pictures(comfy, comfy.run(film), "out") == now
+    del talk["3"]["inputs"]["strength"]
+    assert len(comfy.files(comfy.run(talk), "out")) == round(SHORT_S * 25)
+
+
+def test_talking_head_has_the_same_strength(comfy, talk, awake):
+    talk["models"] = node("VividTalk_LoadModels", weights=awake)
+    talk["3"]["inputs"]["model"] = ["models", 0]
+    full = pictures(comfy, comfy.run(talk), "out")
+    talk["3"]["inputs"]["strength"] = 0.0
+    closed = pictures(comfy, comfy.run(talk), "out")
+    assert closed != full
+    talk["models"]["inputs"]["weights"] = "embedded"
+    assert pictures(comfy, comfy.run(talk), "out") == closed
+
+
+def test_strength_has_its_limits(comfy, talk):
+    talk["3"]["inputs"]["strength"] = 1.5
+    assert "strength" in error_of(comfy, talk)

@@ -1,0 +1,150 @@
+"""Every workflow of the repository, executed by a real ComfyUI and looked at."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+WORKFLOWS = ROOT / "workflows"
+NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
+IMAGES = {"talking_head": ["3", 0], "full_graph": ["19", 0], "pose_from_video": ["8", 0]}  # where the frames come from
+FPS = 25
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def api(name):
+    return load(WORKFLOWS / f"api/{name}.json")
+
+
+def links(graph):
+    """{node id: {input: (source id, output index)}} of an API-format graph."""
+    return {
+        node_id: {name: tuple(value) for name, value in node["inputs"].items() if isinstance(value, list)}
+        for node_id, node in graph.items()
+    }
+
+
+def ui_links(workflow):
+    """The same of a UI-format workflow."""
+    sources = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
+    return {
+        str(node["id"]): {i["name"]: sources[i["link"]] for i in node.get("inputs", []) if i.get("link") is not None}
+        for node in workflow["nodes"]
+    }
+
+
+def test_every_workflow_has_both_formats_a_thumbnail_and_a_test():
+    ui = sorted(path.stem for path in WORKFLOWS.glob("*.json"))
+    assert ui == NAMES == sorted(IMAGES)
+    thumbnails = {path.stem: path.stat().st_size for path in WORKFLOWS.glob("*.jpg")}
+    assert sorted(thumbnails) == NAMES and max(thumbnails.values()) < 100_000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ui_format_is_the_same_graph(name):
+    workflow, graph = load(WORKFLOWS / f"{name}.json"), api(name)
+    assert {str(node["id"]): node["type"] for node in workflow["nodes"]} == {
+        node_id: node["class_type"] for node_id, node in graph.items()
+    }
+    assert ui_links(workflow) == links(graph)
+
+
+def read_video(path):
+    """Frames [T, H, W, 3] uint8, fps and seconds of sound of an mp4."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream, sound = container.streams.video[0], container.streams.audio[0]
+        seconds = float(sound.duration * sound.time_base)
+        frames = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        return frames, float(stream.average_rate), seconds
+
+
+def read_pictures(paths):
+    """PNG files as [T, H, W, 3] uint8."""
+    from PIL import Image
+
+    return np.stack([np.asarray(Image.open(path).convert("RGB")) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def speech_s(comfy_inputs):
+    from vividtalk_core.audio.waveform import load_audio
+
+    (path,) = (path for path in comfy_inputs if "speech" in path.name)
+    waveform, sample_rate = load_audio(path)
+    return waveform.shape[-1] / sample_rate
+
+
+@pytest.fixture(scope="module")
+def face(comfy_inputs):
+    """Where the mouth is in the portrait (left, top, right, bottom px), and which pixels are far from the head."""
+    from vividtalk_core.face.fit import fit_face
+    from vividtalk_core.face.models import load_face_models
+    from vividtalk_core.video.reader import read_image
+
+    (path,) = (path for path in comfy_inputs if "portrait" in path.name)
+    portrait = read_image(path)
+    fit = fit_face(load_face_models(), portrait)
+    lips = fit.landmarks[[61, 291, 0, 17], :2] * (fit.crop.size / 256)  # corners, top and bottom, MediaPipe's numbers
+    lips = lips + lips.new_tensor((fit.crop.left, fit.crop.top))
+    mouth = (*lips.amin(0).int().tolist(), *lips.amax(0).ceil().int().tolist())
+    background = np.ones(portrait.shape[2:], bool)
+    background[
+        max(0, fit.crop.top) : fit.crop.top + fit.crop.size, max(0, fit.crop.left) : fit.crop.left + fit.crop.size
+    ] = False
+    return mouth, background
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def result(request, comfy):
+    """One workflow, run once: its name, what it gave, its frames as ComfyUI saves them, and the portrait likewise."""
+    graph = copy.deepcopy(api(request.param))
+    graph["frames"] = {"class_type": "PreviewImage", "inputs": {"images": IMAGES[request.param]}}
+    graph["still"] = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    run = comfy.run(graph)
+    (saved,) = (node_id for node_id, node in graph.items() if node["class_type"] == "SaveVideo")
+    frames, (still,) = (read_pictures(comfy.files(run, node)) for node in ("frames", "still"))
+    return run, comfy.files(run, saved)[0], frames, still
+
+
+def test_frames_size_fps_and_sound(result, speech_s):
+    _, video, pictures, still = result
+    frames, fps, sound_s = read_video(video)
+    assert len(frames) == len(pictures) == round(speech_s * FPS)
+    assert fps == FPS
+    assert pictures.shape[1:] == still.shape
+    assert frames.shape[1:3] == tuple(side // 2 * 2 for side in still.shape[:2])
+    assert abs(sound_s - speech_s) < 0.1
+
+
+def test_mouth_moves_and_background_does_not(result, face):
+    _, video, pictures, still = result
+    (left, top, right, bottom), background = face
+    mouth = pictures[:, top:bottom, left:right].astype(float)
+    assert mouth.std(0).mean() > 4, "grey levels over time"
+    assert (pictures[:, background] == still[background]).all(), "pixels outside the crop are the portrait's own"
+    corners = still[:24, :24], still[:24, -24:]
+    for corner, moving in zip(corners, (pictures[:, :24, :24], pictures[:, :24, -24:]), strict=True):
+        assert (moving == corner).all()
+    encoded, _, _ = read_video(video)
+    assert np.abs(encoded[:, :24, :24].astype(float) - corners[0]).mean() < 4
+
+
+def test_it_moves_smoothly(result):
+    _, _, pictures, _ = result
+    steps = np.abs(np.diff(pictures.astype(np.int16), axis=0)).mean((1, 2, 3))
+    assert steps.mean() > 0 and steps.max() < 12, "grey levels from frame to frame: no flash and no freeze"
+
+
+def test_progress_was_shown_to_the_end(result):
+    run, _, pictures, _ = result
+    steps = [data for kind, data in run.events if kind == "progress"]
+    assert any(step["value"] == step["max"] == len(pictures) for step in steps)
+    assert run.previews > 0

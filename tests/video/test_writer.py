@@ -1,0 +1,186 @@
+import os
+import resource
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vividtalk_core.video.reader import read_video
+from vividtalk_core.video.writer import SYNTHETIC, VideoWriter, video_rate
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def smooth_frames(count, height, width, seed=0):
+    noise = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
+
+
+def write(path, frames, fps=25.0, **options):
+    with VideoWriter(path, fps, *frames.shape[2:], **options) as writer:
+        for chunk in frames.split(3):
+            writer.write(chunk)
+    return path
+
+
+def seconds(stream):
+    return float(stream.duration * stream.time_base)
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [(25, Fraction(25)), (29.97, Fraction(30000, 1001)), (23.98, Fraction(24000, 1001)), (12.5, Fraction(25, 2)),
+     (30000 / 1001, Fraction(30000, 1001)), (30, Fraction(30)), (59.94, Fraction(60000, 1001)), (1, Fraction(1))],
+)  # fmt: skip
+def test_exact_rates(fps, rate):
+    assert video_rate(fps) == rate
+
+
+def test_pictures_survive_and_are_tagged(tmp_path):
+    frames = smooth_frames(4, 64, 96)
+    path = write(tmp_path / "a.mp4", frames, crf=4)
+    clip = read_video(path)
+    back = torch.stack(list(clip.frames)).float() / 255
+    assert (clip.fps, len(back), clip.audio) == (25, 4, None)
+    assert (back - frames).abs().mean() < 0.012
+    with av.open(str(path)) as container:
+        codec = container.streams.video[0].codec_context
+        assert (codec.name, codec.pix_fmt, codec.colorspace, codec.color_primaries, codec.color_trc) == (
+            "h264", "yuv420p", 1, 1, 1,
+        )  # fmt: skip
+        assert container.metadata["comment"] == SYNTHETIC
+    blob = path.read_bytes()
+    assert blob.index(b"moov") < blob.index(b"mdat"), "the index comes first, so that players start at once"
+
+
+def test_bytes_and_floats_give_the_same_file(tmp_path):
+    frames = smooth_frames(3, 32, 32)
+    first = write(tmp_path / "a.mp4", frames)
+    second = write(tmp_path / "b.mp4", (frames * 255 + 0.5).byte())
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_values_outside_the_range_are_clipped(tmp_path):
+    clip = read_video(write(tmp_path / "a.mp4", torch.full((2, 3, 32, 32), 7.0)))
+    assert next(clip.frames).min() > 250
+
+
+def test_odd_sizes_lose_a_row_and_a_column(tmp_path):
+    frames = smooth_frames(2, 33, 51)
+    clip = read_video(write(tmp_path / "a.mp4", frames, crf=4))
+    assert (clip.height, clip.width) == (32, 50)
+    assert (next(clip.frames).float() / 255 - frames[0, :, :32, :50]).abs().mean() < 0.02
+
+
+@pytest.mark.parametrize("fps", [25, 29.97, 12.5])
+@pytest.mark.parametrize(("channels", "rate"), [(1, 16000), (2, 44100), (6, 8000)])
+@pytest.mark.parametrize("sound_s", [0.3, 3.0])
+def test_sound_has_the_length_of_the_frames(tmp_path, fps, channels, rate, sound_s):
+    waveform = torch.rand(channels, round(sound_s * rate)) - 0.5
+    path = write(tmp_path / "a.mp4", smooth_frames(20, 32, 32), fps, audio=(waveform, rate))
+    with av.open(str(path)) as container:
+        picture, sound = container.streams.video[0], container.streams.audio[0]
+        assert picture.average_rate == video_rate(fps)
+        assert seconds(picture) == pytest.approx(20 / fps, abs=2e-3)
+        assert seconds(sound) == pytest.approx(20 / fps, abs=2e-3)
+        assert (sound.rate, sound.channels) == (48000, 1 if channels == 6 else channels)
+
+
+def test_sound_is_in_time(tmp_path):
+    waveform = torch.zeros(1, 16000)
+    waveform[0, 8000:8160] = torch.sin(torch.arange(160) * 0.6)
+    path = write(tmp_path / "a.mp4", smooth_frames(25, 32, 32), audio=(waveform, 16000))
+    back, rate = read_video(path).audio
+    loud = (back[0].abs() > 0.3).nonzero()
+    assert float(loud.min()) / rate == pytest.approx(0.5, abs=0.002)
+    assert float(loud.max()) / rate == pytest.approx(0.51, abs=0.002)
+
+
+def test_silent_where_the_sound_has_ended(tmp_path):
+    path = write(tmp_path / "a.mp4", smooth_frames(25, 32, 32), audio=(torch.rand(1, 4000) - 0.5, 16000))
+    back, rate = read_video(path).audio
+    assert back[0, int(0.3 * rate) :].abs().max() < 0.01
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_nothing_remains_after_an_exception(tmp_path, error):
+    begin = time.perf_counter()
+    with pytest.raises(error), VideoWriter(tmp_path / "a.mp4", 25, 32, 32) as writer:
+        writer.write(smooth_frames(40, 32, 32))
+        raise error
+    assert not list(tmp_path.iterdir())
+    assert time.perf_counter() - begin < 5
+
+
+def test_the_name_appears_only_at_the_end(tmp_path):
+    with VideoWriter(tmp_path / "a.mp4", 25, 32, 32) as writer:
+        writer.write(smooth_frames(3, 32, 32))
+        assert not (tmp_path / "a.mp4").exists()
+    assert writer.frame_count == 3
+    assert os.listdir(tmp_path) == ["a.mp4"]
+
+
+FULL_DISK = """
+import resource, sys, torch
+from vividtalk_core.video.writer import VideoWriter
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    with VideoWriter(sys.argv[1], 25, 256, 256) as writer:
+        for _ in range(200):
+            writer.write(torch.rand(4, 3, 256, 256))
+except OSError as error:
+    sys.exit(f"{writer.frame_count < 800} {error}")
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system has no limit on file sizes")
+def test_full_disk(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path / "a.mp4")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stderr.strip() == f"True cannot write '{tmp_path / 'a.mp4'}': File too large"
+    assert not list(tmp_path.iterdir())
+
+
+def test_errors_before_any_work(tmp_path):
+    with pytest.raises(ValueError, match="at least 16 × 16 px; got 8 × 32"):
+        VideoWriter(tmp_path / "a.mp4", 25, 32, 8)
+    with pytest.raises(ValueError, match="crf must be between 0 and 51; got 60"):
+        VideoWriter(tmp_path / "a.mp4", 25, 32, 32, crf=60)
+    with pytest.raises(ValueError, match="fps must be between 1 and 120"):
+        VideoWriter(tmp_path / "a.mp4", 0, 32, 32)
+    with pytest.raises(ValueError, match=r"its ending must be \.mp4"):
+        VideoWriter(tmp_path / "a.gif", 25, 32, 32)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        VideoWriter(tmp_path / "x" / "a.mp4", 25, 32, 32)
+    with pytest.raises(ValueError, match=r"the sound must be \[C, N\]; got \[1, 1, 9\]"):
+        VideoWriter(tmp_path / "a.mp4", 25, 32, 32, (torch.zeros(1, 1, 9), 16000))
+
+
+def test_errors_while_writing(tmp_path):
+    with pytest.raises(ValueError, match=r"frames must be \[T, 3, 32, 32\]; got \[2, 3, 32, 48\]"):
+        write_other_size(tmp_path / "a.mp4")
+    with (
+        pytest.raises(ValueError, match=r"a\.mp4' was not written: no frames came"),
+        VideoWriter(tmp_path / "a.mp4", 25, 32, 32),
+    ):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def write_other_size(path):
+    with VideoWriter(path, 25, 32, 32) as writer:
+        writer.write(smooth_frames(2, 32, 48))
+
+
+def test_frames_are_rounded_not_cut(tmp_path):
+    grey = torch.full((1, 3, 32, 32), 100.4 / 255)
+    value = np.mean([frame.float().mean() for frame in read_video(write(tmp_path / "a.mp4", grey, crf=0)).frames])
+    assert abs(value - 100) <= 1.6

@@ -1,0 +1,1 @@
+"""Networks that judge: perceptual distance, sync expert, face embedder, discriminator."""

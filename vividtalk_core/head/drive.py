@@ -1,0 +1,125 @@
+"""Coefficients, lip offsets and head pose → the driven mesh: M_d = P ⊗ (S̄ + α·U_id + β·U_exp + O_lip) (Eq. 3, 7)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..geometry import rotation_angles, rotation_matrix
+from ..structures import ARKIT_NAMES, Expression, FaceFit, HeadPose, MeshSequence
+from .lids import lid_closure
+from .morphable import landmark_positions, shape
+from .teeth import place_teeth
+from .topology import INNER_LIP_PAIRS
+
+# Coefficients that part the lips: in a portrait that shows its teeth they are taken back before speech is added.
+OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
+           "mouthUpperUpRight", "mouthShrugUpper")  # fmt: skip
+STRONGEST = 1.2  # of a blendshape: a little beyond its full activation, where a face still holds together
+LIP_SEAM_REACH = 0.16  # model units; how far from the inner lips the closing of an open mouth is felt
+LOWER_LIP_SHARE = 0.65  # of the way that lips close is made by the lower one
+
+
+def face_mesh(face: FaceFit) -> MeshSequence:
+    """The portrait's own mesh in camera space, T = 1."""
+    vertices = _to_camera(face, head_shape(face)[None], face.pose)
+    return MeshSequence(vertices, face.model.triangles, face.pose.fps)
+
+
+def drive_mesh(face: FaceFit, expression: Expression, pose: HeadPose) -> MeshSequence:
+    """Move the portrait's mesh.
+
+    Args:
+        face: the fitted portrait.
+        expression: T frames of curves. What is applied is their difference from `neutral_*`; where that is None the
+            portrait is first brought to rest (mouth closed), and zero means rest.
+        pose: T frames of motion on top of the portrait's own pose, at the same fps.
+
+    Returns:
+        T meshes in camera space. No motion gives `face_mesh` exactly.
+
+    Raises:
+        ValueError: expression and pose differ in length or fps, or were made for another head model.
+    """
+    _check_match(face, expression, pose)
+    vertices = head_shape(face) + _expression_offsets(face, expression)  # [T, V, 3]
+    lips = expression.lip_offsets
+    if expression.neutral_lip_offsets is not None:
+        lips = lips - expression.neutral_lip_offsets
+    vertices[:, face.model.lip_vertices] += lips
+    still = _to_camera(face, vertices, face.pose)
+    moved = _to_camera(face, vertices, compose(pose, face.pose))
+    return MeshSequence(torch.lerp(still, moved, face.model.pose_weight[:, None]), face.model.triangles, pose.fps)
+
+
+def compose(motion: HeadPose, base: HeadPose) -> HeadPose:
+    """Motion [T] on top of a base pose [1]: the rotations are chained, the translations added."""
+    rotation = rotation_matrix(motion.rotation) @ rotation_matrix(base.rotation)
+    return HeadPose(rotation_angles(rotation), motion.translation + base.translation, motion.fps)
+
+
+def head_shape(face: FaceFit) -> Tensor:
+    """[V, 3] the portrait's own head in the head frame: 3DMM plus what the landmarks say beyond it."""
+    head = shape(face.model, face.id_coefficients, face.exp_coefficients) + face.vertex_offsets
+    return place_teeth(face, head)
+
+
+def _check_match(face: FaceFit, expression: Expression, pose: HeadPose) -> None:
+    frames, others = len(expression.coefficients), len(pose.rotation)
+    if frames != others:
+        raise ValueError(f"The expression has {frames} frames and the head pose {others}: fit the pose to the length.")
+    if abs(expression.fps - pose.fps) > 1e-3:
+        raise ValueError(f"The expression has {expression.fps:g} fps and the head pose {pose.fps:g}: retime one.")
+    lips, known = expression.lip_offsets.shape[1], len(face.model.lip_vertices)
+    if lips != known:
+        raise ValueError(f"The lip offsets are for {lips} vertices, this head model has {known}: use the same weights.")
+
+
+def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
+    """[T, V, 3] what the change of the coefficients does to the head."""
+    if expression.neutral_coefficients is None:
+        neutral = torch.zeros_like(face.exp_coefficients)
+        rest, offsets = _rest(face)
+    else:
+        neutral, rest = expression.neutral_coefficients, face.exp_coefficients
+        offsets = torch.zeros_like(face.vertex_offsets)
+    change = expression.coefficients - neutral  # [T, E]
+    # what the portrait shows already is not added once more
+    change = torch.minimum(change, (STRONGEST - rest).clamp(min=0)) + rest - face.exp_coefficients
+    basis = face.model.exp_basis.clone()
+    for name, field, opened in lid_closure(face):
+        index = ARKIT_NAMES.index(name)
+        basis[index] = field / opened
+        change[:, index] = _closing(expression.coefficients[:, index], neutral[index]) * opened
+    # row by row: a matrix product rounds differently for another number of rows, and no chunk may change a frame
+    return torch.stack([row @ basis.flatten(1) for row in change]).unflatten(1, (-1, 3)) + offsets
+
+
+def _closing(blink: Tensor, neutral: Tensor) -> Tensor:
+    """How far an eye, a column of [T, E], goes from its neutral opening (0) to closed (1); below 0 it opens wider."""
+    return torch.where(blink > neutral, (blink - neutral) / (1 - neutral).clamp(min=0.1), blink - neutral).clamp(max=1)
+
+
+def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:
+    """The coefficients [E] of the portrait with its mouth closed, and the offsets [V, 3] that make the lips meet."""
+    rest = face.exp_coefficients.clone()
+    rest[[ARKIT_NAMES.index(name) for name in OPENING]] = 0
+    closed = head_shape(face) + torch.einsum("e,evc->vc", rest - face.exp_coefficients, face.model.exp_basis)
+    seams = landmark_positions(face.model, closed)
+    upper, lower = (seams[list(side)] for side in zip(*INNER_LIP_PAIRS, strict=True))  # [7, 3]
+    gap = upper - lower
+    # the jaw carries the lower lip: what jawOpen moves is lower, what it leaves is upper
+    jaw = face.model.exp_basis[ARKIT_NAMES.index("jawOpen")].norm(dim=-1)
+    lower_share = (jaw / jaw[face.model.lip_vertices].amax()).clamp(0, 1)
+    distance = torch.cdist(closed[:, :2], ((upper + lower) / 2)[:, :2])  # [V, 7]
+    nearness = torch.exp(-((distance / LIP_SEAM_REACH) ** 2) / 2)
+    pull = (nearness @ gap) / nearness.sum(1, keepdim=True).clamp(min=1)  # [V, 3]
+    share = lower_share * LOWER_LIP_SHARE - (1 - lower_share) * (1 - LOWER_LIP_SHARE)
+    in_front = (closed[:, 2] > lower[:, 2].amin() - 0.3)[:, None]
+    return rest, pull * share[:, None] * in_front
+
+
+def _to_camera(face: FaceFit, vertices: Tensor, pose: HeadPose) -> Tensor:
+    """Head frame [T or 1, V, 3] to camera space [T, V, 3]."""
+    rotation = rotation_matrix(pose.rotation)
+    return vertices @ rotation.transpose(1, 2) + pose.translation[:, None]

@@ -1,0 +1,131 @@
+"""The generated crop back into the portrait, at the portrait's own resolution."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..geometry import warp
+from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
+from .paint import paint_over
+
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progress: Progress | None = None) -> Tensor:
+    """Apply motion and paint to the portrait itself.
+
+    Args:
+        portrait: [1, 3, H, W] in 0..1, the picture that was fitted.
+        face: its fit.
+        frames: T frames of `generate_frames`.
+        progress: called as (done, total, frame [3, H, W]) after each frame; it may raise to cancel.
+
+    Returns:
+        [T, 3, H, W] in 0..1. Pixels that do not move are the portrait's own, bit for bit.
+
+    Raises:
+        ValueError: the portrait has another size than the one that was fitted.
+    """
+    height, width = portrait.shape[-2:]
+    if (height, width) != (face.crop.height, face.crop.width):
+        fitted = f"{face.crop.width}×{face.crop.height}"
+        raise ValueError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
+    source = crop_portrait(portrait[:1], face.crop)
+    total = len(frames.motion.flow)
+    out = portrait[:1].repeat(total, 1, 1, 1)
+    for index in range(total):
+        _paste_frame(out[index], source, face.crop, frames, index)
+        if progress:
+            progress(index + 1, total, out[index])
+    return out
+
+
+def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
+    """The crop at native size [1, 3, size, size]; where it overhangs the portrait the border is repeated."""
+    device = portrait.device
+    rows = torch.arange(crop.top, crop.top + crop.size, device=device).clamp(0, crop.height - 1)
+    columns = torch.arange(crop.left, crop.left + crop.size, device=device).clamp(0, crop.width - 1)
+    return portrait[:, :, rows][:, :, :, columns]
+
+
+def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
+    """Write one frame into out [3, H, W]; only the box that moves is computed."""
+    flow = frames.motion.flow[index : index + 1]
+    paints = [_one_frame(paint, index) for paint in frames.paints if (paint.alpha[index] > 0).any()]
+    left, top, right, bottom = _moving_box(flow[0], paints, crop)
+    if right <= left or bottom <= top:
+        return
+    native = F.interpolate(
+        flow.movedim(-1, 1), size=(crop.size, crop.size), mode="bilinear", align_corners=False
+    )[:, :, top:bottom, left:right].movedim(1, -1)  # fmt: skip
+    moved = warp_part(source, native, left, top)
+    still = (native == 0).all(-1)[:, None]
+    # bicubic reading at rest may differ in the last bit: what does not move is copied
+    moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
+    scale = crop.size / CROP
+    for paint in paints:
+        corner = paint.box.new_tensor((left, top, left, top)) / scale
+        moved = paint_over(moved, replace(paint, box=paint.box - corner), scale).clamp(0, 1)
+    y, x = top + crop.top, left + crop.left
+    out[:, y : y + bottom - top, x : x + right - left] = moved[0]
+
+
+def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
+    """Warp the window of source [1, 3, S, S] at (left, top) by its flow [1, h, w, 2] (units of half the source)."""
+    height, width = flow.shape[1:3]
+    size = source.shape[-1]
+    reach = int(torch.ceil(flow.abs().amax() * size / 2)) + 3  # px, with the support of the bicubic kernel
+    x0, y0 = max(0, left - reach), max(0, top - reach)
+    x1, y1 = min(size, left + width + reach), min(size, top + height + reach)
+    window = source[:, :, y0:y1, x0:x1]
+    padded = F.pad(
+        flow.movedim(-1, 1), (left - x0, x1 - left - width, top - y0, y1 - top - height)
+    ).movedim(1, -1)  # fmt: skip
+    unit = flow.new_tensor((size / (x1 - x0), size / (y1 - y0)))
+    warped = warp(window, padded * unit, "bicubic").clamp(0, 1)
+    return warped[:, :, top - y0 : top - y0 + height, left - x0 : left - x0 + width]
+
+
+def _one_frame(paint: Paint, index: int) -> Paint:
+    """One frame of a layer, T = 1."""
+    part = slice(index, index + 1)
+    beneath = None if paint.beneath is None else paint.beneath[part]
+    return Paint(paint.color[part], paint.alpha[part], paint.box[part], beneath)
+
+
+def _shown_box(paint: Paint) -> list[float]:
+    """Left, top, right, bottom in px of the 256 crop around what one frame of a layer shows."""
+    shown = paint.alpha[0, 0] > 0  # [h, w]
+    rows, columns = shown.any(1).nonzero()[:, 0], shown.any(0).nonzero()[:, 0]
+    edges = torch.stack((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+    left, top, right, bottom = paint.box[0].tolist()
+    size = edges.new_tensor((shown.shape[1], shown.shape[0]) * 2)
+    span = paint.box.new_tensor((right - left, bottom - top) * 2)
+    # the painting is softened by two of its pixels and read between them
+    reach = torch.tensor((-3, -3, 3, 3), device=edges.device)
+    return (paint.box.new_tensor((left, top, left, top)) + (edges + reach) / size * span).tolist()
+
+
+def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait.
+
+    flow: [256, 256, 2]; paints: layers of one frame that show something.
+    """
+    boxes = [_shown_box(paint) for paint in paints]
+    active = (flow != 0).any(-1)
+    if active.any():
+        rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
+        boxes.append([float(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)])
+    if not boxes:
+        return 0, 0, 0, 0
+    scale, margin = crop.size / CROP, 1.0  # px of the crop: bilinear upsampling reaches that far
+    low = [max(0, math.floor((min(box[i] for box in boxes) - margin) * scale)) for i in (0, 1)]
+    high = [min(crop.size, math.ceil((max(box[i] for box in boxes) + margin) * scale)) for i in (2, 3)]
+    left, top = max(low[0], -crop.left), max(low[1], -crop.top)
+    return left, top, min(high[0], crop.width - crop.left), min(high[1], crop.height - crop.top)

@@ -1,0 +1,246 @@
+"""Motion as a file: named curves in .npz, .json or Live Link Face .csv, read with every check and written whole.
+
+Arrays of an .npz, and keys of a .json: `coefficients [T, E]` with `names [E]`, `lip_offsets [T, L, 3]` model units,
+`rotation [T, 3]` rad, `translation [T, 3]` model units, `fps`. Either half, expression or pose, may be absent.
+`neutral_coefficients [E]` says which values the portrait's own face stands for; empty means a relaxed, closed mouth.
+Without it, it is the first frame: motion from elsewhere moves the portrait by how much it changes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import whole_file
+from ..structures import ARKIT_NAMES, Expression, HeadPose
+from ..time_grid import check_fps
+from .head_pose import still_pose
+from .live_link import read_live_link, write_live_link
+
+SUFFIXES = (".npz", ".csv", ".json")
+
+logger = logging.getLogger("vividtalk")
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Motion:
+    """What a motion file holds: expression, head pose, or both, with equal length and frame rate."""
+
+    expression: Expression | None
+    pose: HeadPose | None
+
+    @property
+    def fps(self) -> float:
+        return (self.expression or self.pose).fps
+
+    @property
+    def frames(self) -> int:
+        return len(self.expression.coefficients if self.expression else self.pose.rotation)
+
+
+def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | None = None) -> Motion:
+    """Read a motion file.
+
+    Args:
+        path: .npz, .json or .csv (Live Link Face).
+        lip_vertices: L of the head model that will be driven; a file without lip offsets gets zeros of this many, a
+            file with another number is an error. None takes what the file has.
+        fps: for files that do not say theirs; where they do, theirs counts.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: arrays are missing, have wrong shapes, unknown names, NaN, or the file is damaged.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no motion file {path}.")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path.name} is not a motion file; its ending must be one of {', '.join(SUFFIXES)}.")
+    arrays = {".npz": _read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
+    if "fps" not in arrays and fps is None:
+        raise ValueError(f"{path.name} does not say its frame rate: it has no 'fps'; give one.")
+    rate = check_fps(float(np.asarray(arrays.get("fps", fps)).reshape(())))
+    if "coefficients" not in arrays and "rotation" not in arrays:
+        found = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path.name} has neither 'coefficients' nor 'rotation'; found {found}.")
+    expression = _expression(path.name, arrays, rate, lip_vertices) if "coefficients" in arrays else None
+    pose = _pose(path.name, arrays, rate) if "rotation" in arrays else None
+    if expression and pose and len(expression.coefficients) != len(pose.rotation):
+        counts = f"{len(expression.coefficients)} frames of coefficients and {len(pose.rotation)} of rotation"
+        raise ValueError(f"{path.name} has {counts}; they must be equal.")
+    return Motion(expression, pose)
+
+
+def fill_in(motion: Motion, lip_vertices: int) -> tuple[Expression, HeadPose]:
+    """The half that a motion file does not have: the portrait's own expression, a still head."""
+    expression, pose = motion.expression, motion.pose
+    if expression is None:
+        zeros = torch.zeros(motion.frames, len(ARKIT_NAMES))
+        lips = torch.zeros(motion.frames, lip_vertices, 3)
+        expression = Expression(zeros, lips, motion.fps, zeros[0], lips[0])
+    return expression, still_pose(motion.frames, motion.fps) if pose is None else pose
+
+
+def write_motion(
+    path: str | Path,
+    expression: Expression | None = None,
+    pose: HeadPose | None = None,
+    vertices_2d: Tensor | None = None,
+    landmarks_2d: Tensor | None = None,
+) -> None:
+    """Write a motion file, whole or not at all.
+
+    Args:
+        path: .npz or .json keep everything; .csv (Live Link Face) has no lip offsets, no translation and no neutral.
+        expression: the curves, or None for a pose-only file.
+        pose: the head pose, or None.
+        vertices_2d: [T, V, 2] px of the tracked video, .npz only.
+        landmarks_2d: [T, 478, 2] px of the tracked video, .npz only.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"cannot write {path.name}: the ending must be one of {', '.join(SUFFIXES)}.")
+    _check_pair(expression, pose)
+    extra = {"vertices_2d": vertices_2d, "landmarks_2d": landmarks_2d}
+    arrays = _arrays(expression, pose) | {k: v.cpu().numpy() for k, v in extra.items() if v is not None}
+    with whole_file(path) as part:
+        if path.suffix.lower() == ".npz":
+            with part.open("wb") as stream:
+                np.savez_compressed(stream, **arrays)
+        elif path.suffix.lower() == ".json":
+            tables = {k: np.asarray(v).tolist() for k, v in arrays.items() if k not in extra}
+            part.write_text(json.dumps(tables), encoding="utf-8")
+        else:
+            write_live_link(part, arrays)
+
+
+def _check_pair(expression: Expression | None, pose: HeadPose | None) -> None:
+    if expression is None and pose is None:
+        raise ValueError("there is no motion to write: give an expression, a head pose, or both.")
+    if expression is None or pose is None:
+        return
+    lengths, rates = (len(expression.coefficients), len(pose.rotation)), (expression.fps, pose.fps)
+    if lengths[0] != lengths[1] or abs(rates[0] - rates[1]) > 1e-3:
+        raise ValueError(
+            f"expression and head pose must have one length and fps; got {lengths[0]} frames at {rates[0]:g} fps and "
+            f"{lengths[1]} at {rates[1]:g}."
+        )
+
+
+def _arrays(expression: Expression | None, pose: HeadPose | None) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {"fps": np.float64((expression or pose).fps)}
+    if expression is not None:
+        # None cannot be written as a plain array: an empty one stands for it
+        neutral, lips = expression.neutral_coefficients, expression.neutral_lip_offsets
+        arrays |= {
+            "coefficients": expression.coefficients.cpu().numpy(),
+            "names": np.array(ARKIT_NAMES),
+            "lip_offsets": expression.lip_offsets.cpu().numpy(),
+            "neutral_coefficients": np.zeros(0, np.float32) if neutral is None else neutral.cpu().numpy(),
+        }
+        if lips is not None:
+            arrays["neutral_lip_offsets"] = lips.cpu().numpy()
+    if pose is not None:
+        arrays |= {"rotation": pose.rotation.cpu().numpy(), "translation": pose.translation.cpu().numpy()}
+    return arrays
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is not a readable .npz file of plain arrays ({error}).") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        tables = json.loads(path.read_text(encoding="utf-8"))
+        arrays = {key: np.asarray(value) for key, value in tables.items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path.name} is not a JSON object of number tables ({error}).") from error
+    if "lip_offsets" in arrays and arrays["lip_offsets"].size == 0:  # [T, 0, 3] loses its last letter in JSON
+        arrays["lip_offsets"] = np.zeros((arrays["lip_offsets"].shape[0], 0, 3), np.float32)
+    return arrays
+
+
+def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: int | None) -> Expression:
+    coefficients = _numbers(name, arrays, "coefficients", (None, None))
+    if "names" not in arrays:
+        raise ValueError(f"{name} has coefficients but no 'names' that say which column is which.")
+    names = [str(column) for column in arrays["names"]]
+    coefficients = _by_name(name, coefficients, names)
+    lips = _lips(name, arrays, len(coefficients), lip_vertices)
+    expression = Expression(coefficients, lips, fps, coefficients[0].clone(), lips[0].clone())
+    if "neutral_coefficients" not in arrays:
+        return expression
+    neutral = _numbers(name, arrays, "neutral_coefficients", (None,))
+    if not len(neutral):
+        return replace(expression, neutral_coefficients=None, neutral_lip_offsets=None)
+    neutral = _by_name(name, neutral[None], names)[0]
+    neutral_lips = torch.zeros_like(lips[0])
+    if "neutral_lip_offsets" in arrays:
+        neutral_lips = _numbers(name, arrays, "neutral_lip_offsets", tuple(lips.shape[1:]))
+    return replace(expression, neutral_coefficients=neutral, neutral_lip_offsets=neutral_lips)
+
+
+def _pose(name: str, arrays: Mapping[str, Any], fps: float) -> HeadPose:
+    rotation = _numbers(name, arrays, "rotation", (None, 3))
+    if "translation" not in arrays:
+        return HeadPose(rotation, torch.zeros_like(rotation), fps)
+    return HeadPose(rotation, _numbers(name, arrays, "translation", (len(rotation), 3)), fps)
+
+
+def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int | None) -> Tensor:
+    """Lip offsets [T, L, 3] of the file, zeros where it has none."""
+    if "lip_offsets" not in arrays:
+        return torch.zeros(frames, lip_vertices or 0, 3)
+    lips = _numbers(name, arrays, "lip_offsets", (frames, None, 3))
+    if lip_vertices is not None and lips.shape[1] == 0:
+        return torch.zeros(frames, lip_vertices, 3)
+    if lip_vertices is not None and lips.shape[1] != lip_vertices:
+        raise ValueError(
+            f"the lip offsets of {name} are for {lips.shape[1]} vertices, this head model has {lip_vertices}."
+        )
+    return lips
+
+
+def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> Tensor:
+    """An array of the file as float32, or what is wrong with it; None in `shape` is any size: (None, 3) is [T, 3]."""
+    array = np.asarray(arrays[key])
+    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+    fits = array.ndim == len(shape) and all(s in (None, size) for s, size in zip(shape, array.shape, strict=True))
+    if not fits or not np.issubdtype(array.dtype, np.number):
+        raise ValueError(f"'{key}' of {name} must be numbers {wanted}; got {array.dtype} {list(array.shape)}.")
+    bad = int((~np.isfinite(array)).sum())
+    if bad:
+        raise ValueError(f"'{key}' of {name} has {bad} of {array.size} values that are NaN or infinite.")
+    if len(shape) > 1 and len(array) == 0:
+        raise ValueError(f"'{key}' of {name} has 0 frames.")
+    return torch.from_numpy(array.astype(np.float32))
+
+
+def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
+    """Columns [T, K] put in the order of ARKIT_NAMES [T, E]; what the file lacks is 0."""
+    if len(names) != coefficients.shape[1]:
+        raise ValueError(f"{name} has {len(names)} names for {coefficients.shape[1]} columns of coefficients.")
+    unknown = [column for column in names if column not in ARKIT_NAMES]
+    twice = sorted({column for column in names if names.count(column) > 1})
+    if unknown or twice:
+        what = f"names that are no ARKit blendshape: {', '.join(unknown)}" if unknown else f"{', '.join(twice)} twice"
+        raise ValueError(f"{name} has {what}.")
+    missing = [known for known in ARKIT_NAMES if known not in names]
+    if missing:
+        logger.info("%s has no %s: taken as 0.", name, ", ".join(missing))
+    ordered = coefficients.new_zeros(len(coefficients), len(ARKIT_NAMES))
+    ordered[:, [ARKIT_NAMES.index(column) for column in names]] = coefficients
+    return ordered

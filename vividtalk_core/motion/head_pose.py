@@ -1,0 +1,134 @@
+"""Head pose sources that need no learning: still, idle sway, and poses from elsewhere fitted to a clip.
+
+A pose between nodes is motion on top of the portrait's own pose: zero is the portrait as it is.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ..audio.speech import analyse, speaking_and_stress
+from ..geometry import rotation_angles, rotation_matrix
+from ..structures import MEL_RATE, AudioFeatures, HeadPose
+from ..time_grid import check_fps, sample_rows
+from .resample import retime_pose
+
+logger = logging.getLogger("vividtalk")
+
+
+@dataclass(frozen=True, slots=True)
+class SwaySettings:
+    """How a head moves when nobody directs it."""
+
+    limits_deg: tuple[float, float, float] = (3.0, 4.0, 2.0)  # pitch, yaw, roll at amplitude 1
+    slowest_hz: float = 0.06
+    fastest_hz: float = 2.4  # heads of talking people have their energy below 3 Hz
+    partials: int = 12  # sinusoids per angle, spaced evenly in octaves
+    slope: float = 1.1  # amplitude falls as 1 / frequency^slope: most energy below 1 Hz
+    ease_in_s: float = 0.7  # from the portrait's own pose
+    pivot: tuple[float, float, float] = (0.0, -1.1, -0.3)  # model units; heads turn about the neck, not the ears
+    nod_deg: float = 2.5  # downwards on the strongest accent of speech, at amplitude 1
+    quiet_share: float = 0.6  # of the sway that is left where nobody speaks
+
+
+def still_pose(frames: int, fps: float) -> HeadPose:
+    """`frames` frames of no motion: the portrait's own pose."""
+    return HeadPose(torch.zeros(frames, 3), torch.zeros(frames, 3), check_fps(fps))
+
+
+def idle_pose(
+    frames: int,
+    fps: float,
+    seed: int,
+    amplitude: float = 1.0,
+    features: AudioFeatures | None = None,
+    settings: SwaySettings = SwaySettings(),
+) -> HeadPose:
+    """Seeded, band-limited sway that starts from the portrait's own pose.
+
+    A pure function of seed and time: a longer clip begins exactly like a shorter one, at any frame rate.
+
+    Args:
+        frames: T.
+        fps: frames per second.
+        seed: another seed, another performance.
+        amplitude: 1 = up to about ±3° pitch, ±4° yaw, ±2° roll; 0 = still.
+        features: speech that is nodded to on its accents; None for sway alone.
+        settings: frequencies and limits.
+    """
+    if amplitude < 0 or not math.isfinite(amplitude):
+        raise ValueError(f"the amplitude of the sway must be 0 or more; got {amplitude}.")
+    seconds = torch.arange(frames, dtype=torch.float64) / check_fps(fps)
+    angles = torch.tensor(settings.limits_deg, dtype=torch.float64).deg2rad() * _sway(seconds, seed, settings)
+    if features is not None:
+        speaking, nods = _speech_drive(features, frames, fps)
+        angles = angles * (settings.quiet_share + (1 - settings.quiet_share) * speaking)[:, None]
+        angles[:, 0] += math.radians(settings.nod_deg) * nods
+    ease = (seconds / settings.ease_in_s).clamp(0, 1)
+    rotation = angles * (amplitude * ease**2 * (3 - 2 * ease))[:, None]
+    pivot = torch.tensor(settings.pivot, dtype=torch.float64)
+    # R·(x − p) + p = R·x + (p − R·p): a turn about the neck as a turn about the origin
+    translation = pivot - rotation_matrix(rotation) @ pivot
+    return HeadPose(rotation.float(), translation.float(), float(fps))
+
+
+def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
+    """[T, 3] within −1..1: sums of sinusoids, softly limited."""
+    generator = torch.Generator().manual_seed(seed)
+    octaves = math.log2(settings.fastest_hz / settings.slowest_hz)
+    step = (torch.arange(settings.partials) + torch.rand(3, settings.partials, generator=generator)) / settings.partials
+    hertz = settings.slowest_hz * 2 ** (octaves * step.double())  # [3, K]
+    phase = 2 * math.pi * torch.rand(3, settings.partials, generator=generator).double()
+    # flat below four times the slowest frequency: else the slowest wave alone would hold about half of the power
+    weight = hertz.clamp(min=4 * settings.slowest_hz) ** -settings.slope
+    weight = weight / weight.square().sum(-1, keepdim=True).sqrt()
+    waves = torch.sin(2 * math.pi * hertz * seconds[:, None, None] + phase) * weight  # [T, 3, K], variance 1/2 in sum
+    return torch.tanh(0.75 * waves.sum(-1))
+
+
+def _speech_drive(features: AudioFeatures, frames: int, fps: float) -> tuple[Tensor, Tensor]:
+    """[T] how much is spoken and [T] nods, both 0..1 and smooth."""
+    curves = torch.stack(speaking_and_stress(analyse(features.mel).level), -1).double()  # [M, 2]
+    rows = sample_rows(curves, torch.arange(frames, dtype=torch.float64) * (MEL_RATE / fps))
+    return rows[:, 0], rows[:, 1]
+
+
+def relative_to_first(pose: HeadPose) -> HeadPose:
+    """An absolute pose as motion from its first frame: R_t · R_0⁻¹ and the difference of translations."""
+    if not len(pose.rotation):
+        raise ValueError("the head pose has 0 frames.")
+    rotation = rotation_matrix(pose.rotation)
+    angles = rotation_angles(rotation @ rotation[:1].transpose(1, 2))
+    angles[0] = 0  # exactly: rounding must not move the portrait
+    return replace(pose, rotation=angles, translation=pose.translation - pose.translation[:1])
+
+
+def fit_to_length(pose: HeadPose, frames: int, fps: float, loop: bool = True) -> HeadPose:
+    """A pose of any length and frame rate for a clip of `frames` frames at `fps`.
+
+    It is retimed to `fps`; what is too long is cut; what is too short runs backwards and forwards (no jump), or holds
+    its last frame if `loop` is False. What was done is logged.
+    """
+    if frames < 1:
+        raise ValueError(f"a clip has at least 1 frame; got {frames}.")
+    if not len(pose.rotation):
+        raise ValueError("the head pose has 0 frames.")
+    if abs(pose.fps - fps) > 1e-3:
+        logger.info("The head pose is retimed from %g to %g fps.", pose.fps, fps)
+        pose = retime_pose(pose, fps)
+    found = len(pose.rotation)
+    if found != frames:
+        what = "cut to" if found > frames else "played to and fro to fill" if loop else "held on its last frame to fill"
+        logger.info("The head pose has %d frames at %g fps; it is %s the clip's %d.", found, fps, what, frames)
+    index = torch.arange(frames)
+    if loop and found > 1:
+        # 0 … n−1 … 1: neither end is shown twice in a row
+        index = index % (2 * found - 2)
+        index = torch.minimum(index, 2 * found - 2 - index)
+    index = index.clamp(max=found - 1)
+    return HeadPose(pose.rotation[index], pose.translation[index], float(fps))

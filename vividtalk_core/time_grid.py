@@ -1,0 +1,32 @@
+"""Seconds and frames: the one rule of frame rates, and sampling between them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+FPS = (1.0, 120.0)
+
+
+def check_fps(fps: float) -> float:
+    """Return `fps` as a float, or raise ValueError when it is not within 1..120 frames per second."""
+    if not FPS[0] <= fps <= FPS[1]:
+        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
+    return float(fps)
+
+
+def frame_count(duration_s: float, fps: float) -> int:
+    """Video frames of a clip: round(duration · fps), at least 1. Frame t shows the time from t/fps to (t + 1)/fps."""
+    if not (math.isfinite(duration_s) and duration_s >= 0):
+        raise ValueError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
+    return max(1, round(duration_s * check_fps(fps)))
+
+
+def sample_rows(rows: Tensor, position: Tensor) -> Tensor:
+    """Rows [M, D] linearly interpolated at fractional row numbers [...], the ends held: [..., D]."""
+    position = position.clamp(0, rows.shape[0] - 1)
+    low = position.floor().long()
+    high = (low + 1).clamp(max=rows.shape[0] - 1)
+    return torch.lerp(rows[low], rows[high], (position - low).to(rows.dtype)[..., None])

@@ -1,0 +1,1 @@
+"""Augmentation of speech and of training images."""

@@ -1,0 +1,148 @@
+"""How a face may look: its colours, the hand that drew it, and what a camera or a file made of it.
+
+All is done pixel by pixel or in small neighbourhoods, so that frames which belong together still do. Pictures are
+[N, 3, H, W] in 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...filters import smoothstep
+
+LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
+DARK = 0.02  # below it a change of brightness is added to the colours instead of multiplying them
+LINE_PX = 0.7  # px of Gaussian smoothing before edges are looked for, else grain is inked
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class ColorChange:
+    """One change of colours for all pictures of a sample: an affine map, then a curve for each channel."""
+
+    matrix: Tensor  # [3, 3]
+    offset: Tensor  # [3]
+    gamma: Tensor  # [3] exponents
+    bend: Tensor  # [3] −1..1, S-curves; the curves rise everywhere
+
+    def __call__(self, pictures: Tensor) -> Tensor:
+        """Pictures [N, 3, H, W] in other colours."""
+        changed = torch.einsum("ij,njhw->nihw", self.matrix, pictures) + self.offset.view(3, 1, 1)
+        # a hair above black: the slope of a power below 1 is infinite at 0
+        changed = changed.clamp(1e-4, 1) ** self.gamma.view(3, 1, 1)
+        return changed + self.bend.view(3, 1, 1) * changed * (1 - changed) * (2 * changed - 1)
+
+    def on_paint(self, paint: Tensor) -> Tensor:
+        """Paint [N, 4, H, W], premultiplied RGB and alpha, in other colours."""
+        color, alpha = paint.split((3, 1), 1)
+        return torch.cat((self((color / alpha.clamp(min=1e-4)).clamp(0, 1)) * alpha, alpha), 1)
+
+
+def tone_matrix(gains: Tensor, saturation: float, hue: float) -> Tensor:
+    """[3, 3] on RGB columns: white balance by gains [3], then saturation, then the hue turned by an angle in rad.
+
+    Greys stay grey where the gains are alike; saturation 0 is greyscale.
+    """
+    luma = torch.tensor(LUMA)
+    to_yiq = torch.tensor(((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
+    turn = torch.tensor(((1, 0, 0), (0, math.cos(hue), -math.sin(hue)), (0, math.sin(hue), math.cos(hue))))
+    mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
+    return torch.linalg.inv(to_yiq) @ turn @ to_yiq @ mix @ torch.diag(gains)
+
+
+def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
+    """Flatten what is fainter than an edge and keep edges (the guided filter, the picture being its own guide).
+
+    Args:
+        pictures: [N, 3, H, W].
+        radius: px of the box in which means are taken.
+        edge: standard deviation of brightness in the box, 0..1, at which half of the detail is kept.
+
+    Returns:
+        [N, 3, H, W].
+    """
+    mean, square = _box(pictures, radius), _box(pictures * pictures, radius)
+    variance = (square - mean * mean).clamp(min=0).mean(1, keepdim=True)  # one for all channels: no coloured rims
+    keep = variance / (variance + edge**2)
+    return _box(keep, radius) * pictures + _box((1 - keep) * mean, radius)
+
+
+def posterise(pictures: Tensor, levels: int, softness: float) -> Tensor:
+    """Few levels of brightness, the colours kept: one by one the channels would turn skin green and pink.
+
+    Args:
+        pictures: [N, 3, H, W].
+        levels: how many, from black to white.
+        softness: 0..1, share of a level over which one becomes the next: a hard step makes grain flicker.
+
+    Returns:
+        [N, 3, H, W].
+    """
+    luma = _luma(pictures)
+    place = luma * (levels - 1)
+    low = place.floor()
+    level = (low + smoothstep((place - low - 0.5) / max(softness, 1e-3) + 0.5)) / (levels - 1)
+    return (pictures * (level + DARK) / (luma + DARK)).clamp(0, 1)
+
+
+def ink(pictures: Tensor, strength: float, threshold: float) -> Tensor:
+    """Darken edges like drawn lines.
+
+    Args:
+        pictures: [N, 3, H, W].
+        strength: 0..1, 1 = black.
+        threshold: change of brightness over two px at which a line begins; at twice that it is full.
+
+    Returns:
+        [N, 3, H, W].
+    """
+    luma = F.pad(soften(_luma(pictures), LINE_PX), (1, 1, 1, 1), mode="replicate")
+    x, y = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
+    line = smoothstep(torch.hypot(x, y) / threshold - 1)
+    return pictures * (1 - strength * line)
+
+
+def soften(pictures: Tensor, sigma_px: float) -> Tensor:
+    """Gaussian blur of [N, C, H, W], border repeated."""
+    return _by_plane(pictures, lambda plane: cv2.GaussianBlur(plane, (0, 0), sigma_px, borderType=cv2.BORDER_REPLICATE))
+
+
+def shrink(pictures: Tensor, share: float) -> Tensor:
+    """As if it had been stored at a share 0..1 of its size and enlarged again."""
+    size = pictures.shape[-2:]
+    small = [max(8, round(side * share)) for side in size]
+    reduced = F.interpolate(pictures, size=small, mode="bilinear", antialias=True)
+    return F.interpolate(reduced, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
+
+
+def compress(pictures: Tensor, quality: int) -> Tensor:
+    """As a JPEG file of a quality 1..100 gives them back."""
+    rows = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flip(-1).contiguous().numpy()
+    flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
+    files = [cv2.imencode(".jpg", row, flags)[1] for row in rows]
+    decoded = np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files])
+    return torch.from_numpy(decoded).flip(-1).permute(0, 3, 1, 2).float() / 255
+
+
+def _luma(pictures: Tensor) -> Tensor:
+    """Brightness [N, 1, H, W] of pictures [N, 3, H, W]."""
+    return torch.einsum("c,nchw->nhw", torch.tensor(LUMA), pictures)[:, None]
+
+
+def _box(pictures: Tensor, radius: int) -> Tensor:
+    """Means over (2·radius + 1)² px of [N, C, H, W], border repeated."""
+    side = (2 * radius + 1, 2 * radius + 1)
+    return _by_plane(pictures, lambda plane: cv2.blur(plane, side, borderType=cv2.BORDER_REPLICATE))
+
+
+def _by_plane(pictures: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+    """A filter of OpenCV over each plane of [N, C, H, W]; torch takes ten times as long for the same on a CPU."""
+    planes = pictures.flatten(0, 1).numpy()
+    return torch.from_numpy(np.stack([change(plane) for plane in planes])).view(pictures.shape)

@@ -1,0 +1,1 @@
+"""What trainings read: shards, windows and batches."""

@@ -1,0 +1,103 @@
+"""What motion-VAE and generator learn from: batches of pairs, where to look in them, and how well they are met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ...eval.pictures import face_oval, mouth_box, psnr
+from ...geometry import warp
+from ...mesh_to_video.lip_maps import gaussian_maps
+from ...structures import CROP
+from ..augment.image import PictureAugmentation, augment_pictures
+from ..losses.image import region_weights
+from ..sampling import speaker_chances
+from .image_shard import RUN, load_pairs, to_batch
+
+FACE_WINDOW = 128  # px of the crop: holds a face, not much more
+MOUTH_WINDOW = 64  # px of the crop
+
+Batch = dict[str, Tensor]
+
+
+class PairData:
+    """Runs of portraits: people are drawn by how much there is of them to a power, then any of their runs."""
+
+    def __init__(self, folder: Path, balance: float, augmentation: PictureAugmentation | None) -> None:
+        self.shards, self.validation = load_pairs(folder, "train"), load_pairs(folder, "validation")
+        if not self.shards or not self.validation:
+            raise ValueError(
+                f"{len(self.shards)} portraits to train on and {len(self.validation)} to validate with in {folder}: "
+                "at least 1 of each is needed"
+            )
+        self.augmentation = augmentation
+        self.chances = speaker_chances([(shard.identity, shard.runs) for shard in self.shards], balance)
+
+    def batch(self, generator: Generator, size: int) -> Batch:
+        """`size` augmented runs; names and shapes as in `PairShard`, see `to_batch`."""
+        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        runs = [self.shards[index].runs for index in chosen]
+        which = [int(torch.randint(count, (), generator=generator)) for count in runs]
+        batch = to_batch([(self.shards[index], run) for index, run in zip(chosen, which, strict=True)])
+        return augment_pictures(batch, generator, self.augmentation) if self.augmentation else batch
+
+    def held_out(self, portraits: int, size: int = 4) -> Iterator[Batch]:
+        """Runs of the validation identities, the same ones each time: one of each of `portraits` spread shards."""
+        spread = torch.linspace(0, len(self.validation) - 1, min(portraits, len(self.validation))).round().long()
+        runs = [(self.validation[i], n % self.validation[i].runs) for n, i in enumerate(spread.tolist())]
+        for start in range(0, len(runs), size):
+            yield to_batch(runs[start : start + size])
+
+
+def by_frame(batch: Batch) -> Batch:
+    """[B, R, ...] to [B·R, ...]; what the frames of a run share [B, ...] is repeated for each; steps are left out."""
+    shared = [name for name in batch if name.startswith("source") or name == "follow"]
+    frames = {name: batch[name].repeat_interleave(RUN, 0) for name in shared}
+    driven = ("target", "ncc", "mask", "flow", "occlusion", "paint", "points", "lips")
+    return frames | {name: batch[name].flatten(0, 1) for name in driven}
+
+
+def textures(frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
+    """PT_ref and PT_driven [N, 3, 256, 256] and the subtracted lip maps [N, K, 64, 64] of `by_frame`."""
+    source, own, mask = frames["source"], frames["source_mask"], frames["mask"]
+    pt_ref = frames["source_ncc"] * own + source * (1 - own)
+    pt_driven = frames["ncc"] * mask + source * (1 - mask)
+    return pt_ref, pt_driven, gaussian_maps(frames["lips"]) - gaussian_maps(frames["source_lips"])
+
+
+def compose_base(frames: Batch, flow: Tensor) -> Tensor:
+    """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], with what is painted in closed form."""
+    paint = frames["paint"]
+    return warp(frames["source"], flow) * (1 - paint[:, 3:]) + paint[:, :3]
+
+
+def look_at(frames: Batch, mouth: float, eyes: float) -> Tensor:
+    """Weights of the pixels [N, 1, 256, 256]: 0.25 on the head, 1 on the face, and what is given on mouth and eyes."""
+    lips, lids = region_weights(frames["points"], CROP)
+    return (0.25 * frames["follow"]).maximum(frames["mask"]) + (mouth - 1) * lips + (eyes - 1) * lids
+
+
+def windows(frames: Batch, size: int, points: Sequence[int] | None = None) -> Tensor:
+    """Left and top [N, 2] px of windows of that size around the face, or around some of its landmarks."""
+    around = frames["points"] if points is None else frames["points"][:, list(points)]
+    middle = (around.amin(1) + around.amax(1)) / 2
+    return (middle - size / 2).round().long().clamp(0, CROP - size)
+
+
+def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
+    """Windows [N, C, size, size] of images [N, C, 256, 256] at corners [N, 2] px."""
+    return torch.stack(
+        [image[:, y : y + size, x : x + size] for image, (x, y) in zip(images, corners.tolist(), strict=True)]
+    )
+
+
+def picture_figures(made: Tensor, frames: Batch) -> dict[str, float]:
+    """PSNR in dB of pictures [N, 3, 256, 256] in the face oval and in the mouth box of the real ones."""
+    rows = []
+    for picture, wanted, points in zip(made, frames["target"], frames["points"], strict=True):
+        regions = {"face": face_oval(points.cpu(), CROP, CROP), "mouth": mouth_box(points.cpu(), CROP, CROP)}
+        rows.append({name: psnr(picture[None], wanted[None], where) for name, where in regions.items()})
+    return {f"{name}_psnr": sum(row[name] for row in rows) / len(rows) for name in rows[0]}

@@ -1,0 +1,131 @@
+"""Pair shards: one frame of a clip as portrait, and other frames of it as what the portrait should become."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...hub import load_tensors, read_header, save_tensors
+from ...structures import CROP, check_shapes
+from .motion_shard import SPLITS
+
+FORMAT = "pairs-1"
+FOLDER = "pairs"  # of a prepared folder
+RUN = 2  # consecutive frames per run: what changes between them is judged too
+STEP_SIZE = 128  # px; how a face moves from frame to frame is smooth
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PairShard:
+    """A portrait and N runs of R = 2 consecutive frames, rendered in closed form; 256 crops, uint8 is 0..1."""
+
+    name: str  # unique in its folder
+    identity: str
+    split: str  # one of SPLITS
+    source: Tensor  # [3, H, W] uint8, the portrait's crop
+    source_ncc: Tensor  # [4, H, W] uint8, its NCC and inner-face mask
+    source_points: Tensor  # [478, 2] float32 px of the crop
+    source_lips: Tensor  # [20, 2] float32 px, lip landmarks of its mesh
+    follow: Tensor  # [1, H, W] uint8, where anything may move
+    target: Tensor  # [N, R, 3, H, W] uint8, the real frames in the portrait's crop
+    ncc: Tensor  # [N, R, 4, H, W] uint8, driven NCC and inner-face mask
+    flow: Tensor  # [N, R, H, W, 2] float16 grid units, closed form
+    occlusion: Tensor  # [N, R, 1, H, W] uint8
+    paint: Tensor  # [N, R, 4, H, W] uint8, mouth and lash lines: RGB times alpha, and alpha
+    points: Tensor  # [N, R, 478, 2] float32 px, tracked landmarks of the real frames
+    lips: Tensor  # [N, R, 20, 2] float32 px, lip landmarks of the driven mesh
+    step: Tensor  # [N, 128, 128, 2] float16 grid units: where the second frame's pixels were in the first
+    step_mask: Tensor  # [N, 1, 128, 128] uint8, where that is known
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            source=(self.source, f"3 {CROP} {CROP}"),
+            source_ncc=(self.source_ncc, f"4 {CROP} {CROP}"),
+            source_points=(self.source_points, "478 2"),
+            source_lips=(self.source_lips, "K 2"),
+            follow=(self.follow, f"1 {CROP} {CROP}"),
+            target=(self.target, f"N {RUN} 3 {CROP} {CROP}"),
+            ncc=(self.ncc, f"N {RUN} 4 {CROP} {CROP}"),
+            flow=(self.flow, f"N {RUN} {CROP} {CROP} 2"),
+            occlusion=(self.occlusion, f"N {RUN} 1 {CROP} {CROP}"),
+            paint=(self.paint, f"N {RUN} 4 {CROP} {CROP}"),
+            points=(self.points, f"N {RUN} 478 2"),
+            lips=(self.lips, f"N {RUN} K 2"),
+            step=(self.step, f"N {STEP_SIZE} {STEP_SIZE} 2"),
+            step_mask=(self.step_mask, f"N 1 {STEP_SIZE} {STEP_SIZE}"),
+        )
+        if self.split not in SPLITS:
+            raise ValueError(f"the split of {self.name} must be one of {', '.join(SPLITS)}; got '{self.split}'.")
+
+    @property
+    def runs(self) -> int:
+        return len(self.target)
+
+
+TENSORS = tuple(field.name for field in fields(PairShard) if field.type == "Tensor")
+
+
+def write_pairs(path: Path, shard: PairShard) -> None:
+    """Write a shard, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"format": FORMAT, "name": shard.name, "identity": shard.identity, "split": shard.split}
+    save_tensors(path, {name: getattr(shard, name) for name in TENSORS}, header)
+
+
+def read_pairs(path: str | Path) -> PairShard:
+    """Read a shard; ValueError if it is damaged or something else."""
+    path = Path(path)
+    header, tensors = read_header(path), load_tensors(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} has the format '{header.get('format', '')}', not '{FORMAT}': render the pairs again.")
+    missing = sorted(set(TENSORS) - tensors.keys())
+    if missing:
+        raise ValueError(f"{path} is not a whole shard: {', '.join(missing)} missing; render the pairs again.")
+    known = {name: header[name] for name in ("name", "identity", "split")}
+    return PairShard(**known, **{name: tensors[name] for name in TENSORS})
+
+
+def load_pairs(folder: str | Path, split: str) -> list[PairShard]:
+    """The pair shards of a split, by name; their pictures stay on disk until they are used.
+
+    Raises:
+        FileNotFoundError: the folder has no pairs.
+        ValueError: there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"a split is one of {', '.join(SPLITS)}; got '{split}'.")
+    pairs = Path(folder) / FOLDER
+    if not pairs.is_dir():
+        raise FileNotFoundError(f"{folder} has no folder '{FOLDER}': render it with `training pairs`.")
+    paths = sorted(pairs.glob("*.safetensors"))
+    return [read_pairs(path) for path in paths if read_header(path).get("split") == split]
+
+
+def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
+    """Examples as float32 tensors, B × R frames: images, masks and NCC in 0..1, points in px.
+
+    Args:
+        runs: B shards, each with the number of a run.
+    """
+    columns: dict[str, list[Tensor]] = {name: [] for name in TENSORS}
+    for shard, run in runs:
+        for name in TENSORS:
+            value = getattr(shard, name)
+            columns[name].append(value if name.startswith("source") or name == "follow" else value[run])
+    batch = {name: _to_float(torch.stack(values)) for name, values in columns.items()}
+    ncc, source_ncc = batch.pop("ncc"), batch.pop("source_ncc")
+    batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}
+    batch["source_mask"] = source_ncc[:, 3:]
+    batch["step"] = F.interpolate(batch["step"].movedim(-1, 1), size=(CROP, CROP), mode="bilinear").movedim(1, -1)
+    # known only where all the neighbours are that the step was interpolated from
+    batch["step_mask"] = (F.interpolate(batch["step_mask"], size=(CROP, CROP), mode="bilinear") > 0.999).float()
+    return batch
+
+
+def _to_float(values: Tensor) -> Tensor:
+    """Any shape [...], float32; uint8 becomes 0..1."""
+    return values.float() / 255 if values.dtype == torch.uint8 else values.float()

@@ -1,0 +1,139 @@
+"""Head motion of the shards, made comparable between speakers, and random windows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from ...geometry import rotation_angles, rotation_matrix
+from ...time_grid import sample_rows
+from ..sampling import speaker_chances
+from .motion_shard import FPS, Shard, hear
+
+MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))  # yaw, roll and x change sign in a mirror
+FASTEST = 250.0  # degrees per second; above it is a cut or a tracking error
+FARTHEST = 40.0  # degrees from rest, where the tracked face begins to hide
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class PoseClip:
+    """A stretch of T frames in which the head of one speaker is seen."""
+
+    name: str
+    identity: str
+    pose: Tensor  # [T, 6] relative to rest, in units of `scales` · `gain`
+    gain: float  # how much this speaker moves; 1 = the average of `scales`
+    features: Tensor | None  # [T, 320] of the sound; None if there is none
+    id_coefficients: Tensor  # [I] α
+
+
+@dataclass(frozen=True, slots=True)
+class PoseAugmentation:
+    """How windows of head motion are varied."""
+
+    slowest: float = 0.8  # of the original speed
+    fastest: float = 1.25
+    smallest: float = 0.7  # of the original amplitude
+    largest: float = 1.4
+    uneven: float = 1.5  # largest factor between a channel and the others
+    mirror: float = 0.5  # share of windows
+    reverse: float = 0.5  # share of windows that run backwards; only for what has no sound
+
+
+def relative_to_rest(rotation: Tensor, translation: Tensor) -> Tensor:
+    """Absolute pose [T, 3] and [T, 3] → [T, 6] relative to the clip's median pose, rad and model units."""
+    rest = rotation_matrix(rotation.median(0).values)
+    turned = rotation_angles(rotation_matrix(rotation) @ rest.T)
+    return torch.cat((turned, translation - translation.median(0).values), 1)
+
+
+def pose_clips(
+    shards: Sequence[Shard], scales: Sequence[float], least_gain: float, least_s: float, sound: bool = False
+) -> list[PoseClip]:
+    """The usable stretches of head motion of shards, by name.
+
+    Args:
+        shards: of `load_shards`.
+        scales: [6] standard deviations of an average speaker, rad and model units.
+        least_gain: heads that hardly move are not enlarged beyond it: what is left there is tracking noise.
+        least_s: seconds of a stretch.
+        sound: take only clips that have sound, and its features.
+    """
+    found = []
+    for shard in shards:
+        if not shard.has_pose or (sound and not len(shard.waveform)):
+            continue
+        found += _stretches(shard, torch.tensor(scales), least_gain, round(least_s * FPS), sound)
+    return found
+
+
+def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, sound: bool) -> list[PoseClip]:
+    valid = shard.valid.bool()
+    if valid.sum() < least:
+        return []
+    pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
+    gain = max(least_gain, activity(pose, scales))
+    index = valid.nonzero()[:, 0]
+    features = hear(shard).features[index] if sound else None
+    # a stretch ends where a frame was left out, and where the head is too far or too fast to be believed
+    degrees = pose[:, :3].rad2deg()
+    fine = degrees.abs().amax(1) < FARTHEST
+    step = torch.cat((torch.zeros(1), degrees.diff(dim=0).abs().amax(1))) * FPS < FASTEST
+    breaks = torch.cat((torch.ones(1, dtype=torch.bool), index.diff() > 1)) | ~step
+    number = (breaks | ~fine).cumsum(0)
+    parts = [((number == n) & fine).nonzero()[:, 0] for n in number.unique().tolist()]
+    return [
+        PoseClip(
+            shard.name,
+            shard.identity,
+            pose[part] / (scales * gain),
+            gain,
+            None if features is None else features[part],
+            shard.id_coefficients,
+        )
+        for part in parts
+        if len(part) >= least
+    ]
+
+
+def activity(pose: Tensor, scales: Tensor) -> float:
+    """How much a head turns, against an average speaker: pose [T, 6] in rad and model units, `scales` [6]."""
+    return float((pose[:, :3].std(0) / scales[:3]).square().mean().sqrt())
+
+
+def chances(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
+    """[C] how often to draw each clip.
+
+    Args:
+        clips: C clips.
+        balance: exponent of a speaker's frames; 0 = all speakers alike, 1 = all frames alike.
+        liveliness: exponent with which heads that move less than the average count less.
+    """
+    lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
+    return speaker_chances([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
+
+
+def draw_window(
+    clip: PoseClip, frames: int, augmentation: PoseAugmentation, generator: Generator
+) -> tuple[Tensor, Tensor | None, Tensor]:
+    """A random, varied window of a clip: pose [frames, 6], features [frames, 320] or None, inside [frames] bool.
+
+    Past the end of a short clip the pose is held; `inside` tells where.
+    """
+    speed, place, mirror, reverse, size = torch.rand(5, generator=generator).tolist()
+    step = augmentation.slowest * (augmentation.fastest / augmentation.slowest) ** speed
+    last = len(clip.pose) - 1
+    position = place * max(0.0, last - (frames - 1) * step) + step * torch.arange(frames, dtype=torch.float64)
+    pose = sample_rows(clip.pose, position)
+    pose = pose * (augmentation.smallest * (augmentation.largest / augmentation.smallest) ** size)
+    pose = pose * augmentation.uneven ** (2 * torch.rand(pose.shape[1], generator=generator) - 1)
+    if mirror < augmentation.mirror:
+        pose = pose * MIRROR
+    if clip.features is not None:
+        return pose, sample_rows(clip.features, position), position <= last
+    if reverse < augmentation.reverse:
+        pose = pose.flip(0)
+    return pose, None, position <= last

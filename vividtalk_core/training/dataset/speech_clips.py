@@ -1,0 +1,148 @@
+"""Windows of sound and of the motion that goes with it, from the shards of `prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ...audio.encoder import encode_audio
+from ...audio.phones import read_phones
+from ...audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES
+from ...structures import ARKIT_NAMES, SAMPLE_RATE
+from ..augment.speech import SpeechAugmentation, augment_speech, retime
+from .motion_shard import Shard
+
+NO_PHONE = -1  # where nothing is known
+LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
+OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MotionStatistics:
+    """What makes motion of all speakers comparable: a basis of O_lip, and the mean and spread of every dimension."""
+
+    lip_basis: Tensor  # [C, L, 3] model units, orthonormal
+    mean: Tensor  # [M] of lip coefficients, other coefficients and components of O_lip in a row
+    std: Tensor  # [M]
+    ranges: dict[str, float]  # identity → how wide it opens its mouth, IOD
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SpeechClip:
+    """One clip of T frames, as training draws windows from it."""
+
+    name: str
+    identity: str
+    features: tuple[Tensor, ...]  # [T, D] each: the clip as it is, then augmented
+    motion: tuple[Tensor, ...]  # [T, M] standardised motion for each of the features, whose tempo may differ
+    phones: tuple[Tensor, ...]  # [T] int64 into PHONES, NO_PHONE where unknown
+    valid: tuple[Tensor, ...]  # [T] bool, frames whose motion counts
+    id_coefficients: Tensor  # [I] α
+    known: Tensor  # [M] bool, what of the motion was observed
+
+
+def mouth_range(shards: Sequence[Shard]) -> float:
+    """How wide a speaker opens: the 95th percentile of the aperture over the 10th, in IOD, of all its clips."""
+    aperture = torch.cat([shard.aperture[shard.valid.bool()] for shard in shards])
+    return float(aperture.quantile(0.95) - aperture.quantile(0.1))
+
+
+def by_identity(shards: Sequence[Shard]) -> dict[str, list[Shard]]:
+    """The clips of each speaker."""
+    groups: dict[str, list[Shard]] = {}
+    for shard in shards:
+        groups.setdefault(shard.identity, []).append(shard)
+    return groups
+
+
+def measure_motion(shards: Sequence[Shard], components: int, range_share: float) -> MotionStatistics:
+    """Statistics of training clips; every speaker counts by the square root of its frames.
+
+    Args:
+        shards: clips with lip offsets.
+        components: C of the basis of O_lip.
+        range_share: exponent with which a speaker's range is divided out: 1 = all open equally wide, 0 = as they do.
+    """
+    groups = by_identity(shards)
+    ranges = {identity: mouth_range(clips) for identity, clips in groups.items()}
+    middle = float(torch.tensor(list(ranges.values())).median())
+    ranges = {identity: (value / middle) ** range_share for identity, value in ranges.items()}
+    frames, offsets, weights = [], [], []
+    for identity, clips in groups.items():
+        valid = [clip.valid.bool() for clip in clips]
+        rows = torch.cat([clip.coefficients[v] for clip, v in zip(clips, valid, strict=True)]) / ranges[identity]
+        lips = torch.cat([clip.lip_offsets[v].float() for clip, v in zip(clips, valid, strict=True)]) / ranges[identity]
+        frames.append(rows[:, LIP_COLUMNS + OTHER_COLUMNS])
+        offsets.append(lips.flatten(1))
+        weights.append(torch.full((len(rows),), len(rows) ** -0.5))
+    weight = torch.cat(weights)[:, None]
+    basis = _principal_axes(torch.cat(offsets), weight, components)
+    motion = torch.cat((torch.cat(frames), torch.cat(offsets) @ basis.T), 1)
+    mean = (weight * motion).sum(0) / weight.sum()
+    std = ((weight * (motion - mean).square()).sum(0) / weight.sum()).sqrt()
+    return MotionStatistics(basis.unflatten(-1, (-1, 3)), mean, std.clamp(min=1e-4), ranges)
+
+
+def _principal_axes(rows: Tensor, weight: Tensor, count: int) -> Tensor:
+    """[C, K] the directions about zero in which weighted rows [N, K] vary most: zero stays the lips at rest."""
+    scatter = (rows * weight).T @ rows / weight.sum()
+    return torch.linalg.eigh(scatter.double()).eigenvectors.flip(1)[:, :count].T.float()
+
+
+def standardise(shard: Shard, statistics: MotionStatistics, speaker_range: float) -> Tensor:
+    """The motion of a clip as the networks see it: [T, M]."""
+    components = shard.lip_offsets.float().flatten(1) @ statistics.lip_basis.flatten(1).T
+    coefficients = shard.coefficients[:, LIP_COLUMNS + OTHER_COLUMNS]
+    return (torch.cat((coefficients, components), 1) / speaker_range - statistics.mean) / statistics.std
+
+
+def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
+    """[T] the phone in the middle of each frame, of a file of `eval.phones`; NO_PHONE if there is none."""
+    labels = torch.full((frames,), NO_PHONE)
+    if not path.is_file():
+        return labels
+    for phone in read_phones(path):
+        if phone.name in PHONES:
+            labels[round(phone.start_s * fps) : round(phone.end_s * fps)] = PHONES.index(phone.name)
+    return labels
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """How soundtracks become features."""
+
+    fps: float  # frames per second
+    encoder: str = "mel"  # of `encode_audio`
+    variants: int = 0  # augmented soundtracks of every clip
+
+
+def make_clip(shard: Shard, motion: Tensor, phones: Tensor, hearing: Hearing, generator: Generator) -> SpeechClip:
+    """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
+    rows = augmented_clip(shard.sound[0], motion, phones, shard.valid.bool(), hearing, generator)
+    components = motion.shape[1] - len(LIP_COLUMNS + OTHER_COLUMNS)
+    known = torch.cat((shard.known_mask[LIP_COLUMNS + OTHER_COLUMNS], torch.full((components,), shard.has_offsets)))
+    return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients, known)
+
+
+def augmented_clip(
+    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing, generator: Generator
+) -> tuple[tuple[Tensor, ...], ...]:
+    """Features, motion, phones and valid frames of a sound [N] at 16 kHz, as it is and augmented; see `SpeechClip`."""
+    sounds = [(sound, 1.0)]
+    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(hearing.variants)]
+    rows = [_variant(one, tempo, motion, phones, valid, hearing) for one, tempo in sounds]
+    return tuple(zip(*rows, strict=True))
+
+
+def _variant(
+    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
+    features = encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder).features
+    moved = [retime(rows, tempo) for rows in (motion, phones, valid)]
+    frames = min(len(features), len(moved[0]))
+    return features[:frames], *(rows[:frames] for rows in moved)

@@ -1,0 +1,349 @@
+"""The training loop of every model: on a CPU, one GPU, or several processes through Hugging Face Accelerate."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .csv_log import TrainLog
+from .image_grid import write_grid
+from .interrupt import Interrupt
+from .settings import TrainSettings
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+__all__ = ["Report", "Task", "TrainSettings", "train"]
+
+LAST, BEST, LOG, PICTURES = "last.safetensors", "best.safetensors", "log.csv", "pictures"
+
+
+class Task(Protocol):
+    """What is trained, on what, and how it is judged.
+
+    A task may also have `pictures(module) -> Tensor` [3, H, W] in 0..1: what the evaluated module (in eval mode, no
+    gradients) makes of held-out data. The trainer calls it after each evaluation and keeps it as a PNG file.
+    """
+
+    module: nn.Module  # its weights that require a gradient are trained
+
+    def batch(self, generator: torch.Generator, size: int) -> dict[str, Tensor]:
+        """`size` examples; every random choice comes from the generator. On the CPU: the trainer moves them."""
+        ...
+
+    def losses(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Named terms, already weighted, whose sum is minimised; a term named "_…" is only logged."""
+        ...
+
+    def evaluate(self, module: nn.Module) -> dict[str, float]:
+        """Metrics of the module (in eval mode, no gradients) on held-out data; the lower "score", the better."""
+        ...
+
+    def save(self, path: Path, module: nn.Module) -> None:
+        """Write the weights file that inference loads."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A row of the log."""
+
+    step: int
+    steps: int  # of the whole training
+    seconds: float  # since its start, interruptions not counted
+    values: dict[str, float]  # learning_rate, grad_norm, loss and each of its terms, validation_… metrics
+
+
+def train(
+    task: Task,
+    settings: TrainSettings,
+    out: Path,
+    resume: bool = True,
+    on_report: Callable[[Report], None] | None = None,
+) -> dict[str, float]:
+    """Train a task's module.
+
+    Writes into `out`: log.csv, last.safetensors (all that resuming needs), best.safetensors (`task.save` of the best
+    evaluation) and, if the task makes pictures, pictures/<step>.png. Under torchrun every process calls this with the
+    same arguments; only the first writes.
+
+    Args:
+        task: module, data, losses and metrics.
+        settings: see `TrainSettings`.
+        out: a folder, made if it does not exist.
+        resume: continue from last.safetensors if it is there; on one CPU the weights then are those of a training
+            that was never interrupted, bit for bit.
+        on_report: called with every row of the log, in the first process.
+
+    Returns:
+        The metrics of the best evaluation and its "step". `task.module` holds the last weights, not the best.
+
+    Raises:
+        FloatingPointError: a loss term or the gradient is NaN or infinite.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is finished and the checkpoint written.
+        ImportError: the package accelerate is missing.
+        ValueError: the checkpoint is of another training, or a task's answer cannot be used.
+    """
+    accelerator = _make_accelerator(settings)
+    with _kept_random_state(accelerator.device), Interrupt() as interrupt:
+        run = _Run(task, settings, Path(out), accelerator, on_report or (lambda report: None))
+        run.start(resume)
+        for batch in _draw_batches(task, settings, run.progress.step, accelerator.process_index):
+            if run.is_stale():
+                break
+            run.step(batch)
+            if interrupt.is_asked(accelerator):
+                run.save()
+                raise KeyboardInterrupt
+        accelerator.wait_for_everyone()
+    return run.progress.best
+
+
+def _make_accelerator(settings: TrainSettings) -> Accelerator:
+    try:
+        from accelerate import Accelerator, DistributedDataParallelKwargs
+        from accelerate.state import AcceleratorState
+    except ImportError as error:
+        raise ImportError("training needs the package accelerate: pip install 'vividtalk[train]'") from error
+    AcceleratorState._reset_state()  # else a second training in one process could not choose another precision
+    # what a step leaves out (a dropped style, a branch whose loss is off) has no gradient in that step
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(cpu=settings.cpu, mixed_precision=settings.precision, kwargs_handlers=[unused])
+
+
+class _Losses(nn.Module):
+    """The task's losses as a forward pass, so that gradients are averaged however the task calls its module."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.module = task.module
+        self._losses = task.losses
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        return self._losses(self.module, batch)
+
+
+class _Run:
+    """One training: the module, its running mean, the optimizer, and how far it is."""
+
+    def __init__(
+        self,
+        task: Task,
+        settings: TrainSettings,
+        out: Path,
+        accelerator: Accelerator,
+        on_report: Callable[[Report], None],
+    ) -> None:
+        self.task, self.settings, self.out, self.accelerator = task, settings, out, accelerator
+        self.on_report = on_report
+        self.progress = Progress()
+        self.modules = {"module": task.module.to(accelerator.device)}
+        if settings.ema:
+            self.modules["average"] = copy.deepcopy(task.module).requires_grad_(False)
+        self.losses, self.optimizer = accelerator.prepare(_Losses(task), _make_optimizer(task.module, settings))
+
+    def start(self, resume: bool) -> None:
+        """Read the checkpoint, if there is one, and open the log."""
+        path = self.out / LAST
+        if resume and path.is_file():
+            self.progress = load_checkpoint(path, self.modules, self.optimizer.optimizer, self.settings)
+            if self.accelerator.scaler is not None and self.progress.scaler:
+                self.accelerator.scaler.load_state_dict(self.progress.scaler)
+        self.accelerator.wait_for_everyone()  # before the first process writes, all must have read
+        self.log = None
+        if self.accelerator.is_main_process:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.log = TrainLog(self.out / LOG, self.progress.step)
+
+    def is_stale(self) -> bool:
+        """Whether the score has not improved for too long."""
+        return 0 < self.settings.patience <= self.progress.stale
+
+    def step(self, batch: dict[str, Tensor]) -> None:
+        """One update, and whatever is due after it."""
+        began, progress, settings = time.perf_counter(), self.progress, self.settings
+        number = progress.step + 1
+        torch.manual_seed(_seed(settings.seed, "dropout", number, self.accelerator.process_index))
+        self._update(number, {name: value.to(self.accelerator.device) for name, value in batch.items()})
+        progress.step, row = number, {}
+        is_last = number == settings.steps
+        is_evaluation = is_last or number % settings.evaluate_every == 0
+        if is_last or number % settings.log_every == 0:
+            row |= self._mean_losses()
+        if is_evaluation:
+            row |= {f"validation_{name}": value for name, value in self._evaluate().items()}
+        progress.seconds += time.perf_counter() - began
+        self._report(row)
+        if is_evaluation:
+            self.save()
+
+    def save(self) -> None:
+        """Write the checkpoint, from the first process."""
+        if not self.accelerator.is_main_process:
+            return
+        if self.accelerator.scaler is not None:
+            self.progress.scaler = self.accelerator.scaler.state_dict()
+        optimizer = self.optimizer.optimizer
+        save_checkpoint(self.out / LAST, self.modules, optimizer, self.progress, self.settings)
+
+    def _update(self, number: int, batch: dict[str, Tensor]) -> None:
+        settings = self.settings
+        rate = settings.learning_rate_at(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.task.module.train()
+        terms = self.losses(batch)
+        loss = _add_terms(terms)
+        values = _to_numbers(terms)
+        _check_finite(number, values, rate)
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.task.module.parameters(), settings.grad_clip or math.inf)
+        norm = float(norm)
+        if not math.isfinite(norm) and self.accelerator.scaler is None:  # fp16 skips such a step and scales down
+            raise FloatingPointError(f"step {number}: the gradient is {norm} though the losses {values} are finite")
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self._average(number)
+        for name, value in ({"loss": loss.item(), "grad_norm": norm} | values).items():
+            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
+        self.progress.count += 1
+
+    @torch.no_grad()
+    def _average(self, number: int) -> None:
+        if "average" not in self.modules:
+            return
+        average, module = self.modules["average"], self.modules["module"]
+        decay = min(self.settings.ema, (1 + number) / (10 + number))  # the first weights are soon forgotten
+        for mean, weight in zip(average.parameters(), module.parameters(), strict=True):
+            mean.lerp_(weight, 1 - decay)
+        for mean, buffer in zip(average.buffers(), module.buffers(), strict=True):
+            mean.copy_(buffer)
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Mean of each term since the last row, over all processes."""
+        progress = self.progress
+        sums = torch.tensor(list(progress.sums.values()), device=self.accelerator.device) / progress.count
+        means = self.accelerator.reduce(sums, reduction="mean").tolist()
+        row = dict(zip(progress.sums, means, strict=True))
+        progress.sums, progress.count = {}, 0
+        return {"learning_rate": self.settings.learning_rate_at(progress.step)} | row
+
+    @torch.no_grad()
+    def _evaluate(self) -> dict[str, float]:
+        """Metrics, in the first process; all learn whether they were the best so far."""
+        metrics: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            torch.manual_seed(_seed(self.settings.seed, "evaluate", 0, 0))
+            module = self.modules.get("average", self.modules["module"]).eval()
+            metrics = {name: float(value) for name, value in self.task.evaluate(module).items()}
+            if not math.isfinite(metrics.get("score", math.nan)):
+                raise ValueError(f"evaluate must give a finite 'score'; at step {self.progress.step} it gave {metrics}")
+            if metrics["score"] < self.progress.best.get("score", math.inf):
+                self.progress.best = metrics | {"step": self.progress.step}
+                self.task.save(self.out / BEST, module)
+            self._write_pictures(module)
+        best = self._from_first(self.progress.best.get("step", 0))
+        self.progress.stale = 0 if best == self.progress.step else self.progress.stale + 1
+        return metrics
+
+    def _write_pictures(self, module: nn.Module) -> None:
+        pictures = getattr(self.task, "pictures", None)
+        if pictures is None:
+            return
+        folder = self.out / PICTURES
+        folder.mkdir(exist_ok=True)
+        write_grid(folder / f"{self.progress.step:06d}.png", pictures(module))
+
+    def _from_first(self, number: int) -> int:
+        """A number that the first process knows, in all of them."""
+        mine = number if self.accelerator.is_main_process else 0
+        return int(self.accelerator.reduce(torch.tensor(mine, device=self.accelerator.device), reduction="sum"))
+
+    def _report(self, row: dict[str, float]) -> None:
+        if not row or self.log is None:
+            return
+        progress = self.progress
+        self.log.add({"step": progress.step, "seconds": round(progress.seconds, 3)} | row)
+        self.on_report(Report(progress.step, self.settings.steps, progress.seconds, row))
+
+
+def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    weights = [weight for weight in module.parameters() if weight.requires_grad]
+    if not weights:
+        raise ValueError(f"{type(module).__name__} has no weights that require a gradient: nothing can be trained")
+    groups = [
+        {"params": [w for w in weights if w.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=settings.learning_rate)
+
+
+def _add_terms(terms: dict[str, Tensor]) -> Tensor:
+    shapes = {name: list(value.shape) for name, value in terms.items() if value.ndim}
+    if shapes:
+        raise ValueError(f"every loss term must be one number; got the shapes {shapes}")
+    parts = [value for name, value in terms.items() if not name.startswith("_")]
+    if not parts:
+        raise ValueError(f"there is no loss term to minimise: those named '_…' are only logged; got {sorted(terms)}")
+    return torch.stack([part.float() for part in parts]).sum()
+
+
+def _to_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    stacked = torch.stack([value.detach().float() for value in terms.values()])  # one wait for the GPU, not one each
+    return dict(zip(terms, stacked.tolist(), strict=True))
+
+
+def _check_finite(number: int, values: dict[str, float], rate: float) -> None:
+    bad = [f"'{name}' is {v}" for name, v in values.items() if not (math.isfinite(v) or name.startswith("_"))]
+    if bad:
+        raise FloatingPointError(
+            f"step {number}: the loss term {' and '.join(bad)}; the learning rate was {rate:.3g}, try a lower one "
+            "or look at the batch"
+        )
+
+
+def _seed(seed: int, what: str, step: int, rank: int) -> int:
+    """One of 2⁶³ seeds for each purpose, step and process."""
+    digest = hashlib.blake2b(f"{seed}/{what}/{step}/{rank}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _draw_batches(task: Task, settings: TrainSettings, done: int, rank: int) -> Iterator[dict[str, Tensor]]:
+    """The batches of steps done + 1 … steps, the same ones whether drawn ahead or not."""
+
+    def draw(step: int) -> dict[str, Tensor]:
+        return task.batch(torch.Generator().manual_seed(_seed(settings.seed, "batch", step, rank)), settings.batch)
+
+    steps = range(done + 1, settings.steps + 1)
+    if not settings.prefetch:
+        yield from map(draw, steps)
+        return
+    pool = ThreadPoolExecutor(1)
+    try:
+        ahead = [pool.submit(draw, step) for step in steps[: settings.prefetch]]
+        for step in steps:
+            batch = ahead.pop(0).result()
+            if step + settings.prefetch <= settings.steps:
+                ahead.append(pool.submit(draw, step + settings.prefetch))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _kept_random_state(device: torch.device) -> Iterator[None]:
+    """Give torch's own random numbers back as they were: the loop seeds them for dropout."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield

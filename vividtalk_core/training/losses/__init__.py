@@ -1,0 +1,1 @@
+"""Loss terms, by the names of the paper and the field."""

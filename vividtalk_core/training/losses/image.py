@@ -1,0 +1,161 @@
+"""The loss terms of stage 2, by their usual names; every one is a mean, so that no size changes its weight.
+
+Where pixels have weights, a term is Σ weight · error / Σ weight: a mask over the mouth gives the error in the mouth.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...critics.discriminator import Judgement
+from ...critics.perceptual import perceptual_distance
+from ...geometry import warp
+from ...head.topology import (
+    LEFT_BROW_LOWER,
+    LEFT_EYE_CORNERS,
+    LEFT_LID_PAIRS,
+    OUTER_LIPS,
+    RIGHT_BROW_LOWER,
+    RIGHT_EYE_CORNERS,
+    RIGHT_LID_PAIRS,
+)
+
+SMALL = 1e-6  # keeps the mean over no pixel finite
+
+LEFT_EYE = (*LEFT_EYE_CORNERS, *(i for pair in LEFT_LID_PAIRS for i in pair), *LEFT_BROW_LOWER)
+RIGHT_EYE = (*RIGHT_EYE_CORNERS, *(i for pair in RIGHT_LID_PAIRS for i in pair), *RIGHT_BROW_LOWER)
+MARGIN = 0.15  # of a region's longer side, added on each side: as far as lips and lids move between two pictures
+FADE = 0.3  # of the region's half size, over which its weight falls from 1 to 0
+
+
+def l1(made: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean absolute difference of pictures [..., 3, H, W], weighted by [..., 1, H, W] if given."""
+    return _weighted_mean((made - wanted).abs(), weight)
+
+
+def perceptual(
+    network: nn.Module,
+    made: Tensor,
+    wanted: Tensor,
+    scales: tuple[float, ...] = (1.0, 0.5),
+    where: Tensor | None = None,
+) -> Tensor:
+    """Perceptual distance at several scales, as in FOMM: their mean.
+
+    Args:
+        network: of `eval.perceptual.load_perceptual`.
+        made: [B, 3, H, W] in 0..1.
+        wanted: [B, 3, H, W] in 0..1.
+        scales: sizes at which the pictures are compared, 1 = as they are.
+        where: [B, 1, H, W] weights of the pixels, or None.
+    """
+    terms = []
+    for scale in scales:
+        pair = (_resized(made, scale), _resized(wanted, scale))
+        terms.append(perceptual_distance(network, *pair, None if where is None else _resized(where, scale)).mean())
+    return torch.stack(terms).mean()
+
+
+def feature_matching(real: Judgement, fake: Judgement, where: Tensor | None = None) -> Tensor:
+    """Mean absolute difference of a discriminator's features of the real and the made pictures.
+
+    Args:
+        real: what the discriminator says of the real pictures; no gradient goes there.
+        fake: what `frozen` says of the made ones.
+        where: [B, 1, H, W] weights of the pixels, or None.
+    """
+    pairs = [
+        (a.detach(), b)
+        for (ours, _), (theirs, _) in zip(real, fake, strict=True)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
+    return torch.stack([_weighted_mean((a - b).abs(), _at(where, b)) for a, b in pairs]).mean()
+
+
+def hinge_discriminator(real: Judgement, fake: Judgement, where: Tensor | None = None) -> Tensor:
+    """What the discriminator has to lower: real logits below 1 and made ones above −1, mean over its scales."""
+    terms = [
+        _weighted_mean(F.relu(1 - a), _at(where, a)) + _weighted_mean(F.relu(1 + b), _at(where, b))
+        for (_, a), (_, b) in zip(real, fake, strict=True)
+    ]
+    return torch.stack(terms).mean()
+
+
+def hinge_generator(fake: Judgement, where: Tensor | None = None) -> Tensor:
+    """What the generator has to lower: minus the logits of what it made (by `frozen`), mean over the scales."""
+    return torch.stack([-_weighted_mean(logits, _at(where, logits)) for _, logits in fake]).mean()
+
+
+def temporal_warping(made: Tensor, wanted: Tensor, step: Tensor, step_mask: Tensor) -> Tensor:
+    """How much more or less than the real pair a pair of frames changes where the same skin is seen.
+
+    The change is frame 1 minus frame 0 warped to it. Warping is linear: the difference of both changes is the change
+    of the difference, which takes one warp.
+
+    Args:
+        made: [B, 2, 3, H, W] two consecutive frames.
+        wanted: [B, 2, 3, H, W] the real ones.
+        step: [B, H, W, 2] grid units, where each pixel of frame 1 was in frame 0.
+        step_mask: [B, 1, H, W] 1 where that is known.
+    """
+    before, after = (made - wanted).unbind(1)  # [B, 3, H, W] each
+    return _weighted_mean((after - warp(before, step)).abs(), step_mask)
+
+
+def kl(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of a diagonal Gaussian [B, ...] from the standard one, in nats per latent number."""
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+
+
+def region_weights(points: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Soft masks of the mouth and of the eyes with their brows, turned with the head.
+
+    Args:
+        points: [N, 478, 2] landmarks in px of the picture.
+        size: H = W of the picture, px.
+
+    Returns:
+        mouth [N, 1, H, W] and eyes [N, 1, H, W] in 0..1: 1 inside, falling smoothly to 0 outside.
+    """
+    across = F.normalize(points[:, LEFT_EYE_CORNERS[0]] - points[:, RIGHT_EYE_CORNERS[0]], dim=-1)  # [N, 2]
+    mouth, left, right = (_around(points[:, list(part)], across, size) for part in (OUTER_LIPS, LEFT_EYE, RIGHT_EYE))
+    return mouth, torch.maximum(left, right)
+
+
+def _around(points: Tensor, across: Tensor, size: int) -> Tensor:
+    """[N, 1, size, size] 0..1: a soft superellipse around points [N, K, 2], its long axis along directions [N, 2]."""
+    x, y = across.unbind(-1)
+    axes = torch.stack((torch.stack((x, y), -1), torch.stack((-y, x), -1)), -1)  # [N, 2, 2], columns
+    low, high = (points @ axes).aminmax(dim=1)  # [N, 2] along both axes
+    half = (high - low) / 2
+    half = half + 2 * MARGIN * half.amax(-1, keepdim=True)
+    centres = torch.arange(size, device=points.device) + 0.5
+    # of each pixel from the middle, along both axes, in half sizes: the sum of what its column and its row give
+    columns, rows = (axes[:, i, :, None] / half[..., None] * centres for i in (0, 1))  # [N, 2, size] each
+    offset = columns[:, :, None] + rows[..., None] - ((low + high) / 2 / half)[..., None, None]  # [N, 2, H, W]
+    radius = offset.square().square().sum(1).sqrt().sqrt()  # [N, H, W] of a superellipse of the 4th power
+    fade = ((1 - radius) / FADE + 1).clamp(0, 1)
+    return (fade * fade * (3 - 2 * fade))[:, None]
+
+
+def _weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of errors [..., C, H, W], by weights [..., 1, H, W] if given; 0 where no pixel counts."""
+    error = error.float()  # what autocast left in half precision adds up badly
+    if weight is None:
+        return error.mean()
+    return (error * weight).sum() / weight.expand_as(error).sum().clamp(min=SMALL)
+
+
+def _at(weight: Tensor | None, like: Tensor) -> Tensor | None:
+    """Weights [B, 1, H, W] at the size of a map [B, C, h, w]."""
+    return None if weight is None else F.adaptive_avg_pool2d(weight, like.shape[-2:])
+
+
+def _resized(image: Tensor, scale: float) -> Tensor:
+    """[B, C, H, W] at a scale; each pixel is the mean of those that it stands for."""
+    if scale == 1:
+        return image
+    height, width = (max(round(side * scale), 1) for side in image.shape[-2:])
+    return F.adaptive_avg_pool2d(image, (height, width))

@@ -1,0 +1,62 @@
+"""What standardised motion does to the lips and to the curves by which they are judged; all of it is linear."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ...audio_to_mesh.expression import ExpressionGenerator
+from ...head.mouth_shape import lip_curves
+from ...structures import Expression, MorphableModel
+
+OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class MotionMaps:
+    """Standardised motion [..., M] as lips and curves of the mean head; everything is linear in it."""
+
+    mesh: Tensor  # [M, 3L] model units
+    mesh_variance: float  # of the training clips, mean over coordinates
+    curve: Tensor  # [M, 2] IOD, aperture and width
+    curve_mean: Tensor  # [2] IOD, at motion zero
+    curve_std: Tensor  # [2] IOD, of the training clips
+    rest_aperture: float  # IOD, of the mean head at rest
+    weight: Tensor  # [M] of each dimension in ‖β − β̂‖
+
+    def curves(self, motion: Tensor) -> Tensor:
+        """Aperture and width [..., 2] in IOD."""
+        return motion @ self.curve + self.curve_mean
+
+    def to(self, device: torch.device) -> MotionMaps:
+        """The same maps on a device."""
+        moved = {
+            name: getattr(self, name).to(device) for name in ("mesh", "curve", "curve_mean", "curve_std", "weight")
+        }
+        return replace(self, **moved)
+
+
+def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Tensor) -> MotionMaps:
+    """The maps of a generator's motion, with their spread over training motion [N, M]."""
+    size = sum(generator.sizes)
+    # the mean motion first, then one standard deviation of each dimension
+    coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))
+    vertices = torch.tensordot(coefficients, model.exp_basis[:, model.lip_vertices], 1) + lips
+    mesh = (vertices[1:] - vertices[0]).flatten(1)
+    curves = torch.stack(lip_curves(Expression(coefficients, lips, generator.config.fps), model), -1)
+    still = Expression(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
+    curve = curves[1:] - curves[0]
+    effect = mesh.norm(dim=1)
+    weight = (effect / effect.max()).sqrt()
+    weight[generator.sizes[0] : generator.sizes[0] + generator.sizes[1]] = OTHER_WEIGHT
+    return MotionMaps(
+        mesh=mesh,
+        mesh_variance=float((motion @ mesh).var(0).mean()),
+        curve=curve,
+        curve_mean=curves[0],
+        curve_std=(motion @ curve).std(0),
+        rest_aperture=float(lip_curves(still, model)[0]),
+        weight=weight,
+    )

@@ -1,0 +1,173 @@
+"""Curves that somebody else captured or animated, with their sound: read as if we had tracked them.
+
+Three forms: Live Link Face .csv, motion files of this pack (.npz, .json), and the .npz of a facial rig, `weights
+[T, K]` with `names [K]` and `fps`, as the FACEGOOD rig is published. A coefficient that never moves is not counted as
+observed. The sound is taken to begin with the first frame.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...audio.encoder import mel_position
+from ...audio.mel import log_mel
+from ...audio.speech import analyse
+from ...audio.waveform import analysis_gain, load_audio
+from ...eval.lips import pearson
+from ...head.mouth_shape import lip_curves
+from ...motion.files import read_motion
+from ...structures import ARKIT_NAMES, Expression, HeadPose, MorphableModel
+from ...time_grid import check_fps, sample_rows
+from .observation import Observation, retimed, sound_of
+
+# ARKit name → columns of the rig whose mean it is; both sides where one is written. What the rig calls a vowel (oh) or
+# leaves unsaid (tooth, chinRaise) has no counterpart of which one could be sure, and is left out.
+RIG = {
+    "jawOpen": ("mouth_stretch_c",),
+    "mouthFunnel": ("mouth_funnel_dl", "mouth_funnel_dr", "mouth_funnel_ul", "mouth_funnel_ur"),
+    "mouthPucker": ("mouth_pucker_l", "mouth_pucker_r"),
+    "mouthRollLower": ("mouth_suck_dl", "mouth_suck_dr"),
+    "mouthRollUpper": ("mouth_suck_ul", "mouth_suck_ur"),
+    "mouthSmileLeft": ("mouth_lipCornerPull_l",),
+    "mouthSmileRight": ("mouth_lipCornerPull_r",),
+    "mouthStretchLeft": ("mouth_lipStretch_l",),
+    "mouthStretchRight": ("mouth_lipStretch_r",),
+    "mouthLowerDownLeft": ("mouth_lowerLipDepress_l",),
+    "mouthLowerDownRight": ("mouth_lowerLipDepress_r",),
+    "mouthUpperUpLeft": ("mouth_upperLipRaise_l",),
+    "mouthUpperUpRight": ("mouth_upperLipRaise_r",),
+    "mouthPressLeft": ("mouth_press_l",),
+    "mouthPressRight": ("mouth_press_r",),
+}
+JAW = RIG["jawOpen"][0]
+SHIFTS = (0, 1, -1, 2, -2)  # places that the names may stand beside their columns
+LEAST_MOTION = 1e-3  # standard deviation of a column that is used at all
+LEAST_ENERGY = 0.4  # correlation of a jaw with the loudness of its speech
+LEAST_PAIR = 0.8  # correlation of left and right, the mean over all that move: speech is nearly symmetric
+
+
+def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observation:
+    """A curve file and its sound, at 25 frames per second.
+
+    Args:
+        path: of a form named above.
+        sound: any format.
+        model: the 3DMM, on whose mean head aperture and width are measured.
+
+    Raises:
+        ValueError: no expression in the file, or names that fit no columns of the rig.
+    """
+    mono = sound_of(load_audio(sound))
+    rig = _read_rig(path)
+    if rig is None:
+        motion = read_motion(path)
+        expression, pose = motion.expression, motion.pose
+        if expression is None:
+            raise ValueError(f"{path.name} has a head pose, but no coefficients to learn a mouth from.")
+    else:
+        weights, names, fps = rig
+        expression, pose = _from_rig(path.name, weights, names, fps, mono), None
+    return retimed(_observation(expression, pose, mono, model), expression.fps)
+
+
+def _observation(expression: Expression, pose: HeadPose | None, mono: Tensor, model: MorphableModel) -> Observation:
+    coefficients, lips = expression.coefficients, expression.lip_offsets
+    has_offsets = lips.shape[1] == len(model.lip_vertices) and bool(lips.any())
+    if not has_offsets:
+        lips = torch.zeros(len(coefficients), len(model.lip_vertices), 3)
+    # the mean head's own lips are a little apart: apertures count from there, as those of landmarks do from zero
+    rest = torch.zeros(1, len(ARKIT_NAMES)), torch.zeros(1, *lips.shape[1:])
+    closed, _ = lip_curves(Expression(*rest, expression.fps), model)
+    aperture, width = lip_curves(Expression(coefficients, lips, expression.fps), model)
+    moving = (coefficients.std(0) > LEAST_MOTION).tolist()
+    still = torch.zeros(len(coefficients), 3)
+    return Observation(
+        coefficients=coefficients,
+        lip_offsets=lips,
+        rotation=still if pose is None else pose.rotation,
+        translation=still if pose is None else pose.translation,
+        aperture=aperture - closed,
+        width=width,
+        bad={},
+        id_coefficients=torch.zeros(len(model.id_basis)),
+        sound=mono,
+        has_pose=pose is not None,
+        has_offsets=has_offsets,
+        known=tuple(name for name, moves in zip(ARKIT_NAMES, moving, strict=True) if moves),
+    )
+
+
+def _read_rig(path: Path) -> tuple[Tensor, list[str], float] | None:
+    """Weights [T, K], their names and rate, if the file is a rig's."""
+    if path.suffix.lower() != ".npz":
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "weights" not in file.files:
+                return None
+            weights, names, fps = (file[key] for key in ("weights", "names", "fps"))
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path.name} is not a readable .npz with weights, names and fps ({error}).") from error
+    if weights.ndim != 2 or weights.shape[1] != len(names) or not np.isfinite(weights).all():
+        wanted = f"finite weights [T, {len(names)}], a column per name"
+        raise ValueError(f"{path.name} must have {wanted}; got {list(weights.shape)}.")
+    return torch.from_numpy(weights.astype(np.float32)), [str(name) for name in names], check_fps(float(fps))
+
+
+def _from_rig(file: str, weights: Tensor, names: list[str], fps: float, mono: Tensor) -> Expression:
+    """The mouth of a rig as ARKit coefficients."""
+    columns = name_columns(file, weights, names, fps, mono)
+    coefficients = torch.zeros(len(weights), len(ARKIT_NAMES))
+    for name, sources in RIG.items():
+        coefficients[:, ARKIT_NAMES.index(name)] = torch.stack([columns[source] for source in sources]).mean(0)
+    return Expression(coefficients.clamp(0, 1), torch.zeros(len(weights), 0, 3), fps)
+
+
+def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono: Tensor) -> dict[str, Tensor]:
+    """Name → column [T], by what the columns do.
+
+    The names of the published rig stand one place beside their columns. They are taken as right where left and right
+    move alike and the jaw follows the loudness of the speech; without sound there is nothing to tell it by.
+
+    Args:
+        file: for messages.
+        weights: [T, K].
+        names: K of them, those of `RIG` among them.
+        fps: frames per second.
+        mono: [N] at 16 kHz.
+    """
+    missing = sorted({source for sources in RIG.values() for source in sources} - set(names))
+    if missing:
+        raise ValueError(f"{file} has no columns {', '.join(missing)}: it is not the FACEGOOD rig.")
+    level = loudness(mono, len(weights), fps) if len(mono) else torch.zeros(len(weights))
+    found = []
+    for shift in SHIFTS:
+        columns = dict(zip(np.roll(names, shift).tolist(), weights.unbind(1), strict=True))
+        jaw, pairs = pearson(columns[JAW], level), _pair_agreement(columns)
+        if jaw >= LEAST_ENERGY and pairs >= LEAST_PAIR:
+            return columns
+        found.append(f"{shift:+d}: jaw {jaw:.2f}, sides {pairs:.2f}")
+    raise ValueError(
+        f"the names of {file} fit its columns at no shift: the jaw's correlation with loudness must reach "
+        f"{LEAST_ENERGY:g} and that of left and right {LEAST_PAIR:g}; found {'; '.join(found)}."
+    )
+
+
+def _pair_agreement(columns: Mapping[str, Tensor]) -> float:
+    """Mean correlation of the left and right columns of the mouth, of the pairs of which one moves."""
+    lefts = [name for sources in RIG.values() for name in sources if name.endswith("l")]
+    pairs = [(columns[name], columns[f"{name[:-1]}r"]) for name in lefts]
+    moving = [pair for pair in pairs if max(float(side.std()) for side in pair) > LEAST_MOTION]
+    return sum(pearson(left, right) for left, right in moving) / max(1, len(moving))
+
+
+def loudness(mono: Tensor, frames: int, fps: float) -> Tensor:
+    """[T] 0..1 how loud the speech [N] is in each frame."""
+    level = analyse(log_mel(mono * analysis_gain(mono))).level
+    return sample_rows(level[:, None], mel_position(frames, fps))[:, 0]

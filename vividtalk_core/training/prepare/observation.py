@@ -1,0 +1,112 @@
+"""A clip as it was observed, at 25 frames per second, with its sound: what calibration starts from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...audio.waveform import to_mono_16k
+from ...head.mouth_shape import aperture_of_landmarks, width_of_landmarks
+from ...motion.resample import frame_positions
+from ...structures import ARKIT_NAMES, check_shapes
+from ...time_grid import sample_rows
+from ...video.reader import read_video
+from ..dataset.motion_shard import FPS, SAMPLES_PER_FRAME
+from .av_offset import Lag, LagSettings, estimate_lag, expected_aperture
+from .frame_filter import FrameSettings, bad_frames
+from .tracks import ClipTrack
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Observation:
+    """T frames of one clip, not calibrated."""
+
+    coefficients: Tensor  # [T, E] β
+    lip_offsets: Tensor  # [T, L, 3] model units
+    rotation: Tensor  # [T, 3] rad, absolute
+    translation: Tensor  # [T, 3] model units
+    aperture: Tensor  # [T] IOD
+    width: Tensor  # [T] IOD
+    bad: dict[str, Tensor]  # reason → [T] bool
+    id_coefficients: Tensor  # [I] α
+    sound: Tensor  # [N] float32 at 16 kHz, as it lies in the file; N = 0 without sound
+    has_pose: bool = True
+    has_offsets: bool = True
+    known: tuple[str, ...] = ARKIT_NAMES  # coefficients that were observed
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            coefficients=(self.coefficients, "T E"),
+            lip_offsets=(self.lip_offsets, "T L 3"),
+            rotation=(self.rotation, "T 3"),
+            translation=(self.translation, "T 3"),
+            aperture=(self.aperture, "T"),
+            width=(self.width, "T"),
+            sound=(self.sound, "N"),
+        )
+
+    @property
+    def valid(self) -> Tensor:
+        """[T] bool, the frames that are good."""
+        return ~torch.stack([torch.zeros(len(self.aperture), dtype=torch.bool), *self.bad.values()]).any(0)
+
+
+def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Observation:
+    """A tracked video with its sound, at 25 frames per second."""
+    aperture = aperture_of_landmarks(track.landmarks)
+    bad = bad_frames(track, aperture, settings)
+    observation = Observation(
+        coefficients=track.coefficients,
+        lip_offsets=track.lip_offsets.float(),
+        rotation=track.rotation,
+        translation=track.translation,
+        aperture=aperture,
+        width=width_of_landmarks(track.landmarks),
+        bad=bad,
+        id_coefficients=track.identity,
+        sound=sound_of(read_video(video).audio),
+    )
+    return retimed(observation, track.fps)
+
+
+def sound_of(audio: tuple[Tensor, int] | None) -> Tensor:
+    """Mono [N] at 16 kHz of a waveform [C, N'] and its rate; N = 0 where there is none, or only silence."""
+    if audio is None or audio[0].numel() == 0 or not audio[0].any():
+        return torch.zeros(0)
+    return to_mono_16k(*audio)
+
+
+def retimed(observation: Observation, fps: float) -> Observation:
+    """An observation at `fps` brought to 25; a frame between a good and a bad one is bad."""
+    position = frame_positions(len(observation.aperture), fps, FPS)
+
+    def rows(values: Tensor) -> Tensor:
+        return sample_rows(values.flatten(1) if values.ndim > 1 else values[:, None], position).view(
+            -1, *values.shape[1:]
+        )
+
+    moving = ("coefficients", "lip_offsets", "rotation", "translation", "aperture", "width")
+    changed = {name: rows(getattr(observation, name)) for name in moving}
+    return replace(observation, **changed, bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()})
+
+
+def lag_of(observation: Observation, settings: LagSettings) -> Lag | None:
+    """How late the sound is; None without sound."""
+    if not len(observation.sound):
+        return None
+    expected = expected_aperture(observation.sound, len(observation.aperture), FPS)
+    return estimate_lag(expected, observation.aperture, observation.valid, FPS, settings)
+
+
+def aligned_sound(sound: Tensor, frames: int, lag: int) -> Tensor:
+    """Samples [640·frames] int16 of a sound [N] float32 in −1..1 that comes `lag` frames late; [0] stays [0]."""
+    if not len(sound):
+        return torch.zeros(0, dtype=torch.int16)
+    late, wanted = lag * SAMPLES_PER_FRAME, frames * SAMPLES_PER_FRAME
+    # negative padding cuts off
+    moved = F.pad(sound, (-late, late + wanted - len(sound)))
+    return (moved.clamp(-1, 1) * 32767).round().to(torch.int16)

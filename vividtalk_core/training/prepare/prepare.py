@@ -1,0 +1,232 @@
+"""A folder of videos to shards that can be learned from, with a report of what was left out and why."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...head.morphable import load_morphable
+from ...hub import resolve_weights
+from ...structures import MorphableModel
+from ..dataset.motion_shard import FPS, Shard, shard_path, write_shard
+from .av_offset import LagSettings, shift_of
+from .calibration import CalibrationSettings, Neutral, calibrate, closed_frames, lip_basis, neutral_face, typical_face
+from .clips import Clip, find_clips
+from .curve_sets import observe_curves
+from .frame_filter import FrameSettings
+from .observation import Observation, aligned_sound, lag_of, observe_video
+from .report import ClipReport, Report
+from .tracks import read_track, refusal_path, track_clips
+
+log = logging.getLogger("vividtalk")
+
+TRACKS = "tracks"  # folder of the prepared folder
+
+Progress = Callable[[int, int, Tensor | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSettings:
+    """What is kept, and how it is brought to one measure."""
+
+    least_s: float = 1.0  # of good frames in a clip
+    least_good: float = 0.5  # share of good frames in a clip
+    track: bool = True  # off: only clips that are tracked already, the others are left out
+    frames: FrameSettings = field(default_factory=FrameSettings)
+    lag: LagSettings = field(default_factory=LagSettings)
+    calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
+
+
+def prepare(
+    folder: str | Path,
+    out: str | Path,
+    workers: int = 1,
+    progress: Progress | None = None,
+    settings: PrepareSettings = PrepareSettings(),
+) -> Report:
+    """Make shards of all clips of a folder; what an earlier run has tracked is not tracked again.
+
+    Args:
+        folder: of videos and curve sets, with or without a manifest.csv (see `clips.find_clips`).
+        out: gets tracks/, clips/, report.json and report.csv.
+        workers: processes that track.
+        progress: called as progress(done, total, None) as clips are tracked, then as they are written; may raise to
+            cancel. What is done by then stays.
+        settings: what is kept.
+
+    Raises:
+        FileNotFoundError: no such folder, or no clips in it.
+        ValueError: the manifest is wrong.
+    """
+    folder, out = Path(folder), Path(out)
+    clips = find_clips(folder)
+    steps = _Steps(progress, 2 * len(clips))
+    (out / TRACKS).mkdir(parents=True, exist_ok=True)
+    _track_missing(clips, out, workers, settings.track, steps)
+    model = load_morphable(resolve_weights("embedded").file("head.safetensors"))
+    people: dict[str, list[Clip]] = defaultdict(list)
+    for clip in clips:
+        people[clip.identity].append(clip)
+    rows = [row for same in people.values() for row in _prepare_person(same, out, model, settings, steps)]
+    report = Report(tuple(sorted(rows, key=lambda row: row.file)))
+    report.write(out)
+    return report
+
+
+class _Steps:
+    """Counts the work that is done."""
+
+    def __init__(self, progress: Progress | None, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def add(self, count: int = 1) -> None:
+        self.done += count
+        if self.progress is not None and count:
+            self.progress(self.done, self.total, None)
+
+
+def track_path(out: Path, clip: Clip) -> Path:
+    """Where the track of a clip is kept."""
+    return out / TRACKS / f"{clip.name}.npz"
+
+
+def _track_missing(clips: list[Clip], out: Path, workers: int, track: bool, steps: _Steps) -> None:
+    paths = {clip.path: track_path(out, clip) for clip in clips if clip.sound is None and clip.path.is_file()}
+    done = {path for path in paths.values() if path.is_file() or refusal_path(path).is_file()}
+    jobs = [(video, path) for video, path in paths.items() if path not in done] if track else []
+    steps.add(len(clips) - len(jobs))
+    with contextlib.closing(track_clips(jobs, workers)) as tracking:
+        for video, reason in tracking:
+            if reason:
+                log.warning("%s cannot be tracked: %s", video.name, reason)
+            steps.add()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Candidate:
+    """A clip on its way to a shard."""
+
+    clip: Clip
+    row: ClipReport
+    seen: Observation
+    closed: Tensor | None  # [T] bool frames with closed lips, None where there are too few
+
+
+def _prepare_person(
+    clips: list[Clip], out: Path, model: MorphableModel, settings: PrepareSettings, steps: _Steps
+) -> Iterator[ClipReport]:
+    """Write the shards of one identity; a report row for each of its clips, in any order."""
+    basis = lip_basis(model)
+    waiting: list[_Candidate] = []
+    neutrals: list[Neutral] = []
+    for clip in clips:
+        one = _candidate(clip, out, model, settings)
+        if isinstance(one, _Candidate) and one.closed is None:
+            waiting.append(one)
+            continue
+        if isinstance(one, _Candidate):
+            neutrals.append(neutral_face(one.seen.coefficients[one.closed], one.seen.lip_offsets[one.closed]))
+            one = _write(one, neutrals[-1], "clip", basis, out)
+        yield _finished(one, clip, out, steps)
+    shared = typical_face(neutrals) if neutrals else None
+    for one in waiting:
+        reason = "lips never close: nothing to calibrate on, in no clip of this person"
+        row = _write(one, shared, "identity", basis, out) if shared else replace(one.row, reason=reason)
+        yield _finished(row, one.clip, out, steps)
+
+
+def _finished(row: ClipReport, clip: Clip, out: Path, steps: _Steps) -> ClipReport:
+    if row.reason:
+        # of an earlier run with other settings
+        shard_path(out, clip.name).unlink(missing_ok=True)
+    steps.add()
+    return row
+
+
+def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSettings) -> _Candidate | ClipReport:
+    """The clip as observed, or the report of why it is left out."""
+    row = ClipReport(clip.file, clip.identity, clip.split)
+    try:
+        seen = _observe(clip, out, model, settings)
+    except (ValueError, FileNotFoundError) as error:
+        return replace(row, reason=str(error))
+    valid, lag = seen.valid, lag_of(seen, settings.lag)
+    row = replace(
+        row,
+        frames=len(valid),
+        good_frames=int(valid.sum()),
+        bad_frames={why: int(bad.sum()) for why, bad in seen.bad.items() if bad.any()},
+        has_sound=lag is not None,
+        lag=lag.frames if lag else None,
+        lag_z=round(lag.z, 2) if lag else 0.0,
+    )
+    row = replace(row, reason=_too_little(row, settings))
+    if lag is not None and not row.reason:
+        shift, reason = shift_of(lag, settings.lag)
+        row = replace(row, shifted=shift, reason=reason)
+    if row.reason:
+        return row
+    return _Candidate(clip, row, seen, closed_frames(seen.aperture, valid, settings.calibration))
+
+
+def _too_little(row: ClipReport, settings: PrepareSettings) -> str:
+    """Why the clip is too short, or ""."""
+    least = settings.least_s * FPS
+    if row.frames < least:
+        return f"too short: {row.frames / FPS:.1f} s"
+    if row.good_frames < max(least, settings.least_good * row.frames):
+        return f"too few good frames: {row.good_frames} of {row.frames}"
+    return ""
+
+
+def _observe(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSettings) -> Observation:
+    if not clip.path.is_file():
+        raise FileNotFoundError(f"no such file: {clip.path}")
+    if clip.sound is not None:
+        return _heard(clip, observe_curves(clip.path, clip.sound, model))
+    path = track_path(out, clip)
+    refusal = refusal_path(path)
+    if not path.is_file():
+        reason = refusal.read_text(encoding="utf-8") if refusal.is_file() else "it has not been tracked yet"
+        raise ValueError(f"no track: {reason}")
+    return _heard(clip, observe_video(clip.path, read_track(path), settings.frames))
+
+
+def _heard(clip: Clip, seen: Observation) -> Observation:
+    return replace(seen, sound=seen.sound[:0]) if clip.silent else seen
+
+
+def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Path) -> ClipReport:
+    seen, clip = one.seen, one.clip
+    coefficients, lip_offsets = calibrate(seen.coefficients, seen.lip_offsets, neutral, basis)
+    lip_offsets = lip_offsets if seen.has_offsets else torch.zeros_like(lip_offsets)
+    shard = Shard(
+        name=clip.name,
+        identity=clip.identity,
+        split=clip.split,
+        licence=clip.licence,
+        lag_frames=one.row.shifted,
+        has_pose=seen.has_pose,
+        has_offsets=seen.has_offsets,
+        known=seen.known,
+        coefficients=coefficients,
+        lip_offsets=lip_offsets.half(),
+        rotation=seen.rotation,
+        translation=seen.translation,
+        neutral_coefficients=neutral.coefficients,
+        neutral_lip_offsets=neutral.lip_offsets,
+        aperture=seen.aperture,
+        width=seen.width,
+        valid=seen.valid.to(torch.uint8),
+        id_coefficients=seen.id_coefficients,
+        waveform=aligned_sound(seen.sound, len(coefficients), one.row.shifted),
+    )
+    write_shard(shard_path(out, clip.name), shard)
+    return replace(one.row, rest=rest)

@@ -1,0 +1,1 @@
+"""Metrics of trained weights on held-out people."""

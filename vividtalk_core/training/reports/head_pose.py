@@ -1,0 +1,162 @@
+"""Figures of a pose sampler on speakers it was not trained on, beside the same figures of their real heads.
+
+`python -m vividtalk_core.training.pose_figures DATA FILE` prints them as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...audio_to_mesh.pose_codebook import CHUNK
+from ...audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
+from ...eval.head_motion import (
+    beat_alignment,
+    diversity,
+    energy_below,
+    follows_loudness,
+    perplexity,
+    reconstruction_rms,
+    seed_distance,
+    speed,
+)
+from ...hub import load_module
+from ...structures import MEL_RATE, AudioFeatures, HeadPose
+from ..dataset.motion_shard import FPS, Shard, hear, load_shards
+from ..dataset.pose_clips import PoseClip, pose_clips, relative_to_rest
+from ..tasks.pose_vqvae import reconstruct
+
+SEEDS = range(10)
+LEAST_GAIN, LEAST_S = 0.5, 1.0  # of `PoseCodebookSettings`
+LONG_S = 600.0  # over which the head must not drift away
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Case:
+    """A clip of somebody who speaks, its real head motion and ten generated ones."""
+
+    name: str
+    identity: str
+    features: AudioFeatures
+    real: HeadPose
+    generated: tuple[HeadPose, ...]
+
+
+def make_case(sampler: PoseSampler, shard: Shard) -> Case:
+    """Sample `SEEDS` for the sound and the face of a shard with head motion and sound."""
+    features = hear(shard)
+    real = relative_to_rest(shard.rotation, shard.translation)
+    style = shard.id_coefficients
+    generated = [sample_head_pose(sampler, features, seed=seed, id_coefficients=style) for seed in SEEDS]
+    return Case(shard.name, shard.identity, features, HeadPose(real[:, :3], real[:, 3:], FPS), tuple(generated))
+
+
+def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[str, float]:
+    """Reconstruction in degrees and perplexity of the codes."""
+    book = sampler.codebook
+    codes, errors = reconstruct(book, clips)
+    per_clip = torch.tensor([reconstruction_rms(error) for error in errors])
+    used = {
+        f"perplexity_{level}": perplexity(torch.cat(codes)[:, level], book.config.codes)
+        for level in range(book.config.levels)
+    }
+    return {
+        "stretches": len(clips),
+        "frames": sum(len(clip.pose) for clip in clips),
+        "rms_deg": reconstruction_rms(torch.cat(errors)),
+        "rms_deg_median_clip": float(per_clip.median()),
+        "codes": book.config.codes,
+    } | used
+
+
+def motion_figures(cases: Sequence[Case]) -> dict[str, float]:
+    """How the generated heads move, beside the real ones; means over clips and seeds."""
+    figures = {"clips": len(cases), "identities": len({case.identity for case in cases}), "seeds": len(SEEDS)}
+    figures |= _beside("diversity_deg", cases, diversity)
+    figures |= _beside("energy_below_3_hz", cases, energy_below)
+    figures["diversity_ratio"] = figures["diversity_deg"] / figures["diversity_deg_real"]
+    figures["energy_below_3_hz_least"] = min(energy_below(pose) for case in cases for pose in case.generated)
+    for name, measure in (("beat_alignment", beat_alignment), ("follows_loudness", follows_loudness)):
+        figures |= _with_sound(name, cases, measure)
+    figures["seed_distance_deg"] = _mean(seed_distance(case.generated) for case in cases)
+    return figures
+
+
+def _beside(name: str, cases: Sequence[Case], measure: Callable[[HeadPose], float]) -> dict[str, float]:
+    made = _mean(measure(pose) for case in cases for pose in case.generated)
+    return {name: made, f"{name}_real": _mean(measure(case.real) for case in cases)}
+
+
+def _with_sound(name: str, cases: Sequence[Case], measure: Callable[[HeadPose, Tensor], float]) -> dict[str, float]:
+    """A measure of head and sound, of generated and real heads, and of each with the sound of another clip."""
+    others = [*cases[1:], cases[0]]
+    pairs = [
+        (case, case.features.mel, _to_length(other.features.mel, len(case.features.mel)))
+        for case, other in zip(cases, others, strict=True)
+    ]
+    return {
+        name: _mean(measure(pose, own) for case, own, _ in pairs for pose in case.generated),
+        f"{name}_other_speech": _mean(measure(pose, other) for case, _, other in pairs for pose in case.generated),
+        f"{name}_real": _mean(measure(case.real, own) for case, own, _ in pairs),
+        f"{name}_real_other_speech": _mean(measure(case.real, other) for case, _, other in pairs),
+    }
+
+
+def _to_length(mel: Tensor, rows: int) -> Tensor:
+    """A mel [M, 80] repeated or cut to [rows, 80]."""
+    return mel.repeat(-(-rows // len(mel)), 1)[:rows]
+
+
+def _mean(values: Iterator[float]) -> float:
+    return float(torch.tensor(list(values)).mean())
+
+
+def long_figures(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float]:
+    """Ten minutes of speech: seconds to sample a minute, drift, and the speed where codes and chunks join."""
+    mel = _to_length(torch.cat([case.features.mel for case in cases]), round(LONG_S * MEL_RATE))
+    frames = round(LONG_S * FPS)
+    features = AudioFeatures(torch.zeros(frames, 1), mel, FPS, LONG_S)
+    began = time.process_time()
+    pose = sample_head_pose(sampler, features)
+    seconds = time.process_time() - began
+    degrees = pose.rotation.rad2deg()
+    speeds, chunk = speed(pose), CHUNK * sampler.config.stride
+    return {
+        "cpu_seconds_per_minute": seconds * 60 / LONG_S,
+        "same_again": float(torch.equal(pose.rotation, sample_head_pose(sampler, features).rotation)),
+        "diversity_deg": diversity(pose),
+        "farthest_deg": float(degrees.abs().max()),
+        "mean_of_last_minute_deg": float(degrees[-round(60 * FPS) :].mean(0).norm()),
+        "speed_p99": float(speeds.quantile(0.99)),
+        "speed_p99_at_code_joins": float(speeds[sampler.config.stride - 1 :: sampler.config.stride].quantile(0.99)),
+        "speed_p99_at_chunk_joins": float(speeds[chunk - 1 :: chunk].quantile(0.99)),
+        "speed_mean_at_chunk_joins": float(speeds[chunk - 1 :: chunk].mean()),
+        "speed_mean": float(speeds.mean()),
+    }
+
+
+def main() -> None:
+    """Print the figures as JSON."""
+    data, weights = (Path(word) for word in sys.argv[1:3])
+    sampler = load_module(PoseSampler, PoseSamplerConfig, weights)
+    shards = load_shards(data, "validation")
+    spoken = [shard for shard in shards if shard.has_pose and len(shard.waveform)]
+    with torch.no_grad():
+        cases = [make_case(sampler, shard) for shard in spoken]
+        figures = {
+            "codebook": codebook_figures(sampler, pose_clips(shards, sampler.config.scales, LEAST_GAIN, LEAST_S)),
+            "motion": motion_figures(cases),
+            "ten_minutes": long_figures(sampler, cases),
+        }
+    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

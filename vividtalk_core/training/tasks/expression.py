@@ -1,0 +1,323 @@
+"""Training of the expression generator (paper, stage 1): audio and α → β_lip, β_other, O_lip."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from ...audio_to_mesh.articulation import generate_expression
+from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
+from ...critics.sync_expert import sync_loss
+from ...eval.lips import amplitude_ratio, pearson, velocity_ratio
+from ...eval.sync import load_sync_expert
+from ...head.morphable import load_morphable
+from ...head.mouth_shape import lip_curves
+from ...hub import load_module, resolve_weights, save_module
+from ...structures import MorphableModel
+from ..augment.mel import MelAugmentation, augment_mel
+from ..dataset.motion_shard import Shard, hear, load_shards
+from ..dataset.speech_clips import (
+    Hearing,
+    MotionStatistics,
+    SpeechClip,
+    by_identity,
+    make_clip,
+    measure_motion,
+    phone_labels,
+    standardise,
+)
+from ..dataset.voices import load_voices
+from ..loop.settings import TrainSettings
+from ..losses.motion import (
+    closure_loss,
+    coefficient_loss,
+    masked_mean,
+    mesh_loss,
+    phone_loss,
+    shape_loss,
+    velocity_loss,
+)
+from ..losses.motion_maps import make_maps
+from ..prepare.av_offset import estimate_lags, shift_sound
+from ..sampling import speaker_chances
+
+log = logging.getLogger("vividtalk")
+
+# What the embedded weights were trained with, in a quarter of an hour on one core.
+TRAINING = TrainSettings(
+    steps=1500,
+    batch=24,
+    learning_rate=1e-3,
+    warmup=100,
+    weight_decay=0.05,
+    ema=0.99,
+    precision="bf16",
+    evaluate_every=150,
+    patience=0,
+)
+
+SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
+ROLL_PASSES = 2  # in which the causal form's own past is found
+CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionSettings:
+    """What an expression generator is and how it learns; `train expression` makes an option of every field."""
+
+    causal: bool = False  # the paper's autoregression; otherwise a window seen at once
+    encoder: str = "mel"  # or a folder or Hub id of a wav2vec2/HuBERT model: `audio.encoder.encode_audio`
+    width: int = 128  # features per frame
+    components: int = 16  # of the basis of O_lip
+    encoder_layers: int = 2  # transformer layers that all branches share
+    branch_layers: int = 1  # of each of the three branches
+    dropout: float = 0.2  # of attention and feed-forward outputs
+    window: int = 75  # frames of a training example
+    variants: int = 1  # augmented soundtracks of every clip
+    range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
+    balance: float = 0.3  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
+    style_drop: float = 0.5  # share of examples without a style
+    style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
+    coefficient: float = 3.0  # weight of ‖β − β̂‖
+    mesh: float = 1.0  # weight of ‖M − M̂_nr‖
+    curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
+    shape: float = 1.0  # weight of 1 − r of the same curves: speakers open more or less wide, at the same moments
+    velocity: float = 2.0  # weight of their change per frame
+    closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
+    phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
+    sync: float = 0.0  # weight of the sync expert's distance of the lips from the sound; 0 = off
+    gain: float = 1.3  # of lips and jaw in the weights file: curves of least error move less than people do
+    voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
+    voice_share: float = 0.25  # share of the examples that come from it
+    start: str = ""  # weights to begin with, of an earlier training on the same clips
+    only: str = ""  # what the names of the weights begin with that are trained, e.g. phones; empty = all
+    align_with: str = ""  # weights of an earlier training: what they expect tells how late each clip's sound still is
+    seed: int = 0  # of initial weights and augmented soundtracks
+
+
+class ExpressionTask:
+    """Windows of clips, the losses of L_bsvo, and figures on speakers that were not trained on."""
+
+    def __init__(
+        self,
+        train: list[Shard],
+        validation: list[Shard],
+        phones: Path,
+        model: MorphableModel,
+        settings: ExpressionSettings,
+    ) -> None:
+        if not train or not validation:
+            raise ValueError(f"{len(train)} clips to train on and {len(validation)} to validate with: both are needed")
+        self.settings, self.model = settings, model
+        config = ExpressionConfig(
+            **{name: getattr(settings, name) for name in CONFIG_FIELDS},
+            front_end="mel" if settings.encoder == "mel" else "states",
+            feature_width=hear(train[0], settings.encoder).features.shape[1],
+            identity_components=len(model.id_basis),
+            lip_vertices=len(model.lip_vertices),
+        )
+        torch.manual_seed(settings.seed)
+        self.module = ExpressionGenerator(config)
+        whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
+        if not whole:
+            raise ValueError("no clip to train on has lip offsets and all coefficients: add tracked videos")
+        statistics = measure_motion(whole, settings.components, settings.range_share)
+        generator = self.module
+        generator.motion_mean.copy_(statistics.mean)
+        generator.motion_std.copy_(statistics.std)
+        generator.lip_basis.copy_(statistics.lip_basis)
+        _begin(generator, settings)
+        self.hearing = Hearing(config.fps, settings.encoder, settings.variants)
+        self.clips, self.chances = self._prepare(train, phones, statistics)
+        if settings.voices:
+            self._add_voices(Path(settings.voices))
+        self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
+        self.validation = [clip for clip in validation if len(clip.waveform)]
+        self.maps = make_maps(
+            generator, model, torch.cat([c.motion[0][c.valid[0]] for c in self.clips if c.known.all()])
+        )
+
+    def _prepare(
+        self, shards: list[Shard], phones: Path, statistics: MotionStatistics
+    ) -> tuple[list[SpeechClip], Tensor]:
+        """Clips with their augmented soundtracks, and the chance of each to be drawn."""
+        settings, clips, lengths = self.settings, [], []
+        random = Generator().manual_seed(settings.seed)
+        for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
+            for shard in group:
+                if shard.frames < settings.window:
+                    continue
+                motion = standardise(shard, statistics, statistics.ranges.get(identity, 1.0))
+                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
+                clips.append(make_clip(shard, motion, labels, self.hearing, random))
+                lengths.append((identity, shard.frames))
+        return clips, speaker_chances(lengths, settings.balance)
+
+    def _add_voices(self, folder: Path) -> None:
+        """Speech without pictures, all recordings by their length."""
+        config, settings = self.module.config, self.settings
+        random = Generator().manual_seed(settings.seed + 1)
+        size = sum(self.module.sizes)
+        voices = load_voices(folder, size, config.identity_components, self.hearing, random)
+        chances = torch.tensor([float(len(clip.phones[0])) for clip in voices])
+        share = settings.voice_share / (1 - settings.voice_share)
+        self.chances = torch.cat((self.chances, chances * (share * self.chances.sum() / chances.sum())))
+        self.clips += voices
+
+    def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
+        """`size` windows: features [B, T, D], motion [B, T, M], phones and valid [B, T], α [B, I]."""
+        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        rows = [self._window(self.clips[index], generator) for index in chosen]
+        batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
+        noise = torch.randn(batch["identity"].shape, generator=generator) * self.settings.style_noise
+        return batch | {"identity": batch["identity"] + noise, "style_kept": kept}
+
+    def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
+        """One window of one soundtrack of a clip."""
+        variant = int(torch.randint(len(clip.features), (), generator=generator))
+        features, motion = clip.features[variant], clip.motion[variant]
+        window = self.settings.window
+        frames = len(features)
+        start = int(torch.randint(max(1, frames - window + 1), (), generator=generator))
+        # a faster variant of a short clip may be shorter than the window: its end is held and does not count
+        index = (start + torch.arange(window)).clamp(max=frames - 1)
+        inside = start + torch.arange(window) < frames
+        return {
+            "features": augment_features(features[index], generator),
+            "motion": motion[index],
+            "phones": clip.phones[variant][index].masked_fill(~inside, -1),
+            "valid": clip.valid[variant][index] & inside,
+            "known": clip.known,
+            "identity": clip.id_coefficients,
+        }
+
+    def losses(self, module: ExpressionGenerator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L_bsvo and its helpers, weighted."""
+        settings, generator = self.settings, module
+        style = generator.style(batch["identity"]) * batch["style_kept"]
+        audio = generator.encode(batch["features"], style)
+        wanted, valid, known = batch["motion"], batch["valid"], batch["known"]
+        # lips are only known where all that moves them is: a set of curves may lack some, or the lip offsets
+        lip, other, _ = generator.sizes
+        seen = valid & known[:, None, :lip].all(-1) & known[:, None, lip + other :].all(-1)
+        made = self._decode(generator, audio, batch)
+        maps = self.maps.to(made.device)
+        made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
+        lips = maps.curves(made)
+        made_curves, wanted_curves = lips / maps.curve_std, maps.curves(wanted) / maps.curve_std
+        shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
+        labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=made.device)) & ~valid
+        wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
+        terms = {
+            "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight * known[:, None], valid),
+            "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, seen) / maps.mesh_variance,
+            "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), seen),
+            "shape": settings.shape * shape_loss(made_curves, wanted_curves, seen),
+            "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, seen),
+            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, seen | labial),
+            "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
+        }
+        if self.expert is not None:
+            terms["sync"] = settings.sync * sync_loss(self.expert.to(made.device), batch["features"], lips)
+        return terms
+
+    def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        """Motion [B, T, M].
+
+        The causal form sees its own motion as the past, as it will when it is used: a true past tells all but the last
+        frame's change, and it would no longer listen. A few passes over all frames at once come close to rolling out.
+        """
+        if not self.settings.causal:
+            return generator.decode(audio)
+        past = torch.zeros_like(batch["motion"])
+        for _ in range(ROLL_PASSES):
+            with torch.no_grad():
+                guess = generator.decode(audio, past)
+            past = torch.cat((torch.zeros_like(guess[:, :1]), guess[:, :-1]), 1)
+        return generator.decode(audio, past)
+
+    @torch.no_grad()
+    def evaluate(self, module: ExpressionGenerator) -> dict[str, float]:
+        """Means over the validation clips; the score is what the correlations leave to be wished for."""
+        rows = [self._compare(module, clip) for clip in self.validation]
+        metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
+
+    def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
+        """Figures of one clip against its landmarks."""
+        weight = generator.motion_std
+        style = generator.style(clip.id_coefficients[None].to(weight))
+        features = hear(clip, self.settings.encoder).features[None, : clip.frames].to(weight)
+        audio = generator.encode(features, style)
+        motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
+        valid = clip.valid.bool()
+        aperture, width = self.maps.curves(motion[0].cpu())[valid].unbind(-1)
+        return {
+            "aperture": pearson(aperture, clip.aperture[valid]),
+            "width": pearson(width, clip.width[valid]),
+            "amplitude": amplitude_ratio(aperture, clip.aperture[valid]),
+            "speed": velocity_ratio(aperture, clip.aperture[valid]),
+        }
+
+    def save(self, path: Path, module: ExpressionGenerator) -> None:
+        """Write the generator with the gain."""
+        generator = copy.deepcopy(module)
+        lip, other, _ = generator.motion_std.split(generator.sizes)
+        factor = torch.full_like(generator.motion_std, self.settings.gain)
+        factor[len(lip) : len(lip) + len(other)] = 1
+        generator.motion_std *= factor
+        save_module(path, generator, generator.config, torch.float16)
+
+
+def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None:
+    """Take over weights, and hold still those that are not to be trained."""
+    if settings.start:
+        earlier = load_module(ExpressionGenerator, ExpressionConfig, settings.start)
+        if replace(earlier.config, dropout=settings.dropout) != generator.config:
+            raise ValueError(
+                f"'{settings.start}' was made for {earlier.config}, the settings are for {generator.config}"
+            )
+        statistics = dict(generator.named_buffers())  # those of the file have the gain in them
+        generator.load_state_dict(earlier.state_dict() | {name: value.clone() for name, value in statistics.items()})
+    for name, weight in generator.named_parameters():
+        weight.requires_grad_(name.startswith(settings.only))
+
+
+def augment_features(features: Tensor, generator: Generator) -> Tensor:
+    """Mel windows [T, 320] of another voice and microphone; other features have no bands and stay as they are."""
+    if features.shape[-1] != MEL_STEPS * MEL_BANDS:
+        return features
+    mel = features.reshape(-1, MEL_BANDS)  # at 25 fps the windows are the mel frames themselves
+    return augment_mel(mel, MelAugmentation(), generator).reshape(features.shape)
+
+
+def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
+    """The task of `train expression`: a prepared folder, with phones as DATA/phones/CLIP.json where they are known."""
+    model = load_morphable(resolve_weights("embedded").file("head.safetensors"))
+    train, validation = (load_shards(data, split) for split in ("train", "validation"))
+    if settings.align_with:
+        generator = load_module(ExpressionGenerator, ExpressionConfig, settings.align_with)
+        train, validation = (align_sound(shards, generator, model) for shards in (train, validation))
+    return ExpressionTask(train, validation, data / "phones", model, settings)
+
+
+@torch.no_grad()
+def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel) -> list[Shard]:
+    """The clips with sound, each moved by the delay that a trained generator finds in it."""
+    aligned = []
+    for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
+        expected = []
+        for shard in group:
+            curves = generate_expression(generator, hear(shard), shard.id_coefficients)
+            expected.append(lip_curves(curves, model)[0][: shard.frames])
+        for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
+            log.info("%s: sound %+.2f frames late", shard.name, lag)
+            aligned.append(shift_sound(shard, lag))
+    return aligned

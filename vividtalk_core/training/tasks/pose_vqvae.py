@@ -1,0 +1,113 @@
+"""Training of the pose codebook (phase 1): L_rec = ‖P − P̂‖² + ‖sg(E(P)) − z_q‖² + ‖sg(z_q) − E(P)‖²."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ...audio_to_mesh.pose_codebook import PoseCodebook, PoseCodebookConfig
+from ...eval.head_motion import perplexity, reconstruction_rms
+from ...hub import save_module
+from ..dataset.motion_shard import load_shards
+from ..dataset.pose_clips import PoseAugmentation, PoseClip, chances, draw_window, pose_clips
+
+
+@dataclass(frozen=True, slots=True)
+class PoseCodebookSettings:
+    """What a pose codebook is and how it learns; `train pose-codebook` makes an option of every field."""
+
+    stride: int = 4  # frames per code
+    codes: int = 64  # K of each level
+    levels: int = 2  # G
+    latent: int = 16  # width of z
+    width: int = 64  # of the hidden layers
+    window: int = 96  # frames of a training example
+    least_gain: float = 0.5  # heads that move less than this share of the average are not enlarged to it
+    least_s: float = 1.0  # of a clip
+    balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
+    liveliness: float = 2.0  # exponent with which heads that hardly move are drawn less
+    position: float = 1.0  # weight of ‖P − P̂‖²
+    velocity: float = 10.0  # weight of the same for differences of neighbouring frames
+    acceleration: float = 50.0  # weight of the same for their differences: no kinks where one code follows another
+    commitment: float = 0.25  # weight of ‖sg(z_q) − E(P)‖²; ‖sg(E(P)) − z_q‖² is minimised by the moving averages
+    translation: float = 0.5  # weight of a translation, against an angle
+    seed: int = 0  # of the initial weights
+
+
+class PoseCodebookTask:
+    """Windows of head motion, L_rec, and the error on speakers that were not trained on."""
+
+    def __init__(
+        self, train: Sequence[PoseClip], validation: Sequence[PoseClip], settings: PoseCodebookSettings
+    ) -> None:
+        if not train or not validation:
+            raise ValueError(
+                f"a pose codebook needs clips with head motion of at least {settings.least_s:g} s for training and "
+                f"validation; got {len(train)} and {len(validation)}."
+            )
+        self.train, self.validation, self.settings = train, validation, settings
+        self.chances = chances(train, settings.balance, settings.liveliness)
+        torch.manual_seed(settings.seed)
+        self.module = PoseCodebook(codebook_config(settings))
+        # depth is the noisiest channel of a tracker, and the one that is seen least
+        weights = torch.tensor((1.0, 1.0, 1.0, settings.translation, settings.translation, settings.translation / 3))
+        self.weights = weights
+
+    def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
+        """`size` windows: pose [B, T, 6] and where it is not held [B, T]."""
+        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        rows = [draw_window(self.train[i], self.settings.window, PoseAugmentation(), generator) for i in chosen]
+        return {"pose": torch.stack([row[0] for row in rows])}
+
+    def losses(self, module: PoseCodebook, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """L_rec, and the same for velocity and acceleration."""
+        settings, pose = self.settings, batch["pose"]
+        made, latents, quantised, _ = module(pose)
+        weights = self.weights.to(pose)
+        errors = [((made.diff(n, 1) - pose.diff(n, 1)).square() * weights).mean() for n in range(3)]
+        return {
+            "position": settings.position * errors[0],
+            "velocity": settings.velocity * errors[1],
+            "acceleration": settings.acceleration * errors[2],
+            "commitment": settings.commitment * F.mse_loss(latents, quantised.detach()),
+        }
+
+    def evaluate(self, module: PoseCodebook) -> dict[str, float]:
+        """Reconstruction in degrees over all validation frames, and how evenly the codes are used."""
+        codes, errors = reconstruct(module, self.validation)
+        used = {
+            f"perplexity_{g}": perplexity(torch.cat(codes)[:, g], module.config.codes) for g in range(len(codes[0].T))
+        }
+        rms = reconstruction_rms(torch.cat(errors))
+        return {"rms_deg": rms, "score": rms} | used
+
+    def save(self, path: Path, module: nn.Module) -> None:
+        """Write the codebook with its config."""
+        save_module(path, module, module.config)
+
+
+def reconstruct(book: PoseCodebook, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
+    """Codes [N, G] of each clip, and what decoding them misses [T, 6], rad and model units."""
+    device, scales = book.codebook.vectors.device, torch.tensor(book.config.scales)
+    codes = [book.encode(clip.pose[None].to(device))[0] for clip in clips]
+    made = [book.decode(chosen)[: len(clip.pose)].cpu() for clip, chosen in zip(clips, codes, strict=True)]
+    return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, made, strict=True)]
+
+
+def codebook_config(settings: PoseCodebookSettings) -> PoseCodebookConfig:
+    """The config that the settings ask for."""
+    names = ("stride", "codes", "levels", "latent", "width")
+    return PoseCodebookConfig(**{name: getattr(settings, name) for name in names})
+
+
+def task(data: Path, settings: PoseCodebookSettings) -> PoseCodebookTask:
+    """The task of `train pose-codebook`: the prepared folder's clips with head motion, with sound or without."""
+    scales = codebook_config(settings).scales
+    splits = (load_shards(data, split) for split in ("train", "validation"))
+    clips = [pose_clips(shards, scales, settings.least_gain, settings.least_s) for shards in splits]
+    return PoseCodebookTask(*clips, settings)

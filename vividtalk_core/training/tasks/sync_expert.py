@@ -1,0 +1,192 @@
+"""Training of the sync expert (`eval.sync_expert`): windows of one moment attract, all others repel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from ...audio.mel import BANDS
+from ...critics.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
+from ...eval.sync import REACH, offset_distances
+from ...hub import save_module
+from ..augment.mel import MelAugmentation, augment_mel
+from ..dataset.motion_shard import FPS, Shard, hear, load_shards
+from ..loop.settings import TrainSettings
+from ..sampling import speaker_chances
+
+TRAINING = TrainSettings(
+    steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
+)  # more batches only learn the training speakers by heart
+
+NEAREST_SHIFT = 5  # frames, 0.2 s: what counts as shifted in evaluation
+MOVING = 0.3  # of SyncConfig's lip unit: standard deviation from which a window of lips says something
+PULLS = (0.2, 0.6, 0.2)  # what a window should resemble: itself, and a little its neighbours one frame away
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSettings:
+    """What the expert is and how it learns; `train sync` makes an option of every field."""
+
+    speech_width: int = 96  # channels of the sound's encoder
+    lip_width: int = 64  # channels of the lips' encoder
+    embedding: int = 64  # dimensions
+    dropout: float = 0.3  # of hidden channels
+    window: int = 60  # frames of a training example; its windows are told apart
+    temperature: float = 0.07  # of the softmax over cosines
+    balance: float = 0.5  # a speaker is drawn by its frames to this power
+    lip_gain: float = 0.4  # curves are scaled by up to e to the power of ±this
+    lip_noise: float = 0.05  # standard deviation of noise on the curves, of their unit
+    seed: int = 0  # of initial weights
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SyncClip:
+    """One clip of T frames with sound."""
+
+    identity: str
+    features: Tensor  # [T, 320]
+    curves: Tensor  # [T, 2] IOD
+    valid: Tensor  # [T] bool
+
+
+class SyncTask:
+    """Windows of clips, the contrastive loss, and accuracies on speakers that were not trained on."""
+
+    def __init__(self, train: Sequence[Shard], validation: Sequence[Shard], settings: SyncSettings) -> None:
+        self.settings = settings
+        sizes = {name: getattr(settings, name) for name in ("speech_width", "lip_width", "embedding", "dropout")}
+        self.config = SyncConfig(**sizes, fps=FPS)
+        torch.manual_seed(settings.seed)
+        self.module = SyncExpert(self.config)
+        self.clips = [clip for clip in map(make_clip, with_sound(train)) if len(clip.features) >= settings.window]
+        least = self.config.window + 2 * REACH
+        self.validation = [clip for clip in map(make_clip, with_sound(validation)) if len(clip.features) >= least]
+        if not self.clips or len(self.validation) < 2:
+            raise ValueError(
+                f"{len(self.clips)} clips with sound to train on and {len(self.validation)} to validate with: "
+                "at least 1 and 2 are needed"
+            )
+        lengths = [(clip.identity, len(clip.features)) for clip in self.clips]
+        self.chances = speaker_chances(lengths, settings.balance)
+
+    def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
+        """`size` windows of different clips where there are enough: features [B, T, 320], curves [B, T, 2], valid."""
+        repeat = size > len(self.clips)
+        chosen = torch.multinomial(self.chances, size, replacement=repeat, generator=generator).tolist()
+        rows = [self._window(self.clips[index], generator) for index in chosen]
+        features, curves, valid = (torch.stack(part) for part in zip(*rows, strict=True))
+        return {
+            "features": features,
+            "curves": augment_lips(curves, self.settings, generator),
+            "valid": valid,
+        }
+
+    def _window(self, clip: SyncClip, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        last = len(clip.features) - self.settings.window
+        start = int(torch.randint(last + 1, (), generator=generator))
+        part = slice(start, start + self.settings.window)
+        return augment_sound(clip.features[part], generator), clip.curves[part], clip.valid[part]
+
+    def losses(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The contrastive loss in both directions, over the windows whose lips move."""
+        speech, lips = module(batch["features"], batch["curves"])
+        weight = _moving(batch["curves"], batch["valid"], self.config)
+        return {"contrast": contrastive_loss(speech, lips, weight, self.settings.temperature)}
+
+    @torch.no_grad()
+    def evaluate(self, module: SyncExpert) -> dict[str, float]:
+        """Means over the validation clips.
+
+        `shifted` and `other` are the shares of windows whose lips are nearer to their own sound than to sound 5–15
+        frames away, or to another clip's; `offset` is the share of clips whose best offset is within a frame of 0.
+        """
+        rows = []
+        for index, clip in enumerate(self.validation):
+            other = self.validation[(index + 1) % len(self.validation)]
+            rows.append(_judge(module, clip, other))
+        metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return metrics | {"score": 1 - (metrics["shifted"] + metrics["other"]) / 2}
+
+    def save(self, path: Path, module: SyncExpert) -> None:
+        """Write the expert in half precision."""
+        save_module(path, module, self.config, torch.float16)
+
+
+def with_sound(shards: Sequence[Shard]) -> list[Shard]:
+    """The shards that are not silent."""
+    return [shard for shard in shards if len(shard.waveform)]
+
+
+def make_clip(shard: Shard) -> SyncClip:
+    """What the expert sees of a shard."""
+    features = hear(shard).features
+    return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
+
+
+def augment_sound(features: Tensor, generator: Generator) -> Tensor:
+    """Features [T, 320] of another voice, microphone or room: in a row they are 100 mel frames a second."""
+    return augment_mel(features.reshape(-1, BANDS), MelAugmentation(), generator).view(features.shape)
+
+
+def augment_lips(curves: Tensor, settings: SyncSettings, generator: Generator) -> Tensor:
+    """Other mouths and trackers: curves [B, T, 2] scaled, with noise."""
+    gain = torch.exp((torch.rand(len(curves), 1, 2, generator=generator) * 2 - 1) * settings.lip_gain)
+    spread = curves.std((0, 1))
+    return curves * gain + settings.lip_noise * spread * torch.randn(curves.shape, generator=generator)
+
+
+def _moving(curves: Tensor, valid: Tensor, config: SyncConfig) -> Tensor:
+    """[B, N] weight 0..1 of each window of curves [B, T, 2]: 0 where frames are not valid or nothing moves."""
+    spread = curves[..., 0].unfold(1, config.window, 1).std(-1)
+    whole = valid.unfold(1, config.window, 1).all(-1)
+    return (spread / (MOVING * LIP_UNIT)).clamp(max=1) * whole
+
+
+def contrastive_loss(speech: Tensor, lips: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    """Cross-entropy of telling which window of lips goes with a window of sound, and the other way round.
+
+    Args:
+        speech: [B, N, D] unit embeddings.
+        lips: [B, N, D] unit embeddings of the same moments.
+        weight: [B, N] of each moment.
+        temperature: of the softmax over all B·N windows.
+    """
+    batch, count, _ = speech.shape
+    logits = speech.flatten(0, 1) @ lips.flatten(0, 1).T / temperature  # [B·N, B·N]
+    time = torch.arange(count, device=speech.device)
+    lag = (time[:, None] - time).abs()
+    pull = torch.where(lag == 0, PULLS[1], torch.where(lag == 1, PULLS[0], 0.0))
+    wanted = torch.block_diag(*[pull / pull.sum(-1, keepdim=True)] * batch)
+    losses = [F.cross_entropy(table, wanted, reduction="none") for table in (logits, logits.T)]
+    per_window = (losses[0] + losses[1]) / 2
+    return (per_window * weight.flatten()).sum() / weight.sum().clamp(min=1)
+
+
+def _judge(module: SyncExpert, clip: SyncClip, other: SyncClip) -> dict[str, float]:
+    """The figures of one clip."""
+    speech, lips = (e[0] for e in module(clip.features[None], clip.curves[None]))
+    stranger = module.speech(other.features[None])[0]
+    moving = _moving(clip.curves[None], clip.valid[None], module.config)[0] > 0.5
+    right = (speech * lips).sum(-1)  # [N]
+    shifts = [s for s in range(-REACH, REACH + 1) if abs(s) >= NEAREST_SHIFT]
+    shifted = torch.stack([right > (speech.roll(s, 0) * lips).sum(-1) for s in shifts]).float().mean(0)
+    nearer = (right[:, None] > lips @ stranger.T).float().mean(1)
+    distances = offset_distances(module, clip.features, clip.curves, REACH)
+    least, best = distances.min(0)
+    return {
+        "shifted": float(shifted[moving].mean()) if moving.any() else 0.5,
+        "other": float(nearer[moving].mean()) if moving.any() else 0.5,
+        "offset": float(abs(int(best) - REACH) <= 1),
+        "lse_c": float(distances.median() - least),
+        "lse_d": float(least),
+    }
+
+
+def task(data: Path, settings: SyncSettings) -> SyncTask:
+    """The task of `train sync` on a prepared folder."""
+    return SyncTask(load_shards(data, "train"), load_shards(data, "validation"), settings)
