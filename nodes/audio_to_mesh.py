@@ -5,10 +5,12 @@ from __future__ import annotations
 from comfy_api.latest import Input, io
 
 from ..vividtalk_core.audio.encoder import encode_audio
+from ..vividtalk_core.audio_to_mesh.choose import choose_expression
+from ..vividtalk_core.audio_to_mesh.models import MODES
 from ..vividtalk_core.head.drive import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
-from ..vividtalk_core.pipeline import ACOUSTIC, EXPRESSION_FILES, Models, TalkSettings, choose_expression, load_models
-from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose, MeshSequence
+from ..vividtalk_core.pipeline import Models, embedded_models
+from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion, MeshSequence
 from . import convert, models, sockets
 
 
@@ -89,7 +91,7 @@ class GenerateExpression(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "mode",
-                    options=[*EXPRESSION_FILES, ACOUSTIC],
+                    options=list(MODES),
                     default="parallel",
                     tooltip="parallel: hears what comes, the best and fastest; causal: the paper's, each frame follows "
                     "from the last; acoustic: rules without weights.",
@@ -118,8 +120,8 @@ class GenerateExpression(io.ComfyNode):
         model: Models | None = None,
     ) -> io.NodeOutput:
         gains = convert.articulation(lip_strength, jaw_gain, lip_gain, smoothing)
-        settings = TalkSettings(seed=seed, blinks=blinks, mode=mode, articulation=gains)
-        return io.NodeOutput(choose_expression(model or load_models(), settings, face, audio_features))
+        networks = (model or embedded_models()).audio_to_mesh
+        return io.NodeOutput(choose_expression(networks, mode, audio_features, face, gains, seed, blinks))
 
 
 class DriveMesh(io.ComfyNode):
@@ -139,7 +141,7 @@ class DriveMesh(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, face: FaceFit, expression: Expression, head_pose: HeadPose) -> io.NodeOutput:
+    def execute(cls, face: FaceFit, expression: Expression, head_pose: HeadMotion) -> io.NodeOutput:
         return io.NodeOutput(drive_mesh(face, expression, head_pose))
 
 

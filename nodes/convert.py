@@ -14,7 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
-from ..vividtalk_core.video.writer import VideoWriter, video_rate
+from ..vividtalk_core.errors import MediaError, MismatchError
+from ..vividtalk_core.structures import Audio, FaceFit, NccRender
+from ..vividtalk_core.video.writer import video_rate
 
 PREVIEW_SIZE = 512  # px, the longer side of a preview frame
 Progress = Callable[[int, int, Tensor | None], None]
@@ -40,9 +42,9 @@ def mask_to_comfy(mask: Tensor) -> Tensor:
     return to_comfy(mask.expand(-1, 3, -1, -1))
 
 
-def sound(audio: Input.Audio) -> tuple[Tensor, int]:
+def sound(audio: Input.Audio) -> Audio:
     """AUDIO [B, C, N] to its first waveform [C, N] and the sample rate in Hz."""
-    return audio["waveform"][0].cpu(), audio["sample_rate"]
+    return Audio(audio["waveform"][0].cpu(), audio["sample_rate"])
 
 
 def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int] | None:
@@ -51,11 +53,18 @@ def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int]
         return None
     if mask.shape[1:] != portrait.shape[1:3]:
         (h, w), (height, width) = mask.shape[1:], portrait.shape[1:3]
-        raise ValueError(
+        raise MismatchError(
             f"The mask is {w} x {h} px and the portrait {width} x {height} px: they must be the same size."
         )
     rows, columns = torch.nonzero(mask[0] > 0.5, as_tuple=True)
     return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+
+
+def check_same_face(face: FaceFit, render: NccRender) -> None:
+    """MismatchError unless the render is of this face."""
+    own = render.view.face
+    if face.crop != own.crop or not torch.equal(face.landmarks, own.landmarks):
+        raise MismatchError("'face' and 'ncc' are of two different portraits: link the face that Render NCC was given.")
 
 
 def articulation(
@@ -73,7 +82,7 @@ def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float)
         components = video.get_components()
         return components.images, float(components.frame_rate)
     if frames is None:
-        raise ValueError("There is nothing to track: link a video or frames.")
+        raise MediaError("There is nothing to track: link a video or frames.")
     return frames, fps
 
 
@@ -82,17 +91,6 @@ def video(images: Tensor, fps: float, audio: Input.Audio | None = None) -> Input
     even = images[:, : images.shape[1] // 2 * 2, : images.shape[2] // 2 * 2]
     parts = Types.VideoComponents(images=even, audio=audio, frame_rate=video_rate(fps))
     return InputImpl.VideoFromComponents(parts)
-
-
-def video_file(chunks: Iterable[Tensor], frames: int, writer: VideoWriter, report: Progress) -> Input.Video:
-    """Chunks [t, 3, H, W] of a stream to a VIDEO on disk: one chunk in memory at a time."""
-    done = 0
-    with writer:
-        for chunk in chunks:
-            writer.write(chunk)
-            done += len(chunk)
-            report(done, frames, chunk[-1])
-    return InputImpl.VideoFromFile(str(writer.path))
 
 
 def progress() -> Progress:

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..vividtalk_core.motion import edit as groups
 from ..vividtalk_core.motion.resample import smooth_pose
-from ..vividtalk_core.structures import Expression, HeadPose
+from ..vividtalk_core.structures import Expression, HeadMotion
 from . import sockets
 
 CATEGORY = "VividTalk/edit"
@@ -103,7 +103,7 @@ class ScalePose(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, head_pose: HeadPose, pitch: float, yaw: float, roll: float, shift: float) -> io.NodeOutput:
+    def execute(cls, head_pose: HeadMotion, pitch: float, yaw: float, roll: float, shift: float) -> io.NodeOutput:
         return io.NodeOutput(groups.scale_angles(head_pose, pitch, yaw, roll, shift))
 
 
@@ -124,7 +124,7 @@ class MixPose(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, first: HeadPose, second: HeadPose, weight: float) -> io.NodeOutput:
+    def execute(cls, first: HeadMotion, second: HeadMotion, weight: float) -> io.NodeOutput:
         return io.NodeOutput(groups.mix_poses(first, second, weight))
 
 
@@ -144,5 +144,5 @@ class SmoothPose(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, head_pose: HeadPose, width: float) -> io.NodeOutput:
+    def execute(cls, head_pose: HeadMotion, width: float) -> io.NodeOutput:
         return io.NodeOutput(smooth_pose(head_pose, width))

@@ -17,7 +17,7 @@ from ..vividtalk_core.eval.sync import load_sync_expert, sync_score
 from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.head.mouth_shape import lip_curves
 from ..vividtalk_core.pipeline import Models
-from ..vividtalk_core.structures import AudioFeatures, Expression, HeadPose
+from ..vividtalk_core.structures import AudioFeatures, Expression, HeadMotion
 from . import convert, sockets
 
 CATEGORY = "VividTalk/evaluate"
@@ -129,7 +129,7 @@ class HeadMotionScore(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, head_pose: HeadPose, audio_features: AudioFeatures | None = None) -> io.NodeOutput:
+    def execute(cls, head_pose: HeadMotion, audio_features: AudioFeatures | None = None) -> io.NodeOutput:
         beats = None if audio_features is None else beat_alignment(head_pose, audio_features.mel)
         return io.NodeOutput(diversity(head_pose), energy_below(head_pose), number(beats))
 

@@ -6,8 +6,8 @@ from comfy_api.latest import io
 
 from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
 from ..vividtalk_core.motion.head_pose import fit_to_length, idle_pose, still_pose
-from ..vividtalk_core.pipeline import Models, load_models, pose_sampler
-from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadPose
+from ..vividtalk_core.pipeline import Models, embedded_models
+from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion
 from . import sockets
 
 TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
@@ -27,7 +27,7 @@ class StillPose(io.ComfyNode):
 
     @classmethod
     def execute(cls, expression: Expression) -> io.NodeOutput:
-        return io.NodeOutput(still_pose(len(expression.coefficients), expression.fps))
+        return io.NodeOutput(still_pose(expression.frame_count, expression.fps))
 
 
 class IdlePose(io.ComfyNode):
@@ -55,7 +55,7 @@ class IdlePose(io.ComfyNode):
     def execute(
         cls, expression: Expression, seed: int, amplitude: float, audio_features: AudioFeatures | None = None
     ) -> io.NodeOutput:
-        frames = len(expression.coefficients)
+        frames = expression.frame_count
         return io.NodeOutput(idle_pose(frames, expression.fps, seed, amplitude, audio_features))
 
 
@@ -113,10 +113,10 @@ class SampleHeadPose(io.ComfyNode):
         amplitude: float,
         seed: int,
         face: FaceFit | None = None,
-        start_pose: HeadPose | None = None,
+        start_pose: HeadMotion | None = None,
         model: Models | None = None,
     ) -> io.NodeOutput:
-        sampler = pose_sampler(model or load_models())
+        sampler = (model or embedded_models()).audio_to_mesh.pose
         style = None if face is None else face.id_coefficients
         return io.NodeOutput(sample_head_pose(sampler, audio_features, temperature, amplitude, seed, start_pose, style))
 
@@ -137,5 +137,5 @@ class VideoPose(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, head_pose: HeadPose, expression: Expression) -> io.NodeOutput:
-        return io.NodeOutput(fit_to_length(head_pose, len(expression.coefficients), expression.fps))
+    def execute(cls, head_pose: HeadMotion, expression: Expression) -> io.NodeOutput:
+        return io.NodeOutput(fit_to_length(head_pose, expression.frame_count, expression.fps))

@@ -10,7 +10,8 @@ from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames, p
 from ..vividtalk_core.mesh_to_video.ncc import render_ncc
 from ..vividtalk_core.mesh_to_video.paste import paste_back
 from ..vividtalk_core.mesh_to_video.preview import draw_flow
-from ..vividtalk_core.pipeline import Models, load_models
+from ..vividtalk_core.mesh_to_video.source_view import view_source
+from ..vividtalk_core.pipeline import Models, embedded_models
 from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
 from . import convert, sockets
 
@@ -50,7 +51,7 @@ class RenderNcc(io.ComfyNode):
 
     @classmethod
     def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
-        render = render_ncc(face, mesh, progress=convert.progress())
+        render = render_ncc(view_source(face), mesh, convert.progress())
         return io.NodeOutput(render, convert.to_comfy(render.ncc), convert.to_comfy(render.projected_texture))
 
 
@@ -80,8 +81,9 @@ class EstimateMotion(io.ComfyNode):
     def execute(
         cls, face: FaceFit, ncc: NccRender, strength: float = 1.0, model: Models | None = None
     ) -> io.NodeOutput:
-        network = (model or load_models()).motion if strength > 0 else None
-        motion = estimate_motion(face, ncc, progress=convert.progress(), model=network, strength=strength)
+        convert.check_same_face(face, ncc)
+        network = (model or embedded_models()).mesh_to_video.motion if strength > 0 else None
+        motion = estimate_motion(ncc, network, strength, convert.progress())
         return io.NodeOutput(motion, convert.to_comfy(draw_flow(motion)), convert.to_mask(motion.occlusion))
 
 
@@ -119,8 +121,9 @@ class GenerateFrames(io.ComfyNode):
         strength: float = 1.0,
         model: Models | None = None,
     ) -> io.NodeOutput:
-        network = (model or load_models()).generator if strength > 0 else None
-        frames = generate_frames(face, ncc, motion, progress=convert.progress(), model=network, strength=strength)
+        convert.check_same_face(face, ncc)
+        network = (model or embedded_models()).mesh_to_video.generator if strength > 0 else None
+        frames = generate_frames(ncc, motion, network, strength, convert.progress())
         return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)), convert.to_mask(painted_alpha(frames)))
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.motion.files import fill_in, read_motion, write_motion
-from ..vividtalk_core.motion.head_pose import relative_to_first
+from ..vividtalk_core.motion.head_pose import relative_to_frame
 from ..vividtalk_core.motion.plot import draw_curves
 from ..vividtalk_core.pipeline import Models
-from ..vividtalk_core.structures import Expression, HeadPose
+from ..vividtalk_core.structures import Expression, HeadMotion
 from . import convert, sockets
 
 FORMATS = ("npz", "csv", "json")
@@ -60,7 +60,7 @@ class TrackVideo(io.ComfyNode):
     ) -> io.NodeOutput:
         images, rate = convert.driving_frames(video, frames, fps)
         track = track_video(model.face, convert.to_core(images), rate, convert.progress())
-        pose = relative_to_first(track.pose)
+        pose = relative_to_frame(track.pose)
         return io.NodeOutput(track.expression, pose, convert.to_comfy(draw_curves(track.expression, pose)))
 
 
@@ -80,7 +80,7 @@ class PreviewMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, expression: Expression, head_pose: HeadPose | None = None) -> io.NodeOutput:
+    def execute(cls, expression: Expression, head_pose: HeadMotion | None = None) -> io.NodeOutput:
         return io.NodeOutput(convert.to_comfy(draw_curves(expression, head_pose)))
 
 
@@ -145,7 +145,7 @@ class SaveMotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, expression: Expression, head_pose: HeadPose, filename_prefix: str, format: str) -> io.NodeOutput:
+    def execute(cls, expression: Expression, head_pose: HeadMotion, filename_prefix: str, format: str) -> io.NodeOutput:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()
         )

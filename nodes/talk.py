@@ -6,12 +6,12 @@ import os
 import secrets
 
 import folder_paths
-from comfy_api.latest import Input, io
+from comfy_api.latest import Input, InputImpl, io
 from torch import Tensor
 
-from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, load_models, talk
-from ..vividtalk_core.structures import HeadPose
-from ..vividtalk_core.video.writer import VideoWriter
+from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, talk
+from ..vividtalk_core.structures import HeadMotion
+from ..vividtalk_core.video.writer import write_video
 from . import convert, sockets
 
 
@@ -65,7 +65,7 @@ def start(
     seed: int,
     face_index: int,
     model: Models | None = None,
-    head_pose: HeadPose | None = None,
+    head_pose: HeadMotion | None = None,
     mask: Tensor | None = None,
     strength: float = 1.0,
 ) -> TalkStream:
@@ -80,7 +80,7 @@ def start(
         face_index=face_index,
         box=convert.mask_box(mask, portrait),
     )
-    return talk(model or load_models(), convert.to_core(portrait[:1]), *convert.sound(audio), settings, head_pose)
+    return talk(convert.to_core(portrait[:1]), convert.sound(audio), settings, models=model, pose=head_pose)
 
 
 class TalkingHead(io.ComfyNode):
@@ -103,7 +103,7 @@ class TalkingHead(io.ComfyNode):
     @classmethod
     def execute(cls, portrait: Tensor, audio: Input.Audio, **choices: object) -> io.NodeOutput:
         stream = start(portrait, audio, **choices)
-        images = convert.collect(stream, stream.frames, convert.progress())
+        images = convert.collect(stream, stream.frame_count, convert.progress())
         return io.NodeOutput(images, audio, stream.fps, convert.video(images, stream.fps, audio))
 
 
@@ -123,8 +123,8 @@ class TalkingHeadVideo(io.ComfyNode):
     def execute(cls, portrait: Tensor, audio: Input.Audio, **choices: object) -> io.NodeOutput:
         stream = start(portrait, audio, **choices)
         file = os.path.join(folder_paths.get_temp_directory(), f"VividTalk_{secrets.token_hex(8)}.mp4")
-        writer = VideoWriter(file, stream.fps, stream.height, stream.width, convert.sound(audio))
-        return io.NodeOutput(convert.video_file(stream, stream.frames, writer, convert.progress()))
+        write_video(file, stream, convert.sound(audio), convert.progress())
+        return io.NodeOutput(InputImpl.VideoFromFile(file))
 
 
 class MakeVideo(io.ComfyNode):

@@ -29,10 +29,10 @@ def test_check_writable(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"a\.avi': its ending must be \.mp4 or \.mov"):
         check_writable(tmp_path / "a.avi", (".mp4", ".mov"))
-    with pytest.raises(FileNotFoundError, match=r"the folder '.*missing' does not exist"):
+    with pytest.raises(OSError, match=r"the folder '.*missing' does not exist"):
         check_writable(tmp_path / "missing" / "a.mp4", (".mp4",))
     (tmp_path / "folder.mp4").mkdir()
-    with pytest.raises(IsADirectoryError, match=r"folder\.mp4': it is a folder"):
+    with pytest.raises(OSError, match=r"folder\.mp4': it is a folder"):
         check_writable(tmp_path / "folder.mp4", (".mp4",))
 
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import logging
+import re
 import struct
 import threading
 import time
@@ -183,27 +184,34 @@ def test_tensors_are_strict(tiny):
 
 
 class HubHandler(BaseHTTPRequestHandler):
-    """The three endpoints' worth of a Hugging Face Hub that a download asks for."""
+    """What a download asks a Hugging Face Hub for: the revision, its list of files, and the files."""
 
     files: dict[str, bytes] = {}  # noqa: RUF012
 
     def answer(self, with_body):
+        api = re.match(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/?]+)", self.path)
         repo, _, rest = self.path.lstrip("/").partition("/resolve/")
         revision, _, name = rest.partition("/")
-        blob = self.files.get(name)
-        error = None
+        if api:
+            repo, what, revision = api.groups()
         if repo == "team/gated":
             return self.refuse(403, "GatedRepo")
         if repo == "team/broken":
             return self.refuse(400, "Nonsense")
         if repo not in ("team/set", "team/empty"):
-            error = "RepoNotFound"
-        elif revision not in ("v1", COMMIT):
-            error = "RevisionNotFound"
-        elif blob is None or repo == "team/empty":
-            error = "EntryNotFound"
-        if error:
-            return self.refuse(404, error)
+            return self.refuse(404, "RepoNotFound")
+        if revision not in ("v1", COMMIT):
+            return self.refuse(404, "RevisionNotFound")
+        files = {} if repo == "team/empty" else self.files
+        if api:
+            listed = [{"type": "file", "path": name, "size": len(b), "oid": "0"} for name, b in files.items()]
+            siblings = [{"rfilename": name} for name in files]
+            return self.send(
+                json.dumps(listed if what == "tree" else {"id": repo, "sha": COMMIT, "siblings": siblings})
+            )
+        blob = files.get(name)
+        if blob is None:
+            return self.refuse(404, "EntryNotFound")
         self.send_response(200)
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("ETag", f'"{hashlib.sha256(blob).hexdigest()}"')
@@ -212,6 +220,13 @@ class HubHandler(BaseHTTPRequestHandler):
         if with_body:
             self.wfile.write(blob)
         return None
+
+    def send(self, text):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
 
     def refuse(self, status, code):
         self.send_response(status)
@@ -257,7 +272,7 @@ def test_hub_set_is_found_again_without_a_network(hub_server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library waits between its attempts
     assert resolve_weights("hub:team/set@v1") == first
-    with pytest.raises(ConnectionError, match=r"cannot reach the Hugging Face Hub for head\.safetensors of 'team/new'"):
+    with pytest.raises(ConnectionError, match="cannot reach the Hugging Face Hub for 'team/new' at"):
         resolve_weights("hub:team/new@v1")
 
 
@@ -269,7 +284,7 @@ def test_hub_set_is_found_again_without_a_network(hub_server, monkeypatch):
         ("hub:team/nothing@v1", FileNotFoundError, "has no repository 'team/nothing', or it is private"),
         ("hub:team/set@v9", FileNotFoundError, "has 'team/set' but not its revision 'v9'"),
         ("hub:team/empty@v1", FileNotFoundError, "the repository holds none of head.safetensors"),
-        ("hub:team/gated@v1", PermissionError, "'team/gated' is gated"),
+        ("hub:team/gated@v1", ConnectionError, "'team/gated' is gated"),
         ("hub:team/broken@v1", OSError, "'team/broken' at revision 'v1'"),
     ],
 )

@@ -12,14 +12,17 @@ import torch
 import torch.nn.functional as F
 
 from vividtalk_core import pipeline
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
-from vividtalk_core.hub import save_module
+from vividtalk_core.audio_to_mesh.choose import choose_pose
+from vividtalk_core.errors import SettingsError, WeightsError
+from vividtalk_core.hub import WeightSet, save_module
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
+from vividtalk_core.mesh_to_video.models import MeshToVideoModels
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.pipeline import TalkSettings, choose_pose, drive, load_models, talk
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.pipeline import TalkSettings, drive, load_models, talk
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.timing import StageTimer
 from vividtalk_core.video.reader import read_image
 
@@ -48,19 +51,23 @@ def sound():
     return (0.3 * buzz * t / SECONDS)[None]
 
 
+def with_networks(models, motion, generator):
+    return models.replaced(models.mesh_to_video.replaced(motion, generator))
+
+
 def frames_of(stream):
     return torch.cat(list(stream))
 
 
 @pytest.fixture(scope="module")
 def spoken(models, portrait, sound):
-    return frames_of(talk(models, portrait, sound, RATE, TalkSettings(seed=1, pose_amplitude=3.0)))
+    return frames_of(talk(portrait, (sound, RATE), TalkSettings(seed=1, pose_amplitude=3.0)))
 
 
 def still_motion(models, frames):
     lips = torch.zeros(frames, len(models.face.head.lip_vertices), 3)
     expression = Expression(torch.zeros(frames, 52), lips, 25.0, torch.zeros(52), lips[0])
-    return expression, HeadPose(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
+    return expression, HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
 
 
 def test_talk_gives_the_portraits_size_for_the_length_of_the_audio(portrait, spoken):
@@ -76,33 +83,33 @@ def test_it_moves_and_stays_a_portrait(portrait, spoken):
 
 @pytest.mark.parametrize("chunk", [1, 4])
 def test_chunks_change_no_bit(models, portrait, sound, spoken, chunk):
-    stream = talk(models, portrait, sound, RATE, TalkSettings(seed=1, pose_amplitude=3.0, chunk=chunk))
+    stream = talk(portrait, (sound, RATE), TalkSettings(seed=1, pose_amplitude=3.0, chunk=chunk))
     parts = list(stream)
     assert max(len(part) for part in parts) <= chunk
     assert torch.equal(torch.cat(parts), spoken)
 
 
 def test_a_stream_can_be_read_twice(models, portrait, sound):
-    stream = talk(models, portrait, sound, RATE, TalkSettings(fps=10.0))
-    assert (stream.frames, stream.fps, stream.height, stream.width) == (2, 10.0, *portrait.shape[2:])
+    stream = talk(portrait, (sound, RATE), TalkSettings(fps=10.0))
+    assert (stream.frame_count, stream.fps, stream.height, stream.width) == (2, 10.0, *portrait.shape[2:])
     assert torch.equal(frames_of(stream), frames_of(stream))
 
 
 def test_another_seed_is_another_performance(models, portrait, sound, spoken):
-    other = frames_of(talk(models, portrait, sound, RATE, TalkSettings(seed=2, pose_amplitude=3.0)))
+    other = frames_of(talk(portrait, (sound, RATE), TalkSettings(seed=2, pose_amplitude=3.0)))
     assert other.shape == spoken.shape
     assert not torch.equal(other, spoken)
 
 
 def test_without_motion_drive_gives_the_portrait_back(models, portrait):
-    out = frames_of(drive(models, portrait, *still_motion(models, 2)))
+    out = frames_of(drive(portrait, *still_motion(models, 2), models=models))
     assert (out - portrait).abs().amax() <= 1 / 255
 
 
 def test_drive_moves_the_mouth_and_leaves_the_brow(models, portrait):
     expression, pose = still_motion(models, 1)
     expression.coefficients[0, ARKIT_NAMES.index("jawOpen")] = 0.6
-    stream = drive(models, portrait, expression, pose)
+    stream = drive(portrait, expression, pose, models=models)
     change = (frames_of(stream)[0] - portrait[0]).abs().amax(0)
     face, scale = stream.face, stream.face.crop.size / 256
 
@@ -116,14 +123,14 @@ def test_drive_moves_the_mouth_and_leaves_the_brow(models, portrait):
 
 def test_the_stages_are_timed(models, portrait, sound):
     timer = StageTimer()
-    frames_of(talk(models, portrait, sound, RATE, TalkSettings(fps=10.0), timer=timer))
+    frames_of(talk(portrait, (sound, RATE), TalkSettings(fps=10.0), timer=timer))
     assert {"fit", "audio", "expression", "pose", "mesh", "render", "motion", "generate", "paste"} <= set(timer.seconds)
     assert all(seconds >= 0 for seconds in timer.seconds.values())
 
 
 def test_settings_without_blinks_and_pose_are_still_between_words(models, portrait):
     silence = torch.zeros(1, round(RATE * SECONDS))
-    stream = talk(models, portrait, silence, RATE, TalkSettings(blinks=False, pose="still", fps=10.0))
+    stream = talk(portrait, (silence, RATE), TalkSettings(blinks=False, pose="still", fps=10.0))
     assert (stream.pose.rotation == 0).all()
     blink = ARKIT_NAMES.index("eyeBlinkLeft")
     assert (stream.expression.coefficients[:, blink] == 0).all()
@@ -131,51 +138,63 @@ def test_settings_without_blinks_and_pose_are_still_between_words(models, portra
 
 
 def test_a_given_pose_is_fitted_to_the_clip(models, portrait, sound):
-    turn = HeadPose(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.1, 0.0]]), torch.zeros(2, 3), 25.0)
-    stream = talk(models, portrait, sound, RATE, pose=turn)
+    turn = HeadMotion(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.1, 0.0]]), torch.zeros(2, 3), 25.0)
+    stream = talk(portrait, (sound, RATE), pose=turn)
     torch.testing.assert_close(stream.pose.rotation[:, 1], torch.tensor([0.0, 0.1, 0.0, 0.1, 0.0]))
 
 
 def test_pose_sources_are_chosen_by_name():
-    assert (choose_pose(TalkSettings(pose="still"), 3, None).rotation == 0).all()
-    first, other = (choose_pose(TalkSettings(pose="idle", seed=seed), 30, None).rotation for seed in (0, 1))
+    assert (choose_pose("still", 3, 25.0).rotation == 0).all()
+    first, other = (choose_pose("idle", 30, 25.0, seed=seed).rotation for seed in (0, 1))
     assert not torch.equal(first, other)
-    quiet = choose_pose(TalkSettings(pose="idle", pose_amplitude=0.0), 3, None)
+    quiet = choose_pose("idle", 3, 25.0, amplitude=0.0)
     torch.testing.assert_close(quiet.rotation, torch.zeros(3, 3))
-    with pytest.raises(ValueError, match="'codebook' needs the models and the audio features"):
-        choose_pose(TalkSettings(), 3, None)
+    with pytest.raises(SettingsError, match="'codebook' needs the models and the audio features"):
+        choose_pose("codebook", 3, 25.0)
+    with pytest.raises(SettingsError, match="no head pose source 'nod': choose codebook, idle, still"):
+        choose_pose("nod", 3, 25.0)
 
 
 @pytest.mark.parametrize("mode", ["parallel", "causal", "acoustic"])
 def test_every_mode_moves_the_lips_and_the_gains_stop_them(models, portrait, mode):
-    waveform, rate = load_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
+    waveform, rate = read_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
     sound = waveform[:, : 2 * rate]
     still = ArticulationSettings(lip_strength=0, face_gain=0)
-    moving = talk(models, portrait, sound, rate, TalkSettings(mode=mode, blinks=False)).expression
-    stopped = talk(models, portrait, sound, rate, TalkSettings(mode=mode, blinks=False, articulation=still)).expression
+    moving = talk(portrait, (sound, rate), TalkSettings(mode=mode, blinks=False)).expression
+    stopped = talk(portrait, (sound, rate), TalkSettings(mode=mode, blinks=False, articulation=still)).expression
     assert moving.coefficients.std(0).max() > 0.02
     assert stopped.coefficients.abs().max() == stopped.lip_offsets.abs().max() == 0
 
 
-def test_an_unknown_mode_is_named(models, portrait, sound):
-    with pytest.raises(ValueError, match="no expression mode 'sing' in the weights 'embedded': choose parallel"):
-        talk(models, portrait, sound, 16_000, TalkSettings(mode="sing"))
-
-
-def test_an_unknown_pose_source_is_named(models, portrait, sound):
-    with pytest.raises(ValueError, match="no head pose source 'nod': choose still, idle or codebook"):
-        talk(models, portrait, sound, RATE, TalkSettings(pose="nod"))
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"mode": "sing"}, "mode must be one of parallel, causal, acoustic; got 'sing'"),
+        ({"pose": "nod"}, "pose must be one of codebook, idle, still; got 'nod'"),
+        ({"fps": 0.5}, "fps must be between 1 and 120; got 0.5"),
+        ({"strength": 1.5}, "strength must be between 0 and 1; got 1.5"),
+        ({"pose_amplitude": -1.0}, "pose_amplitude must be 0 or more; got -1"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(wrong, message):
+    with pytest.raises(SettingsError, match=message):
+        TalkSettings(**wrong)
 
 
 def test_a_picture_without_a_face_is_refused(models, sound):
     with pytest.raises(ValueError, match="face"):
-        talk(models, torch.full((1, 3, 256, 256), 0.5), sound, RATE)
+        talk(torch.full((1, 3, 256, 256), 0.5), (sound, RATE))
 
 
 def test_models_move_together(models):
-    moved = models.to("cpu")
+    networks = models.mesh_to_video.motion, models.mesh_to_video.generator, models.audio_to_mesh.expression("parallel")
+    moved = models.to("meta")
+    there = moved.mesh_to_video.motion, moved.mesh_to_video.generator, moved.audio_to_mesh.expression("parallel")
     assert moved.weights == "embedded"
-    assert torch.equal(moved.face.head.mean_shape, models.face.head.mean_shape)
+    assert {p.device.type for network in there for p in network.parameters()} == {"meta"}
+    assert moved.face.head.mean_shape.device.type == "meta"
+    assert {p.device.type for network in networks for p in network.parameters()} == {"cpu"}
+    assert models.face.head.mean_shape.device.type == models.face.landmarker.network.device.type == "cpu"
 
 
 # ---- with networks that change a lot
@@ -189,23 +208,23 @@ def awake(models, wake):
     """The models with networks of the shipped size and random values everywhere."""
     torch.manual_seed(0)
     motion = wake(MotionVae(MotionVaeConfig()), spread=0.1)
-    return replace(models, motion=motion, generator=wake(FrameGenerator(FrameGeneratorConfig()), spread=0.1))
+    return with_networks(models, motion, wake(FrameGenerator(FrameGeneratorConfig()), spread=0.1))
 
 
 @pytest.fixture(scope="module")
 def closed(models, portrait, sound):
-    return frames_of(talk(replace(models, motion=None, generator=None), portrait, sound, RATE, MOVED))
+    return frames_of(talk(portrait, (sound, RATE), MOVED, models=with_networks(models, None, None)))
 
 
 @pytest.fixture(scope="module")
 def changed(awake, portrait, sound):
-    return frames_of(talk(awake, portrait, sound, RATE, MOVED))
+    return frames_of(talk(portrait, (sound, RATE), MOVED, models=awake))
 
 
 def test_strength_goes_from_the_closed_form_to_the_networks(awake, portrait, sound, closed, changed):
     assert (changed - closed).abs().amax() > 0.1
     none, little = (
-        frames_of(talk(awake, portrait, sound, RATE, replace(MOVED, strength=share))) for share in (0.0, 0.1)
+        frames_of(talk(portrait, (sound, RATE), replace(MOVED, strength=share), models=awake)) for share in (0.0, 0.1)
     )  # fmt: skip
     assert torch.equal(none, closed)
     assert 0 < (little - closed).abs().mean() < 0.5 * (changed - closed).abs().mean()
@@ -213,22 +232,23 @@ def test_strength_goes_from_the_closed_form_to_the_networks(awake, portrait, sou
 
 @pytest.mark.parametrize("part", ["motion", "generator"])
 def test_each_network_works_alone(awake, portrait, sound, closed, changed, part):
-    alone = frames_of(talk(replace(awake, **{part: None}), portrait, sound, RATE, MOVED))
+    networks = {name: getattr(awake.mesh_to_video, name) for name in ("motion", "generator")} | {part: None}
+    alone = frames_of(talk(portrait, (sound, RATE), MOVED, models=with_networks(awake, **networks)))
     assert not torch.equal(alone, closed) and not torch.equal(alone, changed)
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
 def test_chunks_change_no_bit_of_what_networks_make(awake, portrait, sound, changed, chunk):
-    assert torch.equal(frames_of(talk(awake, portrait, sound, RATE, replace(MOVED, chunk=chunk))), changed)
+    assert torch.equal(frames_of(talk(portrait, (sound, RATE), replace(MOVED, chunk=chunk), models=awake)), changed)
 
 
 def test_without_motion_networks_leave_every_bit(awake, portrait):
-    out = frames_of(drive(awake, portrait, *still_motion(awake, 2)))
+    out = frames_of(drive(portrait, *still_motion(awake, 2), models=awake))
     assert torch.equal(out, portrait.expand(2, -1, -1, -1))
 
 
 def test_networks_leave_the_background_to_the_closed_form(awake, portrait, sound, closed, changed):
-    face = talk(awake, portrait, sound, RATE, MOVED).face
+    face = talk(portrait, (sound, RATE), MOVED, models=awake).face
     view = view_source(face)
     reach = (view.follow * view.border > 0).float()[None, None]
     native = F.interpolate(reach, size=(face.crop.size,) * 2, mode="bilinear")[0, 0] > 0
@@ -245,22 +265,34 @@ def test_networks_leave_the_background_to_the_closed_form(awake, portrait, sound
 def test_a_weight_set_brings_its_own_networks(tmp_path, motion_vae, frame_generator):
     save_module(tmp_path / "motion.safetensors", motion_vae, motion_vae.config, torch.float16)
     save_module(tmp_path / "generator.safetensors", frame_generator, frame_generator.config)
-    models = load_models(str(tmp_path))
-    assert models.motion.config == motion_vae.config and models.generator.config == frame_generator.config
-    assert torch.equal(models.generator.head.weight, frame_generator.head.weight)
-    assert not models.motion.training and models.motion.head.weight.dtype == torch.float32
-    moved = models.to("cpu")
-    assert moved.motion is not models.motion and moved.generator.config == models.generator.config
+    networks = load_models(str(tmp_path)).mesh_to_video
+    assert networks.motion.config == motion_vae.config and networks.generator.config == frame_generator.config
+    assert torch.equal(networks.generator.head.weight, frame_generator.head.weight)
+    assert not networks.motion.training and networks.motion.head.weight.dtype == torch.float32
+    assert networks.motion is networks.motion, "loaded once"
 
 
-def test_a_set_without_networks_says_what_it_does_without(monkeypatch, caplog):
-    monkeypatch.setattr(pipeline, "MOTION_FILE", "none.safetensors")
-    monkeypatch.setattr(pipeline, "GENERATOR_FILE", "none.safetensors")
+def test_a_set_without_networks_says_what_it_does_without(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr("vividtalk_core.hub.EMBEDDED", tmp_path)
+    networks = MeshToVideoModels(WeightSet("mine", {}))
     with caplog.at_level(logging.INFO, "vividtalk"):
-        models = load_models()
-    assert models.motion is None and models.generator is None
+        assert networks.motion is None and networks.generator is None
     for name in ("motion-VAE", "generator"):
-        assert f"The weights 'embedded' have no {name}: the closed form does its work alone." in caplog.messages
+        assert f"The weights 'mine' have no {name}: the closed form does its work alone." in caplog.messages
+
+
+def test_a_damaged_file_is_named_when_the_set_is_loaded(tmp_path, frame_generator):
+    path = tmp_path / "generator.safetensors"
+    save_module(path, frame_generator, frame_generator.config)
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(WeightsError, match=r"generator\.safetensors' is truncated"):
+        load_models(str(tmp_path))
+
+
+def test_parts_are_loaded_when_they_are_asked_for():
+    fresh = load_models()
+    assert fresh.audio_to_mesh.pose.config.levels
+    assert "face" not in fresh.__dict__ and "motion" not in fresh.mesh_to_video.__dict__
 
 
 def test_loading_does_not_wake_the_compiler():

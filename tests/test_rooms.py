@@ -9,6 +9,7 @@ CORE = ROOT / "vividtalk_core"
 # From the bottom up: a room may import only rooms that stand before it.
 ORDER = [
     "errors",
+    "options",
     "structures",
     "timing",
     "files",

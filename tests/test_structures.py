@@ -16,7 +16,7 @@ def test_mesh_sequence_names_what_is_wrong():
 
 def test_expression_neutral_must_have_the_same_names():
     with pytest.raises(ValueError, match="neutral_coefficients"):
-        Expression(torch.zeros(3, 52), torch.zeros(3, 20, 3), 25.0, neutral_coefficients=torch.zeros(51))
+        Expression(torch.zeros(3, 52), torch.zeros(3, 20, 3), 25.0, torch.zeros(51), torch.zeros(20, 3))
 
 
 def test_arkit_names_are_52_and_sorted():

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .errors import OutputError
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -26,15 +28,15 @@ def check_writable(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> P
     """`path`, or the reason why no file can be written there: asked before the work starts, not after it."""
     path = Path(path)
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"cannot write '{path}': its ending must be {' or '.join(suffixes)}")
+        raise OutputError(f"cannot write '{path}': its ending must be {' or '.join(suffixes)}")
     if os.path.isdir(path):
-        raise IsADirectoryError(f"cannot write '{path}': it is a folder")
+        raise OutputError(f"cannot write '{path}': it is a folder")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
+        raise OutputError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
     probe = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
     try:
         probe.touch(exist_ok=False)
     except OSError as error:
-        raise OSError(f"cannot write '{path}': {error.strerror}") from error
+        raise OutputError(f"cannot write '{path}': {error.strerror}") from error
     probe.unlink()
     return path

@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from .errors import HubError, MissingFileError, SettingsError, WeightsError
 from .files import whole_file
 
 log = logging.getLogger("vividtalk")
@@ -48,14 +49,20 @@ class WeightSet:
         return name in self.files or (EMBEDDED / name).is_file()
 
     def file(self, name: str) -> Path:
-        """The path of e.g. "head.safetensors"; FileNotFoundError if neither the set nor the pack has it."""
+        """The path of e.g. "head.safetensors"; MissingFileError if neither the set nor the pack has it."""
         if name in self.files:
             return self.files[name]
         if not (EMBEDDED / name).is_file():
-            raise FileNotFoundError(f"the weights '{name}' are neither in the set '{self.source}' nor embedded")
+            raise MissingFileError(f"the weights '{name}' are neither in the set '{self.source}' nor embedded")
         if self.source != "embedded":
             log.info("'%s' has no %s: the embedded one is used", self.source, name)
         return EMBEDDED / name
+
+    def checked(self) -> WeightSet:
+        """The same set, after a look at whether each file of its own is whole; WeightsError names the first that is not."""
+        for path in self.files.values():
+            _check_whole(path)
+        return self
 
     def describe(self) -> str:
         """One line: the source and, unless all is embedded, the files it brings."""
@@ -72,10 +79,10 @@ def resolve_weights(source: str = "embedded") -> WeightSet:
         return WeightSet(source, _hub_files(source))
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"weights '{source}': no such folder (or say 'embedded' or 'hub:ID@REVISION')")
+        raise MissingFileError(f"weights '{source}': no such folder (or say 'embedded' or 'hub:ID@REVISION')")
     files = _known_files(folder)
     if not files:
-        raise FileNotFoundError(f"weights '{source}': the folder holds none of {', '.join(FILE_NAMES)}")
+        raise MissingFileError(f"weights '{source}': the folder holds none of {', '.join(FILE_NAMES)}")
     return WeightSet(source, files)
 
 
@@ -86,42 +93,37 @@ def _known_files(folder: Path) -> dict[str, Path]:
 def _hub_files(source: str) -> dict[str, Path]:
     match = HUB_ID.fullmatch(source)
     if match is None:
-        raise ValueError(f"weights '{source}' must look like hub:OWNER/NAME@REVISION")
+        raise SettingsError(f"weights '{source}' must look like hub:OWNER/NAME@REVISION")
     repo, revision = match["repo"], match["revision"]
     if revision is None:
-        raise ValueError(f"weights '{source}': add the revision, hub:{repo}@REVISION, so that the files cannot change")
-    found = {name: _hub_file(repo, revision, name) for name in FILE_NAMES}
-    files = {name: path for name, path in found.items() if path is not None}
+        raise SettingsError(
+            f"weights '{source}': add the revision, hub:{repo}@REVISION, so that the files cannot change"
+        )
+    files = _known_files(_snapshot(repo, revision))
     if not files:
-        raise FileNotFoundError(f"weights '{source}': the repository holds none of {', '.join(FILE_NAMES)}")
+        raise MissingFileError(f"weights '{source}': the repository holds none of {', '.join(FILE_NAMES)}")
     return files
 
 
-def _hub_file(repo: str, revision: str, name: str) -> Path | None:
-    """The file in the local cache, downloaded once for each revision; None if the repository does not have it."""
-    from huggingface_hub import _CACHED_NO_EXIST, hf_hub_download, try_to_load_from_cache
+def _snapshot(repo: str, revision: str) -> Path:
+    """The folder in the local cache that holds what the repository has of `FILE_NAMES`, fetched once per revision."""
+    from huggingface_hub import snapshot_download
     from huggingface_hub import utils as hub
 
     where = f"'{repo}' at revision '{revision}'"
-    known = try_to_load_from_cache(repo, name, revision=revision)
-    if known is not None:
-        return None if known is _CACHED_NO_EXIST else Path(known)
+    endpoint = os.environ.get("HF_ENDPOINT")
     try:
-        return Path(hf_hub_download(repo, name, revision=revision, endpoint=os.environ.get("HF_ENDPOINT")))
+        return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILE_NAMES), endpoint=endpoint))
     except hub.LocalEntryNotFoundError as error:
-        raise ConnectionError(
-            f"cannot reach the Hugging Face Hub for {name} of {where} and it is not in the local cache"
-        ) from error
+        raise HubError(f"cannot reach the Hugging Face Hub for {where} and it is not in the local cache") from error
     except hub.RevisionNotFoundError as error:
-        raise FileNotFoundError(f"the Hugging Face Hub has '{repo}' but not its revision '{revision}'") from error
-    except hub.EntryNotFoundError:
-        return None
+        raise MissingFileError(f"the Hugging Face Hub has '{repo}' but not its revision '{revision}'") from error
     except hub.GatedRepoError as error:
-        raise PermissionError(f"'{repo}' is gated: accept its terms on the Hugging Face Hub and log in") from error
+        raise HubError(f"'{repo}' is gated: accept its terms on the Hugging Face Hub and log in") from error
     except hub.RepositoryNotFoundError as error:
-        raise FileNotFoundError(f"the Hugging Face Hub has no repository '{repo}', or it is private") from error
+        raise MissingFileError(f"the Hugging Face Hub has no repository '{repo}', or it is private") from error
     except hub.HfHubHTTPError as error:
-        raise ConnectionError(f"the Hugging Face Hub refused {name} of {where}: {error}") from error
+        raise HubError(f"the Hugging Face Hub refused {where}: {error}") from error
 
 
 def _check_whole(path: Path) -> dict[str, Any]:
@@ -130,22 +132,22 @@ def _check_whole(path: Path) -> dict[str, Any]:
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
         if not 2 <= length <= 100_000_000:
-            raise ValueError(f"'{path}' is not a safetensors file")
+            raise WeightsError(f"'{path}' is not a safetensors file")
         raw = stream.read(min(length, size))
     if len(raw) < length:
-        raise ValueError(f"'{path}' is truncated: {size} bytes, its header alone needs {8 + length}")
+        raise WeightsError(f"'{path}' is truncated: {size} bytes, its header alone needs {8 + length}")
     try:
         header = json.loads(raw)
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"'{path}' is not a safetensors file") from error
+        raise WeightsError(f"'{path}' is not a safetensors file") from error
     if size != 8 + length + end:
-        raise ValueError(f"'{path}' is truncated or damaged: {size} bytes, its header promises {8 + length + end}")
+        raise WeightsError(f"'{path}' is truncated or damaged: {size} bytes, its header promises {8 + length + end}")
     return header
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors; ValueError if it is truncated or something else."""
+    """The metadata of a safetensors file, without its tensors; WeightsError if it is truncated or something else."""
     return _check_whole(Path(path)).get("__metadata__", {})
 
 
@@ -192,7 +194,7 @@ def load_module(cls: type[Module], config_cls: type, path: str | os.PathLike[str
     header = read_header(path)
     architecture = header.get("architecture", cls.__name__)
     if architecture != cls.__name__:
-        raise ValueError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
+        raise WeightsError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
     config = _read_config(config_cls, header, path)
     with torch.device("meta"):  # no time and no random numbers are spent on values that are replaced
         module = cls(config)
@@ -205,12 +207,12 @@ def load_module(cls: type[Module], config_cls: type, path: str | os.PathLike[str
 
 def _read_config(config_cls: type, header: Mapping[str, str], path: Path) -> Any:
     if "config" not in header:
-        raise ValueError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
+        raise WeightsError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
     values = json.loads(header["config"])
     names = {field.name for field in dataclasses.fields(config_cls)}
     unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
     if unknown or missing:
-        raise ValueError(f"'{path}': its {config_cls.__name__} has unknown fields {unknown} and lacks {missing}")
+        raise WeightsError(f"'{path}': its {config_cls.__name__} has unknown fields {unknown} and lacks {missing}")
     return config_cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
@@ -224,4 +226,4 @@ def _compare_states(path: Path, expected: Mapping[str, Tensor], found: Mapping[s
     problems = {"missing": missing, "unexpected": unexpected, "other shapes": shapes}
     told = [f"{what}: {', '.join(v[:5])}{' …' if len(v) > 5 else ''}" for what, v in problems.items() if v]
     if told:
-        raise ValueError(f"'{path}' does not fit this architecture; {'; '.join(told)}")
+        raise WeightsError(f"'{path}' does not fit this architecture; {'; '.join(told)}")

@@ -2,104 +2,148 @@
 
 from __future__ import annotations
 
-import copy
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import cached_property, lru_cache
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .audio.encoder import encode_audio
-from .audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
-from .audio_to_mesh.articulation import ArticulationSettings, apply_gains, generate_expression
-from .audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
-from .audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
+from .audio_to_mesh.articulation import ArticulationSettings
+from .audio_to_mesh.choose import POSE_SOURCES, choose_expression, choose_pose
+from .audio_to_mesh.models import MODES, AudioToMeshModels
 from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
+from .face.track import Track, track_video
 from .head.drive import drive_mesh
-from .hub import WeightSet, load_module, resolve_weights
+from .hub import WeightSet, resolve_weights
 from .mesh_to_video.dense_motion import estimate_motion
 from .mesh_to_video.generator import generate_frames
-from .mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
-from .mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
+from .mesh_to_video.models import MeshToVideoModels
 from .mesh_to_video.ncc import render_ncc
 from .mesh_to_video.paste import paste_back
 from .mesh_to_video.source_view import view_source
-from .motion.blink import add_blinks
-from .motion.edit import smooth_all
-from .motion.head_pose import fit_to_length, idle_pose, still_pose
-from .structures import AudioFeatures, Expression, FaceFit, GeneratedFrames, HeadPose
+from .options import check_options, option
+from .progress import Progress
+from .structures import Audio, Expression, FaceFit, GeneratedFrames, HeadMotion
+from .time_grid import FPS
 from .timing import StageTimer
+from .video.reader import VideoClip, read_video
 from .video.stream import chunk_frames, frame_ranges
-
-log = logging.getLogger("vividtalk")
-
-Network = TypeVar("Network", bound=nn.Module)
-
-# Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
-EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
-ACOUSTIC = "acoustic"  # the baseline without weights
-POSE_FILE = "pose.safetensors"
-MOTION_FILE, GENERATOR_FILE = "motion.safetensors", "generator.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Models:
-    """Everything that is loaded before a portrait can talk."""
-
-    face: FaceModels
-    expression: Mapping[str, ExpressionGenerator]  # by mode, see EXPRESSION_FILES
-    pose: PoseSampler | None  # if the set has one; always on the CPU, so that a seed means one motion on any device
-    motion: MotionVae | None  # refines the dense motion; None where the set has none: the closed form alone
-    generator: FrameGenerator | None  # corrects frames; None as above
-    weights: str  # where they came from
-
-    def to(self, device: torch.device | str) -> Models:
-        """The same models on another device."""
-        expression = {mode: copy.deepcopy(model).to(device) for mode, model in self.expression.items()}
-        motion, generator = (
-            None if model is None else copy.deepcopy(model).to(device) for model in (self.motion, self.generator)
-        )
-        return Models(self.face.to(device), expression, self.pose, motion, generator, self.weights)
 
 
 @dataclass(frozen=True, slots=True)
 class TalkSettings:
     """What a user may choose."""
 
-    fps: float = 25.0  # frames per second
-    seed: int = 0  # of blinks, gaze and head motion
-    pose: str = "codebook"  # codebook | idle | still; other sources come in as a HeadPose
-    pose_amplitude: float = 1.0
-    pose_temperature: float = 1.0  # of the codebook
-    blinks: bool = True
-    mode: str = "parallel"  # of the lips: parallel | causal | acoustic
+    fps: float = option(25.0, "frames per second of the video", low=FPS[0], high=FPS[1], step=0.001)
+    seed: int = option(0, "of blinks, gaze and head motion; the same seed gives the same video", low=0, high=2**63 - 1)
+    pose: str = option(
+        "codebook",
+        "how the head moves: as learned from people who talk, swaying a little, or not at all",
+        choices=POSE_SOURCES,
+    )
+    pose_amplitude: float = option(1.0, "how far the head moves", low=0, widest=3, step=0.05)
+    pose_temperature: float = option(
+        1.0, "how varied the motion of the codebook is: 0 the likeliest, 1 as people", low=0, widest=2, step=0.05
+    )
+    blinks: bool = option(True, "add blinks and small movements of the eyes")
+    mode: str = option(
+        "parallel",
+        "how lips are made: all frames at once, frame after frame as in the paper (causal), or by rules (acoustic)",
+        choices=MODES,
+    )
+    encoder: str = option(
+        "mel", "speech encoder that the expression weights were trained with: mel, a folder or a Hub id"
+    )
     articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
-    strength: float = 1.0  # of motion-VAE and generator; 0 = closed form alone
-    face_index: int = 0  # counted from the largest face
+    strength: float = option(
+        1.0, "of motion-VAE and generator: 0 the closed form alone, 1 as trained", low=0, high=1, step=0.05
+    )
+    face_index: int = option(0, "which face, counted from the largest (0)", low=0, widest=99)
     box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
-    threshold: float = 0.5  # of the face detector
+    threshold: float = option(0.5, "lowest score of the face detector", low=0, high=1, step=0.05)
+    force: bool = option(False, "use a face although the landmark network doubts that it is one")
     chunk: int = 8  # frames held at a time at most; the result does not depend on it
+
+    def __post_init__(self) -> None:
+        check_options(self)
+
+
+class Models:
+    """Everything that is loaded before a portrait can talk; each part is loaded when it is first asked for.
+
+    Args:
+        weights: where the files are, from `hub.resolve_weights`.
+        device: of all networks but the pose sampler.
+    """
+
+    def __init__(self, weights: WeightSet, device: torch.device | str = "cpu") -> None:
+        self._weights, self.device = weights, torch.device(device)
+        self.audio_to_mesh = AudioToMeshModels(weights, device)
+        self.mesh_to_video = MeshToVideoModels(weights, device)
+
+    @property
+    def weights(self) -> str:
+        """Where they come from, as the user wrote it."""
+        return self._weights.source
+
+    @cached_property
+    def face(self) -> FaceModels:
+        """The head 3DMM and the networks that look at pictures."""
+        return load_face_models(self._weights).to(self.device)
+
+    def to(self, device: torch.device | str) -> Models:
+        """The same models on another device; these stay where they are."""
+        moved = Models(self._weights, device)
+        moved.audio_to_mesh, moved.mesh_to_video = self.audio_to_mesh.to(device), self.mesh_to_video.to(device)
+        return moved
+
+    def replaced(self, mesh_to_video: MeshToVideoModels) -> Models:
+        """The same models with other networks of stage 2."""
+        models = Models(self._weights, self.device)
+        models.__dict__.update(self.__dict__ | {"mesh_to_video": mesh_to_video})
+        return models
+
+
+def load_models(weights: str = "embedded") -> Models:
+    """The models of a weight set, which is found, fetched and checked for damage here.
+
+    Args:
+        weights: "embedded", a folder, or "hub:ID@REVISION".
+
+    Raises:
+        WeightsError: a file is truncated or is no safetensors file.
+        MissingFileError: there is no such folder or repository.
+        HubError: the Hugging Face Hub cannot be reached.
+    """
+    return Models(resolve_weights(weights).checked())
+
+
+@lru_cache(maxsize=1)
+def embedded_models() -> Models:
+    """The models inside the package, loaded once for all who name no others."""
+    return load_models()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TalkStream:
-    """A talking portrait, made chunk by chunk as it is read, in constant memory."""
+    """A talking portrait, made chunk by chunk as it is read, in constant memory: iterate over it for its frames."""
 
     portrait: Tensor  # [1, 3, H, W]
     face: FaceFit
     expression: Expression
-    pose: HeadPose
+    pose: HeadMotion
     models: Models
     settings: TalkSettings
     timer: StageTimer
 
     @property
-    def frames(self) -> int:
+    def frame_count(self) -> int:
         """Number of frames."""
-        return len(self.expression.coefficients)
+        return self.expression.frame_count
 
     @property
     def fps(self) -> float:
@@ -122,165 +166,105 @@ class TalkStream:
 
     def generated(self) -> Iterator[tuple[GeneratedFrames, Tensor]]:
         """What is done to the portrait, and the frames [t, 3, H, W] in 0..1 that come of it, chunk by chunk."""
-        timer, face, models, strength = self.timer, self.face, self.models, self.settings.strength
+        timer, face, networks, strength = self.timer, self.face, self.models.mesh_to_video, self.settings.strength
         with timer("render"):
             view = view_source(face)
-        for part in frame_ranges(self.frames, chunk_frames(self.settings.chunk, self.height, self.width)):
-            expression, pose = _frames(self.expression, self.pose, part)
+        for part in frame_ranges(self.frame_count, chunk_frames(self.settings.chunk, self.height, self.width)):
             with timer("mesh"):
-                mesh = drive_mesh(face, expression, pose)
+                mesh = drive_mesh(face, self.expression.frames(part), self.pose.frames(part))
             with timer("render"):
-                render = render_ncc(face, mesh, view)
+                render = render_ncc(view, mesh)
             with timer("motion"):
-                motion = estimate_motion(face, render, view, model=models.motion, strength=strength)
+                motion = estimate_motion(render, networks.motion, strength)
             with timer("generate"):
-                frames = generate_frames(face, render, motion, view, model=models.generator, strength=strength)
+                frames = generate_frames(render, motion, networks.generator, strength)
             with timer("paste"):
                 chunk = paste_back(self.portrait, face, frames)
             yield frames, chunk
 
 
-def load_models(weights: str = "embedded") -> Models:
-    """Load the networks and the head model.
-
-    Args:
-        weights: "embedded", a folder, or "hub:ID@REVISION".
-    """
-    found = resolve_weights(weights)
-    motion = _load(MotionVae, MotionVaeConfig, found, MOTION_FILE)
-    generator = _load(FrameGenerator, FrameGeneratorConfig, found, GENERATOR_FILE)
-    for name, network in (("motion-VAE", motion), ("generator", generator)):
-        if network is None:
-            log.warning("The weights '%s' have no %s: the closed form does its work alone.", weights, name)
-    pose = _load(PoseSampler, PoseSamplerConfig, found, POSE_FILE)
-    return Models(load_face_models(found), _load_expression(found), pose, motion, generator, weights)
-
-
-def _load_expression(weights: WeightSet) -> dict[str, ExpressionGenerator]:
-    """The expression generators that the weight set has, by mode."""
-    files = {mode: weights.file(name) for mode, name in EXPRESSION_FILES.items() if name in weights}
-    return {mode: load_module(ExpressionGenerator, ExpressionConfig, file) for mode, file in files.items()}
-
-
-def _load(cls: type[Network], config: type, weights: WeightSet, name: str) -> Network | None:
-    """A network of the weight set, if it has one."""
-    return load_module(cls, config, weights.file(name)) if name in weights else None
-
-
 def talk(
-    models: Models,
     portrait: Tensor,
-    waveform: Tensor,
-    sample_rate: int,
+    audio: Audio | tuple[Tensor, int],
     settings: TalkSettings | None = None,
-    pose: HeadPose | None = None,
+    *,
+    models: Models | None = None,
+    pose: HeadMotion | None = None,
     timer: StageTimer | None = None,
 ) -> TalkStream:
     """Make a portrait say what is heard.
 
     Args:
-        models: from `load_models`.
-        portrait: [1, 3, H, W] RGB in 0..1.
-        waveform: [C, N] audio of any rate and number of channels.
-        sample_rate: Hz.
+        portrait: [1, 3, H, W] RGB in 0..1, from `read_image`.
+        audio: waveform [C, N] of any number of channels and its rate in Hz, from `read_audio`.
         settings: the user's choices.
-        pose: motion on top of the portrait's own pose; None takes `settings.pose`.
+        models: from `load_models`; None takes the weights inside the package.
+        pose: motion on top of the portrait's own pose, fitted to the clip's length; None takes `settings.pose`.
         timer: collects the seconds of each stage.
 
     Returns:
         round(duration · fps) frames, computed as they are read.
+
+    Raises:
+        NoFaceError: the portrait holds no such face; the message says what was found.
+        MediaError: portrait or sound cannot be used.
     """
-    settings, timer = settings or TalkSettings(), timer or StageTimer()
+    settings, models, timer = settings or TalkSettings(), models or embedded_models(), timer or StageTimer()
     with timer("fit"):
-        face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)
+        face = _fit(models, portrait, settings)
     with timer("audio"):
-        features = encode_audio(waveform, sample_rate, settings.fps)
+        features = encode_audio(*audio, settings.fps, settings.encoder)
     with timer("expression"):
-        expression = choose_expression(models, settings, face, features)
+        expression = choose_expression(
+            models.audio_to_mesh, settings.mode, features, face, settings.articulation, settings.seed, settings.blinks
+        )
     with timer("pose"):
-        pose = choose_pose(settings, len(expression.coefficients), pose, features, models, face)
+        pose = choose_pose(
+            settings.pose if pose is None else pose,
+            features.frame_count,
+            settings.fps,
+            features=features,
+            models=models.audio_to_mesh,
+            face=face,
+            amplitude=settings.pose_amplitude,
+            temperature=settings.pose_temperature,
+            seed=settings.seed,
+        )
     return TalkStream(portrait, face, expression, pose, models, settings, timer)
 
 
 def drive(
-    models: Models,
     portrait: Tensor,
     expression: Expression,
-    pose: HeadPose,
+    pose: HeadMotion,
     settings: TalkSettings | None = None,
+    *,
+    models: Models | None = None,
     timer: StageTimer | None = None,
 ) -> TalkStream:
     """Put tracked or edited motion on a portrait [1, 3, H, W]; see `talk` for the arguments that both share."""
-    settings, timer = settings or TalkSettings(), timer or StageTimer()
+    settings, models, timer = settings or TalkSettings(), models or embedded_models(), timer or StageTimer()
     with timer("fit"):
-        face = fit_face(models.face, portrait, settings.face_index, settings.box, settings.threshold)
+        face = _fit(models, portrait, settings)
     return TalkStream(portrait, face, expression, pose, models, settings, timer)
 
 
-def choose_expression(models: Models, settings: TalkSettings, face: FaceFit, features: AudioFeatures) -> Expression:
-    """Lips and face for what is heard, with blinks if the settings want them; ValueError for a mode without weights."""
-    mode, gains = settings.mode, settings.articulation
-    if mode == ACOUSTIC:
-        acoustic = AcousticSettings(seed=settings.seed)
-        expression = acoustic_expression(features, len(face.model.lip_vertices), acoustic)
-        expression = smooth_all(apply_gains(expression, gains), gains.smoothing_s)
-    elif mode in models.expression:
-        expression = generate_expression(models.expression[mode], features, face.id_coefficients, gains)
-    else:
-        known = ", ".join((*models.expression, ACOUSTIC))
-        raise ValueError(f"There is no expression mode '{mode}' in the weights '{models.weights}': choose {known}.")
-    return add_blinks(expression, settings.seed) if settings.blinks else expression
+def track(video: VideoClip | str | Path, *, models: Models | None = None, progress: Progress | None = None) -> Track:
+    """Expression and head pose of the largest face of a video.
 
+    Args:
+        video: a file, or a clip from `read_video`.
+        models: from `load_models`; None takes the weights inside the package.
+        progress: called after each frame.
 
-def choose_pose(
-    settings: TalkSettings,
-    frames: int,
-    given: HeadPose | None,
-    features: AudioFeatures | None = None,
-    models: Models | None = None,
-    face: FaceFit | None = None,
-) -> HeadPose:
-    """The head pose of a clip: the given one fitted to its length, or the source that the settings name.
-
-    With `features` the idle head nods on what is stressed; the codebook needs them and `models`, and moves in the
-    style of `face` if there is one.
+    Raises:
+        NoFaceError: no face for longer than can be bridged.
+        MediaError: the file is not a video.
     """
-    if given is not None:
-        return fit_to_length(given, frames, settings.fps)
-    if settings.pose == "still":
-        return still_pose(frames, settings.fps)
-    if settings.pose == "idle":
-        return idle_pose(frames, settings.fps, settings.seed, settings.pose_amplitude, features)
-    if settings.pose == "codebook":
-        if models is None or features is None:
-            raise ValueError("The head pose source 'codebook' needs the models and the audio features.")
-        style = None if face is None else face.id_coefficients
-        controls = (settings.pose_temperature, settings.pose_amplitude, settings.seed)
-        return sample_head_pose(pose_sampler(models), features, *controls, id_coefficients=style)
-    raise ValueError(
-        f"There is no head pose source {settings.pose!r}: choose still, idle or codebook, or give a head pose."
-    )
+    clip = video if isinstance(video, VideoClip) else read_video(video, with_audio=False)
+    return track_video((models or embedded_models()).face, clip.frames, clip.fps, progress, total=clip.frame_count)
 
 
-def pose_sampler(models: Models) -> PoseSampler:
-    """The pose sampler of the models; ValueError if their weight set has none."""
-    if models.pose is None:
-        raise ValueError(
-            f"pose 'codebook' needs the weights '{POSE_FILE}', which the set '{models.weights}' does not contain; "
-            "use the idle pose, or load a set that has them"
-        )
-    return models.pose
-
-
-def _frames(expression: Expression, pose: HeadPose, part: slice) -> tuple[Expression, HeadPose]:
-    """Some of the frames of a motion."""
-    return (
-        Expression(
-            expression.coefficients[part],
-            expression.lip_offsets[part],
-            expression.fps,
-            expression.neutral_coefficients,
-            expression.neutral_lip_offsets,
-        ),
-        HeadPose(pose.rotation[part], pose.translation[part], pose.fps),
-    )
+def _fit(models: Models, portrait: Tensor, settings: TalkSettings) -> FaceFit:
+    choice = (settings.face_index, settings.box, settings.threshold, settings.force)
+    return fit_face(models.face, portrait, *choice)

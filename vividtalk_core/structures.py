@@ -6,13 +6,20 @@ I identity components, D feature width, H W pixels.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 CROP = 256  # side of the aligned crop in pixels; motion is estimated at this size, the paper's own
 MEL_RATE = 100  # log-mel frames per second
 SAMPLE_RATE = 16_000  # Hz, the paper's audio rate and wav2vec2's
+
+# What a motion is added to: the portrait's own face as it is, or that face with its mouth closed.
+Baseline = Literal["portrait", "rest"]
 
 # Apple's ARKit names of the 52 blendshapes, in alphabetical order: the field's common language for expressions.
 ARKIT_NAMES = (
@@ -77,11 +84,10 @@ class MorphableModel:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class HeadPose:
-    """Rotation and translation of the head, one row per frame.
+class HeadTrajectory:
+    """Rotation and translation of a head over time, one row per frame: what `HeadPose` and `HeadMotion` have in common.
 
-    From a fit or a tracker it is absolute in the camera; between nodes it is motion on top of the portrait's own pose
-    (zero = the portrait). `geometry.rotation_matrix` states the order.
+    `geometry.rotation_matrix` states the order of the angles.
     """
 
     rotation: Tensor  # [T, 3] rad: pitch, yaw, roll
@@ -90,6 +96,30 @@ class HeadPose:
 
     def __post_init__(self) -> None:
         check_shapes(rotation=(self.rotation, "T 3"), translation=(self.translation, "T 3"))
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.rotation)
+
+    def frames(self, part: slice) -> Self:
+        """Some of the frames."""
+        return replace(self, rotation=self.rotation[part], translation=self.translation[part])
+
+
+class HeadPose(HeadTrajectory):
+    """Where a head is in the camera: absolute, from a fit or a tracker."""
+
+    __slots__ = ()
+
+
+class HeadMotion(HeadTrajectory):
+    """How a head moves on top of the portrait's own pose: relative, zero is the portrait as it is.
+
+    It is what flows between the nodes and what curve files hold.
+    """
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -133,40 +163,71 @@ class FaceFit:
         )
 
 
+class Audio(NamedTuple):
+    """A decoded sound."""
+
+    waveform: Tensor  # [C, N] float32 in −1..1
+    sample_rate: int  # Hz
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds."""
+        return self.waveform.shape[-1] / self.sample_rate
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class AudioFeatures:
-    """What the motion generators hear."""
+    """What the motion generators are given of a sound. `audio.encoder.feature_rows` brings it to a frame rate."""
 
-    features: Tensor  # [T, D] at video rate
     mel: Tensor  # [M, 80] natural-log mel energies, 100 frames/s
-    fps: float  # frames per second of `features`
-    duration_s: float
+    frame_count: int  # T, of the video that is made
+    fps: float  # frames per second of that video
+    duration_s: float  # of the sound
+    states: Tensor | None = None  # [T, D] hidden states of a speech model at `fps`; None: log-mel alone
+    encoder: str = "mel"  # what made them: "mel", or the folder or Hub id of the speech model
 
     def __post_init__(self) -> None:
-        check_shapes(features=(self.features, "T D"), mel=(self.mel, "M 80"))
+        check_shapes(mel=(self.mel, "M 80"))
+        if self.states is not None:
+            check_shapes(states=(self.states, f"{self.frame_count} D"))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Expression:
     """Facial motion as named curves, plus what the lips do beyond them (O_lip).
 
-    `neutral_*` is what the portrait's own face stands for: the motion that is applied is the difference from it.
-    None means a relaxed, closed mouth (all zeros): the portrait is first brought to rest.
+    What is applied is the difference from `neutral_*`, and it is added to the `baseline`.
     """
 
     coefficients: Tensor  # [T, E] β, 0..1, in the order of ARKIT_NAMES
     lip_offsets: Tensor  # [T, L, 3] model units
     fps: float  # frames per second
-    neutral_coefficients: Tensor | None = None  # [E]
-    neutral_lip_offsets: Tensor | None = None  # [L, 3]
+    neutral_coefficients: Tensor  # [E] the values that stand for no motion
+    neutral_lip_offsets: Tensor  # [L, 3]
+    baseline: Baseline = "portrait"
 
     def __post_init__(self) -> None:
-        fields = {"coefficients": (self.coefficients, "T E"), "lip_offsets": (self.lip_offsets, "T L 3")}
-        if self.neutral_coefficients is not None:
-            fields["neutral_coefficients"] = (self.neutral_coefficients, "E")
-        if self.neutral_lip_offsets is not None:
-            fields["neutral_lip_offsets"] = (self.neutral_lip_offsets, "L 3")
-        check_shapes(**fields)
+        check_shapes(
+            coefficients=(self.coefficients, "T E"),
+            lip_offsets=(self.lip_offsets, "T L 3"),
+            neutral_coefficients=(self.neutral_coefficients, "E"),
+            neutral_lip_offsets=(self.neutral_lip_offsets, "L 3"),
+        )
+
+    @classmethod
+    def from_rest(cls, coefficients: Tensor, lip_offsets: Tensor, fps: float) -> Expression:
+        """Speech of a relaxed face, [T, E] and [T, L, 3]: zero is the portrait with its mouth closed."""
+        still, lips = coefficients.new_zeros(coefficients.shape[1:]), lip_offsets.new_zeros(lip_offsets.shape[1:])
+        return cls(coefficients, lip_offsets, fps, still, lips, "rest")
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.coefficients)
+
+    def frames(self, part: slice) -> Expression:
+        """Some of the frames, with the same neutral."""
+        return replace(self, coefficients=self.coefficients[part], lip_offsets=self.lip_offsets[part])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -179,6 +240,15 @@ class MeshSequence:
 
     def __post_init__(self) -> None:
         check_shapes(vertices=(self.vertices, "T V 3"), triangles=(self.triangles, "F 3"))
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.vertices)
+
+    def frames(self, part: slice) -> MeshSequence:
+        """Some of the meshes."""
+        return replace(self, vertices=self.vertices[part])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -196,10 +266,63 @@ class Fragments:
             depth=(self.depth, "T H W"),
         )
 
+    def frames(self, part: slice) -> Fragments:
+        """Some of the frames."""
+        return Fragments(self.triangle_index[part], self.barycentric[part], self.depth[part])
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Regions:
+    """Parts of a head model that the renderer treats differently: masks over vertices [V] and triangles [F]."""
+
+    inner_face: Tensor  # [V] 0..1, 1 inside the face oval
+    rigid: Tensor  # [V] bool, moved by the head pose alone
+    setback: Tensor  # [V] model units added to the depth when visibility is decided
+    drawn: Tensor  # [F] bool: all but the lashes, which are flat ribbons
+    teeth_and_tongue: Tensor  # [F] bool
+    interior: Tensor  # [F] bool: inside of the mouth
+    eyes: Tensor  # [F] bool
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            inner_face=(self.inner_face, "V"),
+            rigid=(self.rigid, "V"),
+            setback=(self.setback, "V"),
+            drawn=(self.drawn, "F"),
+            teeth_and_tongue=(self.teeth_and_tongue, "F"),
+            interior=(self.interior, "F"),
+            eyes=(self.eyes, "F"),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class SourceView:
+    """The portrait as the renderer sees it: made once, used for every frame."""
+
+    face: FaceFit
+    mesh: MeshSequence  # T = 1
+    pixels: Tensor  # [V, 3] x, y px of the crop, depth
+    fragments: Fragments  # T = 1, at 256
+    confidence: Tensor  # [V] 0..1, how well the portrait shows the vertex
+    follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
+    border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
+    eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
+    regions: Regions
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            vertices=(self.mesh.vertices, "1 V 3"),
+            pixels=(self.pixels, "V 3"),
+            confidence=(self.confidence, "V"),
+            follow=(self.follow, "256 256"),
+            border=(self.border, "256 256"),
+            eyes=(self.eyes, "1 1 256 256"),
+        )
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class NccRender:
-    """The inputs of the paper's second stage, with the fragments they were rendered from."""
+    """The inputs of the paper's second stage, with the portrait's view and the fragments they were rendered from."""
 
     ncc: Tensor  # [T, 3, H, W] 0..1, normalised coordinate code of the driven mesh, 0 where no mesh
     face_mask: Tensor  # [T, 1, H, W] 0..1, M: the inner face of the driven mesh
@@ -207,6 +330,7 @@ class NccRender:
     lip_maps: Tensor  # [T, K, h, w] Gaussian maps of lip landmarks, driven − reference
     fragments: Fragments
     mesh: MeshSequence
+    view: SourceView  # of the portrait that is driven
 
     def __post_init__(self) -> None:
         check_shapes(
@@ -218,6 +342,16 @@ class NccRender:
             vertices=(self.mesh.vertices, "T V 3"),
         )
 
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.ncc)
+
+    def frames(self, part: slice) -> NccRender:
+        """Some of the frames."""
+        maps = (self.ncc, self.face_mask, self.projected_texture, self.lip_maps)
+        return NccRender(*(m[part] for m in maps), self.fragments.frames(part), self.mesh.frames(part), self.view)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DenseMotion:
@@ -228,6 +362,15 @@ class DenseMotion:
 
     def __post_init__(self) -> None:
         check_shapes(flow=(self.flow, "T H W 2"), occlusion=(self.occlusion, "T 1 H W"))
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.flow)
+
+    def frames(self, part: slice) -> DenseMotion:
+        """Some of the frames."""
+        return DenseMotion(self.flow[part], self.occlusion[part])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -246,6 +389,11 @@ class Paint:
         if self.beneath is not None:
             check_shapes(color=(self.color, "T 3 h w"), beneath=(self.beneath, "T 3 h w"))
 
+    def frames(self, part: slice) -> Paint:
+        """Some of the frames."""
+        beneath = None if self.beneath is None else self.beneath[part]
+        return Paint(self.color[part], self.alpha[part], self.box[part], beneath)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GeneratedFrames:
@@ -254,3 +402,12 @@ class GeneratedFrames:
     motion: DenseMotion
     paints: tuple[Paint, ...]  # laid over the warped portrait in this order
     fps: float  # frames per second
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return self.motion.frame_count
+
+    def frames(self, part: slice) -> GeneratedFrames:
+        """Some of the frames."""
+        return GeneratedFrames(self.motion.frames(part), tuple(paint.frames(part) for paint in self.paints), self.fps)

@@ -7,20 +7,22 @@ import math
 import torch
 from torch import Tensor
 
-FPS = (1.0, 120.0)
+from .errors import SettingsError
+
+FPS = (1.0, 120.0)  # frames per second that are accepted
 
 
 def check_fps(fps: float) -> float:
-    """Return `fps` as a float, or raise ValueError when it is not within 1..120 frames per second."""
+    """Return `fps` as a float; SettingsError unless it is within 1..120 frames per second."""
     if not FPS[0] <= fps <= FPS[1]:
-        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
+        raise SettingsError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
     return float(fps)
 
 
 def frame_count(duration_s: float, fps: float) -> int:
     """Video frames of a clip: round(duration · fps), at least 1. Frame t shows the time from t/fps to (t + 1)/fps."""
     if not (math.isfinite(duration_s) and duration_s >= 0):
-        raise ValueError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
+        raise SettingsError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
     return max(1, round(duration_s * check_fps(fps)))
 
 
@@ -30,3 +32,11 @@ def sample_rows(rows: Tensor, position: Tensor) -> Tensor:
     low = position.floor().long()
     high = (low + 1).clamp(max=rows.shape[0] - 1)
     return torch.lerp(rows[low], rows[high], (position - low).to(rows.dtype)[..., None])
+
+
+def resampled_positions(frames: int, fps_in: float, fps_out: float) -> Tensor:
+    """[T] float64, where `frames` frames at `fps_out` fall among rows at `fps_in`, for `sample_rows`.
+
+    Frame t is centred at (t + 0.5) / fps at either rate; with equal rates the positions are whole.
+    """
+    return (torch.arange(frames, dtype=torch.float64) + 0.5) * (fps_in / fps_out) - 0.5

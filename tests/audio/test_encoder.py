@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio import encoder as encoder_module
-from vividtalk_core.audio.encoder import encode_audio, mel_windows
+from vividtalk_core.audio.encoder import encode_audio, feature_rows, mel_windows
 from vividtalk_core.audio.mel import band_centres, log_mel, mel_bank
 from vividtalk_core.time_grid import sample_rows
 
@@ -68,16 +68,16 @@ def test_mel_looks_at_25_ms_only():
 def test_a_click_lands_in_its_video_frame(fps, seconds):
     audio = 1e-4 * noise(2)
     audio[round(seconds * RATE)] = 1.0
-    features = encode_audio(audio, RATE, fps).features.exp().sum(1)
+    features = feature_rows(encode_audio(audio, RATE, fps)).exp().sum(1)
     middle = (float(features.argmax()) + 0.5) / fps
     assert abs(middle - seconds) <= 0.5 / fps + 0.005  # half a frame, half a mel step
 
 
 def test_features_at_25_fps_are_the_four_mel_frames_of_a_video_frame():
     result = encode_audio(noise(1).expand(2, -1), RATE)
-    assert result.features.shape == (25, 320)
+    assert feature_rows(result).shape == (25, 320)
     assert (result.fps, result.duration_s) == (25.0, 1.0)
-    torch.testing.assert_close(result.features[10].view(4, 80), result.mel[40:44])
+    torch.testing.assert_close(feature_rows(result)[10].view(4, 80), result.mel[40:44])
 
 
 def test_features_depend_on_a_bounded_window():
@@ -89,7 +89,7 @@ def test_features_depend_on_a_bounded_window():
 def test_level_does_not_matter():
     loud = encode_audio(noise(1), RATE)
     quiet = encode_audio(noise(1) * 0.01, RATE)
-    torch.testing.assert_close(loud.features, quiet.features, atol=1e-3, rtol=0)
+    torch.testing.assert_close(loud.mel, quiet.mel, atol=1e-3, rtol=0)
 
 
 def test_sample_rows():
@@ -100,9 +100,9 @@ def test_sample_rows():
 
 def test_hidden_states_at_video_rate(speech_model):
     result = encode_audio(noise(2), RATE, 25.0, str(speech_model))
-    assert result.features.shape == (50, 16)
+    assert result.states.shape == (50, 16)
     assert result.mel.shape == (200, 80)
-    assert torch.equal(result.features, encode_audio(noise(2), RATE, 25.0, str(speech_model)).features)
+    assert torch.equal(result.states, encode_audio(noise(2), RATE, 25.0, str(speech_model)).states)
 
 
 def test_hidden_states_of_long_audio_come_in_segments(speech_model, monkeypatch):
@@ -125,7 +125,7 @@ def test_hidden_states_of_long_audio_come_in_segments(speech_model, monkeypatch)
 
 @pytest.mark.parametrize("samples", [1, 39, 200])
 def test_very_short_audio_has_a_state(speech_model, samples):
-    assert encode_audio(noise(1)[:samples], RATE, 25.0, str(speech_model)).features.shape == (1, 16)
+    assert encode_audio(noise(1)[:samples], RATE, 25.0, str(speech_model)).states.shape == (1, 16)
 
 
 def test_missing_models_say_what_to_do(tmp_path, monkeypatch):

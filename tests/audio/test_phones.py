@@ -80,10 +80,10 @@ def test_a_transcript_needs_words():
 def speech():
     """The demo's speech and its rate."""
     pytest.importorskip("pocketsphinx")
-    from vividtalk_core.audio.waveform import load_audio
+    from vividtalk_core.audio.waveform import read_audio
 
     (path,) = (Path(phones.__file__).parents[1] / "assets/demo").glob("speech.*")
-    return load_audio(path)
+    return read_audio(path)
 
 
 def test_decoded_phones_follow_each_other(speech):

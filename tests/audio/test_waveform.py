@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vividtalk_core.audio.waveform import analysis_gain, load_audio, resample, to_mono_16k
+from vividtalk_core.audio.waveform import analysis_gain, read_audio, resample, to_mono_16k
 from vividtalk_core.time_grid import check_fps, frame_count
 
 SPEECH = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo" / "speech.flac"
@@ -27,7 +27,7 @@ def write(path, samples, rate, codec, sample_format, layout, start=0):
 
 
 def test_speech_sample_is_what_the_provenance_says():
-    waveform, rate = load_audio(SPEECH)
+    waveform, rate = read_audio(SPEECH)
     assert waveform.shape == (1, 96_800)
     assert (rate, waveform.dtype) == (16_000, torch.float32)
     assert 0.2 < waveform.abs().max() < 1
@@ -37,7 +37,7 @@ def test_speech_sample_is_what_the_provenance_says():
 def test_load_stereo_wav(tmp_path, codec, form, dtype):
     ramp = np.arange(200).reshape(1, -1).astype(dtype)  # packed: left, right, left, …
     write(tmp_path / "a.wav", ramp, 44_100, codec, form, "stereo")
-    waveform, rate = load_audio(tmp_path / "a.wav")
+    waveform, rate = read_audio(tmp_path / "a.wav")
     assert (rate, tuple(waveform.shape)) == (44_100, (2, 100))
     expected = (ramp.astype(float) - (128 if form == "u8" else 0)) / (128 if form == "u8" else 32768)
     np.testing.assert_allclose(waveform.numpy(), expected.reshape(-1, 2).T, atol=1e-6)
@@ -58,7 +58,7 @@ def test_sound_that_starts_after_the_picture_is_padded(tmp_path):
         container.mux(audio.encode(sound))
         container.mux(video.encode(None))
         container.mux(audio.encode(None))
-    waveform, rate = load_audio(path)
+    waveform, rate = read_audio(path)
     first = int(waveform[0].nonzero()[0])
     assert abs(first / rate - 0.5) < 0.002
     assert waveform[0, first] == 0.25
@@ -66,21 +66,21 @@ def test_sound_that_starts_after_the_picture_is_padded(tmp_path):
 
 def test_load_errors(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no audio file .*none\.wav"):
-        load_audio(tmp_path / "none.wav")
+        read_audio(tmp_path / "none.wav")
     (tmp_path / "text.wav").write_text("not a sound")
     with pytest.raises(ValueError, match=r"text\.wav cannot be read as audio \(Invalid data"):
-        load_audio(tmp_path / "text.wav")
+        read_audio(tmp_path / "text.wav")
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width = video.height = 32
         container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
     with pytest.raises(ValueError, match=r"mute\.mp4 has no audio track"):
-        load_audio(tmp_path / "mute.mp4")
+        read_audio(tmp_path / "mute.mp4")
     header = SPEECH.read_bytes()[:100]
     (tmp_path / "cut.flac").write_bytes(header)
     with pytest.raises(ValueError, match=r"cut\.flac"):
-        load_audio(tmp_path / "cut.flac")
+        read_audio(tmp_path / "cut.flac")
 
 
 @pytest.mark.parametrize("rate", [4000, 8000, 11_025, 22_050, 44_100, 44_101, 48_000, 96_000, 192_000])
@@ -158,7 +158,7 @@ def test_frames_and_fps():
 
 
 def test_gain_brings_voices_to_one_level():
-    waveform, rate = load_audio(SPEECH)
+    waveform, rate = read_audio(SPEECH)
     mono = to_mono_16k(waveform, rate)
     padded = torch.cat([torch.zeros(16_000 * 60), mono])  # long silence does not count
     assert analysis_gain(mono / 100) == pytest.approx(100 * analysis_gain(mono), rel=1e-4)

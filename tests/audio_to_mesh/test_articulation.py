@@ -40,10 +40,10 @@ def columns(*prefixes):
 def test_one_frame_of_motion_for_each_of_sound(fps):
     features = sound(fps=fps)
     made = generate_expression(make(), features)
-    assert made.coefficients.shape == (len(features.features), 52)
-    assert made.lip_offsets.shape == (len(features.features), 7, 3)
+    assert made.coefficients.shape == (features.frame_count, 52)
+    assert made.lip_offsets.shape == (features.frame_count, 7, 3)
     assert made.fps == fps
-    assert made.neutral_coefficients is None
+    assert made.baseline == "rest" and not made.neutral_coefficients.any()
     assert 0 <= made.coefficients.min() <= made.coefficients.max() <= 1
 
 
@@ -66,7 +66,7 @@ def test_the_size_of_the_pieces_does_not_matter(causal, monkeypatch):
 
 def test_what_comes_later_does_not_matter():
     model, features = make(), sound(4.0)
-    part = AudioFeatures(features.features[:60], features.mel[:240], 25.0, 2.4)
+    part = AudioFeatures(features.mel[:240], 60, 25.0, 2.4)
     clear = 60 - model.reach  # frames that hear nothing of the end
     whole, cut = generate_expression(model, features), generate_expression(model, part)
     torch.testing.assert_close(cut.coefficients[:clear], whole.coefficients[:clear], atol=1e-5, rtol=1e-5)
@@ -126,13 +126,13 @@ def test_style_follows_the_face():
 
 def test_states_of_a_speech_model_are_retimed():
     model = make(front_end="states", feature_width=24)
-    features = AudioFeatures(torch.randn(60, 24), torch.zeros(200, 80), 30.0, 2.0)
+    features = AudioFeatures(torch.zeros(200, 80), 60, 30.0, 2.0, torch.randn(60, 24), "tiny")
     assert generate_expression(model, features).coefficients.shape == (60, 52)
 
 
 def test_features_of_another_encoder_are_refused():
-    features = AudioFeatures(torch.randn(50, 320), torch.zeros(200, 80), 25.0, 2.0)
-    with pytest.raises(ValueError, match="hear 24 features per frame, the audio encoder gave 320"):
+    features = AudioFeatures(torch.zeros(200, 80), 50, 25.0, 2.0)
+    with pytest.raises(ValueError, match="trained on 24 features per frame, the audio encoder 'mel' gave 320"):
         generate_expression(make(front_end="states", feature_width=24), features)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from vividtalk_core import pipeline
 from vividtalk_core.audio.encoder import encode_audio
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.articulation import generate_expression
 from vividtalk_core.head.mouth_shape import lip_curves
 from vividtalk_core.pipeline import load_models
@@ -24,7 +24,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def speech():
-    waveform, rate = load_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
+    waveform, rate = read_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
     assert rate == RATE
     return waveform[0]
 
@@ -33,10 +33,12 @@ def speech():
 def opening(request, models):
     """A function: sound [N] → how far the inner lips are apart [T], IOD above the head at rest."""
     head = models.face.head
-    rest = Expression(torch.zeros(1, 52), torch.zeros(1, len(head.lip_vertices), 3), FPS)
+    rest = Expression.from_rest(torch.zeros(1, 52), torch.zeros(1, len(head.lip_vertices), 3), FPS)
 
     def run(sound):
-        curves = generate_expression(models.expression[request.param], encode_audio(sound[None], RATE, FPS))
+        curves = generate_expression(
+            models.audio_to_mesh.expression(request.param), encode_audio(sound[None], RATE, FPS)
+        )
         return lip_curves(curves, head)[0] - lip_curves(rest, head)[0]
 
     return run

@@ -7,12 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.audio.encoder import encode_audio, mel_windows
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.encoder import encode_audio, feature_rows
+from vividtalk_core.audio.waveform import read_audio
+from vividtalk_core.audio_to_mesh.choose import choose_pose
+from vividtalk_core.audio_to_mesh.models import AudioToMeshModels
 from vividtalk_core.audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, draw_code, sample_head_pose
-from vividtalk_core.hub import load_module, save_module
-from vividtalk_core.pipeline import TalkSettings, choose_pose, load_models, pose_sampler
-from vividtalk_core.structures import AudioFeatures, HeadPose
+from vividtalk_core.hub import WeightSet, load_module, save_module
+from vividtalk_core.pipeline import load_models
+from vividtalk_core.structures import AudioFeatures, HeadMotion
 
 DEMO = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo"
 TINY = PoseSamplerConfig(
@@ -39,7 +41,7 @@ def speech(seconds=4.0, fps=25.0, seed=0):
 def cut(features, frames):
     """The features of the first frames of a clip."""
     rows = math.ceil(frames / features.fps * 100)
-    return AudioFeatures(features.features[:frames], features.mel[:rows], features.fps, frames / features.fps)
+    return AudioFeatures(features.mel[:rows], frames, features.fps, frames / features.fps)
 
 
 # ---- Φ_map
@@ -71,23 +73,23 @@ def test_a_code_hears_as_far_ahead_as_the_config_says(ahead, first):
 
 def test_loudness_alone_can_be_heard():
     encoder = model(config=dataclasses.replace(TINY, bands=0)).audio
-    heard = encoder.hear(speech().features[None])
+    heard = encoder.hear(feature_rows(speech())[None])
     assert heard.shape == (1, 100, 1)
-    torch.testing.assert_close(heard, model().audio.hear(speech().features[None])[..., -1:])
+    torch.testing.assert_close(heard, model().audio.hear(feature_rows(speech())[None])[..., -1:])
 
 
 def test_hearing_does_not_depend_on_the_level():
     encoder = model().audio
-    features = speech().features + 4  # a loud recording
+    features = feature_rows(speech()) + 4  # a loud recording
     quieter = features - math.log(1.7)
     torch.testing.assert_close(encoder.hear(features[None]), encoder.hear(quieter[None]), atol=1e-5, rtol=0)
-    silence = encode_audio(torch.zeros(16000), 16000).features
+    silence = feature_rows(encode_audio(torch.zeros(16000), 16000))
     assert encoder.hear(silence[None]).abs().max() == 0
 
 
 def test_encoding_in_chunks_is_encoding_at_once():
     encoder = model().audio
-    features = speech().features
+    features = feature_rows(speech())
     whole = encoder(encoder.pad(encoder.hear(features[None]), 26))[0]
     for chunk in (3, 26, 64):
         torch.testing.assert_close(encoder.encode(features, 26, chunk), whole, atol=1e-6, rtol=1e-5)
@@ -97,7 +99,7 @@ def test_encoding_in_chunks_is_encoding_at_once():
 def test_sampling_agrees_with_teacher_forcing():
     """Step by step with a memory = all at once: the argmin of the logits are the codes of temperature 0."""
     sampler = model()
-    features, start = speech().features, torch.randn(6)
+    features, start = feature_rows(speech()), torch.randn(6)
     audio = sampler.audio.encode(features, 25)
     style = sampler.style(torch.randn(1, 5))
     codes = sampler.sample(audio, style[0], start, 0.0, torch.Generator())
@@ -108,8 +110,8 @@ def test_sampling_agrees_with_teacher_forcing():
 def test_guidance_exaggerates_what_is_heard():
     sampler, draw = model(), lambda: torch.Generator().manual_seed(0)
     style, start = torch.zeros(3), torch.zeros(6)
-    heard = sampler.audio.encode(speech().features, 25)
-    silent = sampler.audio.encode(encode_audio(torch.zeros(64000), 16000).features, 25)
+    heard = sampler.audio.encode(feature_rows(speech()), 25)
+    silent = sampler.audio.encode(feature_rows(encode_audio(torch.zeros(64000), 16000)), 25)
     torch.testing.assert_close(silent, sampler.audio.silence().expand_as(silent))
     one, same = (sampler.sample(silent, style, start, 1.0, draw(), guidance) for guidance in (1.0, 9.0))
     assert torch.equal(one, same)
@@ -139,7 +141,7 @@ def test_motion_starts_at_the_portrait():
 
 
 def test_motion_starts_at_the_start_pose():
-    start = HeadPose(torch.tensor([[9.0, 9, 9], [0.1, -0.2, 0.05]]), torch.tensor([[9.0, 9, 9], [0.1, 0, 0.2]]), 30.0)
+    start = HeadMotion(torch.tensor([[9.0, 9, 9], [0.1, -0.2, 0.05]]), torch.tensor([[9.0, 9, 9], [0.1, 0, 0.2]]), 30.0)
     pose = sample_head_pose(model(), speech(), start=start)
     assert torch.equal(pose.rotation[0], start.rotation[1])
     assert torch.equal(pose.translation[0], start.translation[1])
@@ -160,7 +162,7 @@ def test_seeds_repeat_and_differ():
 def test_a_longer_clip_begins_with_the_same_motion(fps):
     sampler, sound = model(), speech(6.0, fps)
     whole = sample_head_pose(sampler, sound)
-    for frames in (len(sound.features) // 4, len(sound.features) // 2, len(sound.features) - 1):
+    for frames in (sound.frame_count // 4, sound.frame_count // 2, sound.frame_count - 1):
         part = sample_head_pose(sampler, cut(sound, frames))
         same = frames - math.ceil(0.5 * fps)  # but for what was heard of the last half second
         assert len(part.rotation) == frames
@@ -178,7 +180,7 @@ def test_without_hearing_ahead_a_longer_clip_begins_with_all_of_a_shorter_one():
 def test_a_longer_recording_begins_with_the_same_motion():
     """The sound is cut, not its features: its loudness, to which the mel is scaled, is another then."""
     sampler = model()
-    waveform, rate = load_audio(DEMO / "speech.flac")
+    waveform, rate = read_audio(DEMO / "speech.flac")
     whole = sample_head_pose(sampler, encode_audio(waveform, rate))
     part = sample_head_pose(sampler, encode_audio(waveform[:, : 2 * rate], rate))
     same = len(part.rotation) - 13
@@ -211,7 +213,7 @@ def test_temperature_zero_needs_no_luck():
 def test_style_and_start_are_heard():
     """Untrained, they move Ẑ; what a seed draws from it may still be the same."""
     sampler = model()
-    heard, codes = sampler.audio.hear(speech().features[None]), torch.zeros(1, 25, 2, dtype=torch.long)
+    heard, codes = sampler.audio.hear(feature_rows(speech())[None]), torch.zeros(1, 25, 2, dtype=torch.long)
     face, start = torch.randn(1, 5), torch.randn(1, 6)
 
     def latents(identity, initial):
@@ -236,7 +238,7 @@ def test_random_numbers_of_others_are_left_alone():
     [
         ({"temperature": -0.1}, "the temperature of the head pose must be 0 or more; got -0.1"),
         ({"amplitude": math.nan}, "the amplitude of the head pose must be 0 or more; got nan"),
-        ({"start": HeadPose(torch.zeros(0, 3), torch.zeros(0, 3), 25.0)}, "the start pose has 0 frames"),
+        ({"start": HeadMotion(torch.zeros(0, 3), torch.zeros(0, 3), 25.0)}, "the start pose has 0 frames"),
         ({"id_coefficients": torch.zeros(7)}, "faces of 5 identity components; this one has 7"),
     ],
 )
@@ -262,11 +264,11 @@ def models():
 
 
 def test_shipped_weights_move_like_a_person(models):
-    features = encode_audio(*load_audio(DEMO / "speech.flac"))
+    features = encode_audio(*read_audio(DEMO / "speech.flac"))
     mel = features.mel.repeat(60 * 100 // len(features.mel) + 1, 1)[:6000]
-    minute = AudioFeatures(mel_windows(mel, 1500, 25.0), mel, 25.0, 60.0)
+    minute = AudioFeatures(mel, 1500, 25.0, 60.0)
     began = time.process_time()
-    poses = [sample_head_pose(models.pose, minute, seed=seed) for seed in range(3)]
+    poses = [sample_head_pose(models.audio_to_mesh.pose, minute, seed=seed) for seed in range(3)]
     assert time.process_time() - began < 9
     for pose in poses:
         degrees = pose.rotation.rad2deg()
@@ -278,13 +280,15 @@ def test_shipped_weights_move_like_a_person(models):
 
 
 def test_pipeline_takes_the_codebook(models):
-    features = encode_audio(*load_audio(DEMO / "speech.flac"))
-    settings = TalkSettings(pose="codebook", seed=2, pose_amplitude=0.5, pose_temperature=0.8)
-    frames = len(features.features)
-    pose = choose_pose(settings, frames, None, features, models)
-    assert torch.equal(pose.rotation, sample_head_pose(models.pose, features, 0.8, 0.5, 2).rotation)
+    features = encode_audio(*read_audio(DEMO / "speech.flac"))
+    controls = {"seed": 2, "amplitude": 0.5, "temperature": 0.8}
+    pose = choose_pose(
+        "codebook", features.frame_count, 25.0, features=features, models=models.audio_to_mesh, **controls
+    )
+    assert torch.equal(pose.rotation, sample_head_pose(models.audio_to_mesh.pose, features, 0.8, 0.5, 2).rotation)
 
 
-def test_a_set_without_a_sampler_says_so(models):
+def test_a_set_without_a_sampler_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("vividtalk_core.hub.EMBEDDED", tmp_path)
     with pytest.raises(ValueError, match=r"needs the weights 'pose.safetensors', which the set 'embedded' does not"):
-        pose_sampler(dataclasses.replace(models, pose=None))
+        _ = AudioToMeshModels(WeightSet("embedded", {})).pose

@@ -21,8 +21,8 @@ from vividtalk_core.cli.render import Inputs, scale_portrait, settings_of
 from vividtalk_core.cli.report import STAGES, peak_rss_mb
 from vividtalk_core.hub import save_module
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
-from vividtalk_core.motion.files import Motion, fill_in
-from vividtalk_core.structures import ARKIT_NAMES, HeadPose
+from vividtalk_core.motion.files import Curves, fill_in
+from vividtalk_core.structures import ARKIT_NAMES, HeadMotion
 from vividtalk_core.video.reader import read_image, read_video
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -262,12 +262,12 @@ def test_strength_reaches_the_pipeline(words):
 
 
 def test_half_a_motion_is_filled_in():
-    pose = HeadPose(torch.zeros(4, 3), torch.zeros(4, 3), 30.0)
-    expression, same = fill_in(Motion(None, pose), 7)
+    pose = HeadMotion(torch.zeros(4, 3), torch.zeros(4, 3), 30.0)
+    expression, same = fill_in(Curves(None, pose), 7)
     assert same is pose
     assert expression.lip_offsets.shape == (4, 7, 3) and expression.fps == 30
     assert torch.equal(expression.neutral_coefficients, expression.coefficients[0]), "the portrait's own face stays"
-    _, still = fill_in(Motion(expression, None), 7)
+    _, still = fill_in(Curves(expression, None), 7)
     assert not still.rotation.any() and len(still.rotation) == 4
 
 

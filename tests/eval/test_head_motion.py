@@ -16,18 +16,18 @@ from vividtalk_core.eval.head_motion import (
     seed_distance,
     speed,
 )
-from vividtalk_core.structures import HeadPose
+from vividtalk_core.structures import HeadMotion
 
 
 def sway(hertz, degrees=5.0, seconds=8, fps=25.0):
     """Yaw that swings, pitch and roll at rest."""
     yaw = math.radians(degrees) * torch.sin(2 * math.pi * hertz * torch.arange(round(seconds * fps)) / fps)
     zero = torch.zeros_like(yaw)
-    return HeadPose(torch.stack((zero, yaw, zero), 1), torch.zeros(len(yaw), 3), fps)
+    return HeadMotion(torch.stack((zero, yaw, zero), 1), torch.zeros(len(yaw), 3), fps)
 
 
 def still(frames=100):
-    return HeadPose(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
+    return HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
 
 
 def clicks(seconds, times):
@@ -47,14 +47,14 @@ def test_energy_below():
     slow, fast = sway(1.0), sway(5.0)
     assert energy_below(slow) > 0.999
     assert energy_below(fast) < 0.001
-    both = HeadPose(slow.rotation + fast.rotation, slow.translation, 25.0)
+    both = HeadMotion(slow.rotation + fast.rotation, slow.translation, 25.0)
     assert energy_below(both) == pytest.approx(0.5, abs=0.01)
     assert energy_below(both, 6.0) > 0.99
     assert energy_below(still()) == 1.0
 
 
 def test_speed_is_in_degrees_per_second():
-    turn = HeadPose(torch.arange(10.0)[:, None] * torch.tensor([0.0, 0.01, 0.0]), torch.zeros(10, 3), 25.0)
+    turn = HeadMotion(torch.arange(10.0)[:, None] * torch.tensor([0.0, 0.01, 0.0]), torch.zeros(10, 3), 25.0)
     torch.testing.assert_close(speed(turn), torch.full((9,), math.degrees(0.25)))
 
 
@@ -63,7 +63,7 @@ def test_join_speed_finds_a_jump_only_where_windows_join():
     for frame, seen in ((40, True), (41, False)):
         rotation = pose.rotation.clone()
         rotation[frame:, 1] += 0.2
-        at_joins, usual = join_speed(HeadPose(rotation, pose.translation, 25.0), 8)
+        at_joins, usual = join_speed(HeadMotion(rotation, pose.translation, 25.0), 8)
         assert (at_joins > usual) is seen
     with pytest.raises(ValueError, match="6 frames hold no join of windows of 8 frames"):
         join_speed(still(6), 8)
@@ -107,7 +107,7 @@ def test_follows_loudness():
     time_s = torch.arange(200) / 25
     louder = torch.sin(2 * math.pi * 0.25 * time_s)  # a phrase of two seconds, then a pause
     yaw = (0.01 * (1.2 + louder)).cumsum(0)
-    pose = HeadPose(torch.stack((0 * yaw, yaw, 0 * yaw), 1), torch.zeros(200, 3), 25.0)
+    pose = HeadMotion(torch.stack((0 * yaw, yaw, 0 * yaw), 1), torch.zeros(200, 3), 25.0)
     mel = -6 + 2 * louder.repeat_interleave(4)[:, None].expand(-1, 80)
     assert follows_loudness(pose, mel) > 0.98
     assert follows_loudness(pose, -12 - mel) < -0.98
@@ -116,7 +116,7 @@ def test_follows_loudness():
 
 def test_seed_distance():
     pose = sway(1.0)
-    other = HeadPose(pose.rotation + math.radians(3), pose.translation, 25.0)
+    other = HeadMotion(pose.rotation + math.radians(3), pose.translation, 25.0)
     assert seed_distance([pose, pose]) == 0
     assert seed_distance([pose, other]) == pytest.approx(3, rel=1e-4)
     with pytest.raises(ValueError, match="two motions or more; got 1"):

@@ -76,7 +76,7 @@ def expression(model, **curves):
     beta = torch.zeros(frames, 52)
     for name, values in curves.items():
         beta[:, ARKIT_NAMES.index(name)] = torch.as_tensor(values)
-    return Expression(beta, torch.zeros(frames, len(model.lip_vertices), 3), 25.0)
+    return Expression.from_rest(beta, torch.zeros(frames, len(model.lip_vertices), 3), 25.0)
 
 
 def reference_curves(model, expression, identity):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.eval.protocols import style as style_table
 from vividtalk_core.eval.style import style_change
 
@@ -106,8 +106,8 @@ def test_errors():
 
 
 def test_a_talking_portrait_keeps_its_style(monkeypatch, capsys):
-    waveform, rate = load_audio(DEMO / "speech.flac")
-    monkeypatch.setattr(style_table, "load_audio", lambda path: (waveform[:, : 2 * rate], rate))
+    waveform, rate = read_audio(DEMO / "speech.flac")
+    monkeypatch.setattr(style_table, "read_audio", lambda path: (waveform[:, : 2 * rate], rate))
     assert style_table.main(["speech.flac", str(DEMO / "portrait.jpg")]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
     assert header.startswith("| portrait | row | color distance |")

@@ -265,6 +265,7 @@ def test_nothing_is_edited_in_place(models, portrait):
 
 
 def test_models_move_together(models):
-    moved = models.to("cpu")
-    assert moved.head.mean_shape.device.type == "cpu"
-    assert replace(moved, head=models.head).detector is models.detector
+    moved = models.to("meta")
+    assert moved.head.mean_shape.device.type == moved.landmarker.network.device.type == "meta"
+    networks = (models.detector, models.landmarker, models.segmenter)
+    assert {network.network.device.type for network in networks} == {models.head.mean_shape.device.type} == {"cpu"}

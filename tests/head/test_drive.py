@@ -8,7 +8,7 @@ from vividtalk_core.head.drive import drive_mesh, face_mesh, head_shape
 from vividtalk_core.head.lids import lid_closure
 from vividtalk_core.head.morphable import landmark_positions
 from vividtalk_core.head.topology import INNER_LIP_PAIRS, LEFT_LID_PAIRS, RIGHT_LID_PAIRS
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 
 def motion(face, frames=2, neutral=False, **curves):
@@ -16,8 +16,10 @@ def motion(face, frames=2, neutral=False, **curves):
     for name, value in curves.items():
         coefficients[-1, ARKIT_NAMES.index(name)] = value
     lips = torch.zeros(frames, len(face.model.lip_vertices), 3)
-    still = HeadPose(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
-    return Expression(coefficients, lips, 25.0, torch.zeros(52) if neutral else None), still
+    still = HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), 25.0)
+    return Expression(
+        coefficients, lips, 25.0, torch.zeros(52), torch.zeros_like(lips[0]), "portrait" if neutral else "rest"
+    ), still
 
 
 def gaps(face, vertices, pairs):
@@ -98,8 +100,12 @@ def test_lip_offsets_move_only_the_lips(synthetic_face):
 def test_mismatches_are_named(synthetic_face):
     expression, pose = motion(synthetic_face)
     with pytest.raises(ValueError, match="2 frames and the head pose 3"):
-        drive_mesh(synthetic_face, expression, HeadPose(torch.zeros(3, 3), torch.zeros(3, 3), 25.0))
+        drive_mesh(synthetic_face, expression, HeadMotion(torch.zeros(3, 3), torch.zeros(3, 3), 25.0))
     with pytest.raises(ValueError, match="25 fps and the head pose 30"):
         drive_mesh(synthetic_face, expression, replace(pose, fps=30.0))
     with pytest.raises(ValueError, match="lip offsets are for 5 vertices"):
-        drive_mesh(synthetic_face, replace(expression, lip_offsets=torch.zeros(2, 5, 3)), pose)
+        drive_mesh(
+            synthetic_face,
+            replace(expression, lip_offsets=torch.zeros(2, 5, 3), neutral_lip_offsets=torch.zeros(5, 3)),
+            pose,
+        )

@@ -9,7 +9,7 @@ from vividtalk_core.head.drive import drive_mesh, head_shape
 from vividtalk_core.head.lids import OVERLAP, _column_weights, lid_closure
 from vividtalk_core.head.morphable import landmark_positions
 from vividtalk_core.head.topology import LEFT_BROW_LOWER, LEFT_LID_PAIRS, RIGHT_BROW_LOWER, RIGHT_LID_PAIRS
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 LIDS = {"eyeBlinkLeft": (LEFT_LID_PAIRS, LEFT_BROW_LOWER), "eyeBlinkRight": (RIGHT_LID_PAIRS, RIGHT_BROW_LOWER)}
 
@@ -89,7 +89,9 @@ def test_a_blink_closes_halfway_at_half(synthetic_face):
     coefficients[:, ARKIT_NAMES.index("eyeBlinkLeft")] = torch.tensor([0.0, 0.5, 1.0])
     lips = torch.zeros(3, len(synthetic_face.model.lip_vertices), 3)
     mesh = drive_mesh(
-        synthetic_face, Expression(coefficients, lips, 25.0), HeadPose(torch.zeros(3, 3), torch.zeros(3, 3), 25.0)
+        synthetic_face,
+        Expression.from_rest(coefficients, lips, 25.0),
+        HeadMotion(torch.zeros(3, 3), torch.zeros(3, 3), 25.0),
     )
     opened, half, closed = (gap(synthetic_face, vertices, LEFT_LID_PAIRS) for vertices in mesh.vertices)
     torch.testing.assert_close(half, (opened + closed) / 2, atol=1e-5, rtol=0)

@@ -11,7 +11,7 @@ from vividtalk_core.mesh_to_video.dense_motion import STILL_PX, _card_motion, _r
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.ncc import render_ncc
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.structures import Expression, HeadPose, MeshSequence
+from vividtalk_core.structures import Expression, HeadMotion, MeshSequence
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,14 @@ def cloud():
 def moved(face, rotation=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 0.0)):
     """One frame of head motion, no expression."""
     lips = torch.zeros(1, len(face.model.lip_vertices), 3)
-    pose = HeadPose(torch.tensor([rotation]), torch.tensor([translation]), 25.0)
-    return drive_mesh(face, Expression(torch.zeros(1, 52), lips, 25.0, torch.zeros(52)), pose)
+    pose = HeadMotion(torch.tensor([rotation]), torch.tensor([translation]), 25.0)
+    return drive_mesh(
+        face, Expression(torch.zeros(1, 52), lips, 25.0, torch.zeros(52), torch.zeros_like(lips[0])), pose
+    )
 
 
 def motion_of(face, view, mesh):
-    return estimate_motion(face, render_ncc(face, mesh, view), view)
+    return estimate_motion(render_ncc(view, mesh))
 
 
 def nose_pixel(face):
@@ -155,9 +157,7 @@ def test_frames_are_estimated_one_by_one(synthetic_face, view):
     one, other = (moved(synthetic_face, rotation=angles) for angles in ((0.05, 0.0, 0.0), (0.0, 0.1, 0.0)))
     both = MeshSequence(torch.cat((one.vertices, other.vertices)), one.triangles, 25.0)
     seen = []
-    motion = estimate_motion(
-        synthetic_face, render_ncc(synthetic_face, both, view), view, lambda *report: seen.append(report)
-    )
+    motion = estimate_motion(render_ncc(view, both), progress=lambda *report: seen.append(report))
     assert seen == [(1, 2, None), (2, 2, None)]
     for index, single in enumerate((one, other)):
         assert torch.equal(motion.flow[index], motion_of(synthetic_face, view, single).flow[0])
@@ -165,8 +165,8 @@ def test_frames_are_estimated_one_by_one(synthetic_face, view):
 
 def test_the_view_is_made_where_it_is_not_given(synthetic_face, view):
     mesh = moved(synthetic_face, rotation=(0.05, 0.0, 0.0))
-    render = render_ncc(synthetic_face, mesh)
-    assert torch.equal(estimate_motion(synthetic_face, render).flow, motion_of(synthetic_face, view, mesh).flow)
+    render = render_ncc(view, mesh)
+    assert torch.equal(estimate_motion(render).flow, motion_of(synthetic_face, view, mesh).flow)
 
 
 def disc(radius=40):
@@ -203,12 +203,12 @@ def render(synthetic_face, view):
     turns = [moved(synthetic_face, rotation=angles) for angles in ((0.0, 0.0, 0.0), (0.02, 0.15, 0.05))]
     nod = moved(synthetic_face, rotation=(0.12, 0.0, 0.0), translation=(0.05, 0.0, 0.0))
     meshes = [*turns, nod]
-    return render_ncc(synthetic_face, MeshSequence(torch.cat([m.vertices for m in meshes]), nod.triangles, 25.0), view)
+    return render_ncc(view, MeshSequence(torch.cat([m.vertices for m in meshes]), nod.triangles, 25.0))
 
 
 @pytest.fixture(scope="module")
 def closed(synthetic_face, view, render):
-    return estimate_motion(synthetic_face, render, view)
+    return estimate_motion(render)
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def unanchored(wake):
 
 
 def refined(face, view, render, model, strength=1.0, progress=None):
-    return estimate_motion(face, render, view, progress, model, strength)
+    return estimate_motion(render, model, strength, progress)
 
 
 def test_strength_zero_is_the_closed_form_and_so_is_an_untrained_model(
@@ -260,7 +260,7 @@ def test_the_papers_own_form_stands_still_where_nothing_moves(synthetic_face, vi
 def test_refined_frames_do_not_see_each_other(synthetic_face, view, render, motion_vae):
     together = refined(synthetic_face, view, render, motion_vae)
     for index, vertices in enumerate(render.mesh.vertices):
-        single = render_ncc(synthetic_face, MeshSequence(vertices[None], render.mesh.triangles, 25.0), view)
+        single = render_ncc(view, MeshSequence(vertices[None], render.mesh.triangles, 25.0))
         alone = refined(synthetic_face, view, single, motion_vae)
         assert torch.equal(alone.flow[0], together.flow[index])
         assert torch.equal(alone.occlusion[0], together.occlusion[index])

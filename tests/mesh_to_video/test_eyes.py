@@ -11,7 +11,7 @@ from vividtalk_core.head.morphable import landmark_positions
 from vividtalk_core.head.topology import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
 from vividtalk_core.mesh_to_video.eyes import EYES, _contact, render_lash_lines
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 DETAIL = 2
 LIDS = {"eyeBlinkLeft": LEFT_LID_PAIRS, "eyeBlinkRight": RIGHT_LID_PAIRS}
@@ -24,13 +24,13 @@ def driven(face, *rows):
         for name, value in curves.items():
             frame[ARKIT_NAMES.index(name)] = value
     lips = torch.zeros(len(rows), len(face.model.lip_vertices), 3)
-    still = HeadPose(torch.zeros(len(rows), 3), torch.zeros(len(rows), 3), 25.0)
-    return drive_mesh(face, Expression(coefficients, lips, 25.0, torch.zeros(52)), still)
+    still = HeadMotion(torch.zeros(len(rows), 3), torch.zeros(len(rows), 3), 25.0)
+    return drive_mesh(face, Expression(coefficients, lips, 25.0, torch.zeros(52), torch.zeros_like(lips[0])), still)
 
 
 def lash_lines(face, *rows, detail=DETAIL):
     mesh = driven(face, *rows)
-    return mesh, render_lash_lines(face, mesh, view_source(face), detail)
+    return mesh, render_lash_lines(view_source(face), mesh, detail)
 
 
 def places(paint, frame):
@@ -134,7 +134,7 @@ def test_detail_changes_the_resolution_and_nothing_else(synthetic_face):
 def test_the_box_follows_the_eyes_and_keeps_its_size(synthetic_face):
     mesh = driven(synthetic_face, {}, {})
     mesh.vertices[1] += torch.tensor([0.3, 0.1, 0.0])
-    paint = render_lash_lines(synthetic_face, mesh, view_source(synthetic_face), 1)
+    paint = render_lash_lines(view_source(synthetic_face), mesh, 1)
     shift = paint.box[1] - paint.box[0]
     assert (shift[[0, 2]] > 10).all()
     assert (shift[[1, 3]] < -3).all()

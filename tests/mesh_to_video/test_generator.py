@@ -18,7 +18,7 @@ from vividtalk_core.mesh_to_video.paste import crop_portrait, paste_back
 from vividtalk_core.mesh_to_video.preview import draw_flow, draw_landmarks, draw_mesh
 from vividtalk_core.mesh_to_video.regions import find_regions
 from vividtalk_core.mesh_to_video.source_view import vertex_normals, view_source
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose, MeshSequence, Paint
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion, MeshSequence, Paint
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,10 @@ def driven(synthetic_face, view):
     rotation[2] = torch.tensor([0.05, 0.15, 0.1])
     lips = torch.zeros(3, len(synthetic_face.model.lip_vertices), 3)
     expression = Expression(coefficients, lips, 25.0, torch.zeros(52), lips[0])
-    mesh = drive_mesh(synthetic_face, expression, HeadPose(rotation, torch.zeros(3, 3), 25.0))
-    render = render_ncc(synthetic_face, mesh, view)
-    motion = estimate_motion(synthetic_face, render, view)
-    return mesh, render, motion, generate_frames(synthetic_face, render, motion, view)
+    mesh = drive_mesh(synthetic_face, expression, HeadMotion(rotation, torch.zeros(3, 3), 25.0))
+    render = render_ncc(view, mesh)
+    motion = estimate_motion(render)
+    return mesh, render, motion, generate_frames(render, motion)
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_paint_over_leaves_the_rest_untouched():
 
 
 def test_palette_is_no_brighter_than_white(synthetic_face, view):
-    palette = mouth_palette(synthetic_face, view)
+    palette = mouth_palette(view)
     for color in (palette.enamel, palette.tongue, palette.cavity):
         assert 0 <= color.amin() <= color.amax() <= 0.92
     assert palette.cavity.mean() < palette.enamel.mean()
@@ -191,7 +191,7 @@ def test_progress_reports_and_may_cancel(synthetic_face, driven, portrait):
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        estimate_motion(synthetic_face, driven[1], progress=cancel)
+        estimate_motion(driven[1], progress=cancel)
 
 
 def test_another_portrait_is_refused(synthetic_face, driven):
@@ -199,10 +199,10 @@ def test_another_portrait_is_refused(synthetic_face, driven):
         paste_back(torch.rand(1, 3, 64, 64), synthetic_face, driven[3])
 
 
-def test_another_heads_mesh_is_refused(synthetic_face):
+def test_another_heads_mesh_is_refused(view):
     mesh = MeshSequence(torch.zeros(1, 7, 3), torch.zeros(1, 3, dtype=torch.int64), 25.0)
     with pytest.raises(ValueError, match="The mesh has 7 vertices"):
-        render_ncc(synthetic_face, mesh)
+        render_ncc(view, mesh)
 
 
 def test_previews_are_pictures(synthetic_face, driven):
@@ -224,7 +224,7 @@ def test_previews_are_pictures(synthetic_face, driven):
 def corrected(synthetic_face, view, driven, frame_generator):
     """The same frames with the changes of a small random generator."""
     _, render, motion, _ = driven
-    return generate_frames(synthetic_face, render, motion, view, model=frame_generator)
+    return generate_frames(render, motion, model=frame_generator)
 
 
 def test_changes_are_one_more_layer_over_what_the_closed_form_made(synthetic_face, driven, corrected):
@@ -242,9 +242,9 @@ def test_changes_are_one_more_layer_over_what_the_closed_form_made(synthetic_fac
 
 def test_strength_is_how_much_of_them_is_laid_on(synthetic_face, view, driven, corrected, frame_generator):
     _, render, motion, closed = driven
-    none = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.0)
+    none = generate_frames(render, motion, model=frame_generator, strength=0.0)
     assert len(none.paints) == len(closed.paints)
-    half = generate_frames(synthetic_face, render, motion, view, model=frame_generator, strength=0.5).paints[-2]
+    half = generate_frames(render, motion, model=frame_generator, strength=0.5).paints[-2]
     torch.testing.assert_close(half.alpha, corrected.paints[-2].alpha / 2)
     assert torch.equal(half.color, corrected.paints[-2].color)
 
@@ -252,7 +252,7 @@ def test_strength_is_how_much_of_them_is_laid_on(synthetic_face, view, driven, c
 def test_an_untrained_generator_changes_nothing(synthetic_face, view, driven, portrait, frame_generator):
     _, render, motion, closed = driven
     untrained = FrameGenerator(frame_generator.config).eval()
-    frames = generate_frames(synthetic_face, render, motion, view, model=untrained)
+    frames = generate_frames(render, motion, model=untrained)
     assert frames.paints[-2].alpha[1:].amax() > 0.1
     pasted = [paste_back(portrait, synthetic_face, each) for each in (frames, closed)]
     torch.testing.assert_close(*pasted, atol=1e-5, rtol=0)  # a larger window is warped: bicubic taps round otherwise
@@ -274,9 +274,9 @@ def test_a_still_frame_and_the_background_keep_every_bit(synthetic_face, view, d
 def test_each_frame_is_corrected_alone(synthetic_face, view, driven, corrected, frame_generator):
     mesh = driven[0]
     for index in range(3):
-        single = render_ncc(synthetic_face, MeshSequence(mesh.vertices[index : index + 1], mesh.triangles, 25.0), view)
-        motion = estimate_motion(synthetic_face, single, view)
-        alone = generate_frames(synthetic_face, single, motion, view, model=frame_generator).paints[-2]
+        single = render_ncc(view, mesh.frames(slice(index, index + 1)))
+        motion = estimate_motion(single)
+        alone = generate_frames(single, motion, model=frame_generator).paints[-2]
         assert torch.equal(alone.color[0], corrected.paints[-2].color[index])
         assert torch.equal(alone.alpha[0], corrected.paints[-2].alpha[index])
 
@@ -291,14 +291,14 @@ def test_painted_alpha_is_what_no_layer_left_clear(driven, corrected):
 def test_the_generators_pass_is_reported_too(synthetic_face, view, driven, frame_generator):
     seen = []
     _, render, motion, _ = driven
-    generate_frames(synthetic_face, render, motion, view, lambda *report: seen.append(report), frame_generator)
+    generate_frames(render, motion, frame_generator, progress=lambda *report: seen.append(report))
     assert seen == [(frame, 3, None) for frame in (1, 2, 3)] * 2
 
 
 def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven, corrected, frame_generator):
     _, render, motion, _ = driven
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
-    fast = generate_frames(synthetic_face, render, motion, view, model=frame_generator)
+    fast = generate_frames(render, motion, model=frame_generator)
     assert fast.paints[-2].color.dtype == fast.paints[-2].alpha.dtype == torch.float32
     difference = (compose(synthetic_face, fast) - compose(synthetic_face, corrected)).abs()
     assert 0 < difference.amax() < 3 / 255
@@ -306,5 +306,5 @@ def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven
 
 
 def test_the_reference_texture_is_that_of_the_portraits_own_mesh(synthetic_face, view):
-    wanted = render_ncc(synthetic_face, view.mesh, view).projected_texture
-    assert torch.equal(reference_texture(synthetic_face, view), wanted)
+    wanted = render_ncc(view, view.mesh).projected_texture
+    assert torch.equal(reference_texture(view), wanted)

@@ -27,7 +27,7 @@ from vividtalk_core.mesh_to_video.mouth import (
 from vividtalk_core.mesh_to_video.ncc import render_ncc
 from vividtalk_core.mesh_to_video.regions import polygon_distance
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 OPEN = {"jawOpen": 0.5, "mouthLowerDownLeft": 0.4, "mouthLowerDownRight": 0.4}
 
@@ -39,14 +39,20 @@ def driven(face, *rows, neutral=True):
         for name, value in curves.items():
             frame[ARKIT_NAMES.index(name)] = value
     lips = torch.zeros(len(rows), len(face.model.lip_vertices), 3)
-    still = HeadPose(torch.zeros(len(rows), 3), torch.zeros(len(rows), 3), 25.0)
-    return drive_mesh(face, Expression(coefficients, lips, 25.0, torch.zeros(52) if neutral else None), still)
+    still = HeadMotion(torch.zeros(len(rows), 3), torch.zeros(len(rows), 3), 25.0)
+    return drive_mesh(
+        face,
+        Expression(
+            coefficients, lips, 25.0, torch.zeros(52), torch.zeros_like(lips[0]), "portrait" if neutral else "rest"
+        ),
+        still,
+    )
 
 
 def painted(face, mesh, detail=2, progress=None):
     view = view_source(face)
-    motion = estimate_motion(face, render_ncc(face, mesh, view), view)
-    return render_mouth(face, mesh, motion, view, detail, progress)
+    motion = estimate_motion(render_ncc(view, mesh))
+    return render_mouth(view, mesh, motion, detail, progress)
 
 
 def opened_portrait(face):
@@ -76,14 +82,14 @@ def tinted(face, skin):
 
 def test_a_black_and_white_portrait_gets_a_mouth_without_tint(synthetic_face, view):
     grey = replace(synthetic_face, image=synthetic_face.image.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous())
-    palette = mouth_palette(grey, view)
+    palette = mouth_palette(replace(view, face=grey))
     for color in (palette.enamel, palette.tongue, palette.cavity):
         assert float(color.amax() - color.amin()) < 1e-6
     assert palette.enamel.mean() > palette.tongue.mean() > palette.cavity.mean()
 
 
 def test_a_coloured_portrait_gets_a_red_mouth_and_warm_teeth(synthetic_face, view):
-    palette = mouth_palette(tinted(synthetic_face, [0.8, 0.6, 0.5]), view)
+    palette = mouth_palette(replace(view, face=tinted(synthetic_face, [0.8, 0.6, 0.5])))
     for color in (palette.enamel, palette.tongue, palette.cavity):
         assert color[0] > color[1]
         assert color[0] > color[2]
@@ -92,13 +98,15 @@ def test_a_coloured_portrait_gets_a_red_mouth_and_warm_teeth(synthetic_face, vie
 
 
 def test_a_dark_portrait_gets_a_dark_mouth(synthetic_face, view):
-    bright, dark = (mouth_palette(tinted(synthetic_face, [v, 0.8 * v, 0.7 * v]), view) for v in (0.8, 0.2))
+    bright, dark = (
+        mouth_palette(replace(view, face=tinted(synthetic_face, [v, 0.8 * v, 0.7 * v]))) for v in (0.8, 0.2)
+    )
     for name in ("enamel", "tongue", "cavity"):
         assert (getattr(dark, name) < 0.5 * getattr(bright, name)).all()
 
 
 def test_without_a_face_mask_the_palette_is_still_one(synthetic_face, view):
-    palette = mouth_palette(replace(synthetic_face, face_mask=torch.zeros(1, 1, 256, 256)), view)
+    palette = mouth_palette(replace(view, face=replace(synthetic_face, face_mask=torch.zeros(1, 1, 256, 256))))
     assert all(torch.isfinite(color).all() for color in (palette.enamel, palette.tongue, palette.cavity))
 
 
@@ -177,7 +185,7 @@ def test_a_wide_open_mouth_fits_its_box(synthetic_face):
 def test_teeth_tongue_and_cavity_are_told_apart(synthetic_face, view, speech):
     mesh, paint = speech
     size = list(paint.alpha.shape[2:])
-    teeth, tongue, head = _rasterize_inside(synthetic_face, mesh.vertices[1], view, paint.box[1], 2, size)
+    teeth, tongue, head = _rasterize_inside(view, mesh.vertices[1], paint.box[1], 2, size)
     assert teeth.unique().tolist() == pytest.approx([0.0, LOWER_TEETH, 1.0])
     assert not (tongue & (teeth > 0)).any()
     assert tongue.any()
@@ -220,7 +228,7 @@ def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
     face = opened_portrait(synthetic_face)
     view = view_source(face)
     rest = driven(face, {}, {"jawOpen": 0.5}, neutral=False)  # without a neutral the mouth is first brought to rest
-    paint = render_lip_seam(face, rest, view, 2)
+    paint = render_lip_seam(view, rest, 2)
     points = pixel_centres(*paint.alpha.shape[2:]) / 2 + paint.box[0, :2]
     distance = polygon_distance(points, _inner_lips(face, rest)[0])
     between = distance > -0.1
@@ -228,7 +236,7 @@ def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
     assert paint.alpha[0, 0][between].amin() > 0.95
     assert not paint.alpha[0, 0][distance < -1].any(), "a line, no beard"
     assert not paint.alpha[1].any(), "lips apart have none"
-    assert (paint.color[0].amax((1, 2)) < mouth_palette(face, view).enamel).all()
+    assert (paint.color[0].amax((1, 2)) < mouth_palette(view).enamel).all()
 
 
 def test_lips_are_shut_by_the_share_of_their_own_gap():

@@ -19,7 +19,7 @@ from vividtalk_core.mesh_to_video.source_view import (
     vertex_normals,
     view_source,
 )
-from vividtalk_core.structures import HeadPose
+from vividtalk_core.structures import HeadMotion
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def view(synthetic_face):
 
 
 def turned(face, yaw_deg):
-    pose = HeadPose(torch.tensor([[0.0, math.radians(yaw_deg), 0.0]]), face.pose.translation, 25.0)
+    pose = HeadMotion(torch.tensor([[0.0, math.radians(yaw_deg), 0.0]]), face.pose.translation, 25.0)
     return replace(face, pose=pose)
 
 

@@ -10,7 +10,7 @@ SETTINGS = BlinkSettings()
 
 
 def still(frames, fps=25.0):
-    return Expression(torch.zeros(frames, 52), torch.zeros(frames, 2, 3), fps)
+    return Expression.from_rest(torch.zeros(frames, 52), torch.zeros(frames, 2, 3), fps)
 
 
 def column(expression, name):

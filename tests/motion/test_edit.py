@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.motion import edit as groups
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 JAW, SMILE, BROW = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthSmileLeft", "browInnerUp"))
 
@@ -12,12 +12,12 @@ JAW, SMILE, BROW = (ARKIT_NAMES.index(name) for name in ("jawOpen", "mouthSmileL
 @pytest.fixture
 def expression():
     rng = torch.Generator().manual_seed(0)
-    return Expression(torch.rand(8, 52, generator=rng) * 0.5, torch.randn(8, 3, 3, generator=rng), 25.0)
+    return Expression.from_rest(torch.rand(8, 52, generator=rng) * 0.5, torch.randn(8, 3, 3, generator=rng), 25.0)
 
 
 @pytest.fixture
 def pose():
-    return HeadPose(torch.full((8, 3), 0.1), torch.full((8, 3), 0.2), 25.0)
+    return HeadMotion(torch.full((8, 3), 0.1), torch.full((8, 3), 0.2), 25.0)
 
 
 def tracked(expression):
@@ -75,17 +75,17 @@ def test_mix_ends_are_the_inputs(expression):
 def test_mix_takes_brows_from_a_tracked_clip(expression):
     clip = tracked(dataclasses.replace(expression, coefficients=expression.coefficients.sort(0).values))
     mixed = groups.mix_groups(expression, clip, {"brows": 1.0})
-    assert mixed.neutral_coefficients is None
+    assert mixed.baseline == "rest"
     motion = clip.coefficients - clip.neutral_coefficients
     torch.testing.assert_close(mixed.coefficients[:, BROW], motion[:, BROW].clamp(0, 1))
     assert torch.equal(mixed.coefficients[:, JAW], expression.coefficients[:, JAW])
 
 
 def test_mix_needs_one_length_and_one_model(expression, pose):
-    short = Expression(expression.coefficients[:5], expression.lip_offsets[:5], 25.0)
+    short = Expression.from_rest(expression.coefficients[:5], expression.lip_offsets[:5], 25.0)
     with pytest.raises(ValueError, match="8 frames at 25 fps and 5 at 25"):
         groups.mix_groups(expression, short, {})
-    wide = dataclasses.replace(expression, lip_offsets=torch.zeros(8, 7, 3))
+    wide = dataclasses.replace(expression, lip_offsets=torch.zeros(8, 7, 3), neutral_lip_offsets=torch.zeros(7, 3))
     with pytest.raises(ValueError, match="3 and 7 vertices"):
         groups.mix_groups(expression, wide, {})
     with pytest.raises(ValueError, match="8 frames at 25 fps and 8 at 30"):

@@ -6,17 +6,17 @@ import pytest
 import torch
 
 from vividtalk_core.audio.encoder import encode_audio
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.geometry import rotation_matrix
-from vividtalk_core.motion.head_pose import SwaySettings, fit_to_length, idle_pose, relative_to_first, still_pose
-from vividtalk_core.structures import HeadPose
+from vividtalk_core.motion.head_pose import SwaySettings, fit_to_length, idle_pose, relative_to_frame, still_pose
+from vividtalk_core.structures import HeadMotion
 
 DEMO = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo"
 
 
 def ramp(frames, fps=25.0):
     line = torch.arange(float(frames))[:, None]
-    return HeadPose(line * torch.tensor([0.01, 0.02, 0.03]), line * torch.tensor([0.1, 0.0, 0.0]), fps)
+    return HeadMotion(line * torch.tensor([0.01, 0.02, 0.03]), line * torch.tensor([0.1, 0.0, 0.0]), fps)
 
 
 def spectrum_share(curve, fps, low, high):
@@ -77,7 +77,7 @@ def test_head_turns_about_the_neck():
 
 
 def test_speech_adds_nods_and_pauses_calm():
-    speech = encode_audio(*load_audio(DEMO / "speech.flac"))
+    speech = encode_audio(*read_audio(DEMO / "speech.flac"))
     silence = encode_audio(torch.zeros(16_000 * 6), 16_000)
     alone = idle_pose(150, 25.0, 0).rotation
     spoken = idle_pose(150, 25.0, 0, features=speech).rotation
@@ -87,9 +87,9 @@ def test_speech_adds_nods_and_pauses_calm():
     torch.testing.assert_close(idle_pose(80, 25.0, 0, features=speech).rotation, spoken[:80])
 
 
-def test_relative_to_first_undoes_the_first_frame():
-    pose = HeadPose(0.6 * torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.randn(9, 3), 25.0)
-    relative = relative_to_first(pose)
+def test_relative_to_frame_undoes_the_first_frame():
+    pose = HeadMotion(0.6 * torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), torch.randn(9, 3), 25.0)
+    relative = relative_to_frame(pose)
     assert relative.rotation[0].abs().max() == relative.translation[0].abs().max() == 0
     back = rotation_matrix(relative.rotation) @ rotation_matrix(pose.rotation[:1])
     torch.testing.assert_close(back, rotation_matrix(pose.rotation), atol=1e-5, rtol=0)
@@ -126,6 +126,6 @@ def test_fit_retimes(caplog):
 def test_fit_errors():
     with pytest.raises(ValueError, match="at least 1 frame; got 0"):
         fit_to_length(ramp(3), 0, 25.0)
-    for verb in (lambda pose: fit_to_length(pose, 3, 25.0), relative_to_first):
+    for verb in (lambda pose: fit_to_length(pose, 3, 25.0), relative_to_frame):
         with pytest.raises(ValueError, match="has 0 frames"):
-            verb(HeadPose(torch.zeros(0, 3), torch.zeros(0, 3), 25.0))
+            verb(HeadMotion(torch.zeros(0, 3), torch.zeros(0, 3), 25.0))

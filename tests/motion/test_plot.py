@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from vividtalk_core.motion.plot import ANGLES, CURVES, LABEL, MARGIN, ROW, draw_curves
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 FRAMES = 50
 
 
 @pytest.fixture
 def expression():
-    return Expression(torch.zeros(FRAMES, 52), torch.zeros(FRAMES, 0, 3), 25.0)
+    return Expression.from_rest(torch.zeros(FRAMES, 52), torch.zeros(FRAMES, 0, 3), 25.0)
 
 
 def curve_height(picture, row):
@@ -22,7 +22,7 @@ def curve_height(picture, row):
 
 
 def test_one_row_per_curve(expression):
-    pose = HeadPose(torch.zeros(FRAMES, 3), torch.zeros(FRAMES, 3), 25.0)
+    pose = HeadMotion(torch.zeros(FRAMES, 3), torch.zeros(FRAMES, 3), 25.0)
     assert draw_curves(expression).shape == (1, 3, ROW * len(CURVES), 960)
     assert draw_curves(expression, pose, 400).shape == (1, 3, ROW * (len(CURVES) + len(ANGLES)), 400)
 
@@ -43,5 +43,5 @@ def test_a_curve_stands_at_its_value(expression):
 
 
 def test_one_frame_can_be_drawn():
-    single = Expression(torch.ones(1, 52), torch.zeros(1, 0, 3), 25.0)
-    assert draw_curves(single, HeadPose(torch.zeros(1, 3), torch.zeros(1, 3), 25.0)).amax() > 0.5
+    single = Expression.from_rest(torch.ones(1, 52), torch.zeros(1, 0, 3), 25.0)
+    assert draw_curves(single, HeadMotion(torch.zeros(1, 3), torch.zeros(1, 3), 25.0)).amax() > 0.5

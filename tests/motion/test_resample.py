@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.motion import resample as edit
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 JAW = ARKIT_NAMES.index("jawOpen")
 
@@ -12,7 +12,7 @@ JAW = ARKIT_NAMES.index("jawOpen")
 @pytest.fixture
 def expression():
     rng = torch.Generator().manual_seed(0)
-    return Expression(torch.rand(10, 52, generator=rng) * 0.4, torch.randn(10, 2, 3, generator=rng), 25.0)
+    return Expression.from_rest(torch.rand(10, 52, generator=rng) * 0.4, torch.randn(10, 2, 3, generator=rng), 25.0)
 
 
 def test_columns_by_name_and_pattern():
@@ -77,7 +77,7 @@ def test_retime_keeps_time(expression):
 
 def test_pose_edits():
     line = torch.linspace(0, 0.9, 10)[:, None].expand(-1, 3)
-    pose = HeadPose(line.contiguous(), 2 * line, 25.0)
+    pose = HeadMotion(line.contiguous(), 2 * line, 25.0)
     torch.testing.assert_close(edit.smooth_pose(pose, 0.04).rotation[4:6], line[4:6])
     slow = edit.retime_pose(pose, 12.5)
     assert (slow.fps, len(slow.rotation)) == (12.5, 5)

@@ -75,10 +75,10 @@ def read_pictures(paths):
 
 @pytest.fixture(scope="module")
 def speech_s(comfy_inputs):
-    from vividtalk_core.audio.waveform import load_audio
+    from vividtalk_core.audio.waveform import read_audio
 
     (path,) = (path for path in comfy_inputs if "speech" in path.name)
-    waveform, sample_rate = load_audio(path)
+    waveform, sample_rate = read_audio(path)
     return waveform.shape[-1] / sample_rate
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.hub import EMBEDDED
-from vividtalk_core.pipeline import TalkSettings, load_models, talk
+from vividtalk_core.pipeline import TalkSettings, talk
 from vividtalk_core.video.reader import read_image
 from vividtalk_core.video.stream import chunk_frames, frame_ranges
 
@@ -30,7 +30,7 @@ def test_large_frames_come_in_smaller_chunks(side, frames):
 def test_the_chunk_does_not_change_the_video():
     portrait = read_image(EMBEDDED / "demo" / "portrait.jpg")
     noise = torch.rand(1, 3200, generator=torch.Generator().manual_seed(0)) - 0.5
-    stream = talk(load_models(), portrait, noise, 16000, TalkSettings(chunk=2))
+    stream = talk(portrait, (noise, 16000), TalkSettings(chunk=2))
     pieces = list(stream)
     assert [len(piece) for piece in pieces] == [2, 2, 1]
     (whole,) = dataclasses.replace(stream, settings=TalkSettings(chunk=50))

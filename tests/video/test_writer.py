@@ -158,7 +158,7 @@ def test_errors_before_any_work(tmp_path):
         VideoWriter(tmp_path / "a.mp4", 0, 32, 32)
     with pytest.raises(ValueError, match=r"its ending must be \.mp4"):
         VideoWriter(tmp_path / "a.gif", 25, 32, 32)
-    with pytest.raises(FileNotFoundError, match="does not exist"):
+    with pytest.raises(OSError, match="does not exist"):
         VideoWriter(tmp_path / "x" / "a.mp4", 25, 32, 32)
     with pytest.raises(ValueError, match=r"the sound must be \[C, N\]; got \[1, 1, 9\]"):
         VideoWriter(tmp_path / "a.mp4", 25, 32, 32, (torch.zeros(1, 1, 9), 16000))

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import MEL_RATE, SAMPLE_RATE, AudioFeatures
-from ..time_grid import check_fps, frame_count, sample_rows
+from ..time_grid import check_fps, frame_count, resampled_positions, sample_rows
 from .mel import log_mel
 from .waveform import analysis_gain, to_mono_16k
 
@@ -41,16 +41,33 @@ def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder:
         encoder: "mel", or a folder or Hub id (`id` or `id@revision`) of a wav2vec2/HuBERT-like model.
 
     Returns:
-        features [T, 320] for "mel" (four mel frames of 80 bands; frame t depends on 55 ms around its centre and on the
-        clip's level, nothing else), [T, D] hidden states otherwise; T = `frame_count`. `mel` is always there.
+        The log-mel, and for a speech model its hidden states [T, D] at `fps`.
     """
     fps = check_fps(fps)
     mono = to_mono_16k(waveform, sample_rate)
     duration_s = waveform.shape[-1] / sample_rate
     frames = frame_count(duration_s, fps)
     mel = log_mel(mono * analysis_gain(mono))
-    features = mel_windows(mel, frames, fps) if encoder == "mel" else speech_states(mono, frames, fps, encoder)
-    return AudioFeatures(features=features, mel=mel, fps=fps, duration_s=duration_s)
+    states = None if encoder == "mel" else speech_states(mono, frames, fps, encoder)
+    return AudioFeatures(mel, frames, fps, duration_s, states, encoder)
+
+
+def feature_rows(features: AudioFeatures, frames: int | None = None, fps: float | None = None) -> Tensor:
+    """What a network is given: a row for each video frame.
+
+    Args:
+        features: of `encode_audio`.
+        frames: number of rows; None is the number of the features.
+        fps: their rate; None is the rate of the features.
+
+    Returns:
+        [T, 4·80] for log-mel: four mel frames, row t depends on 55 ms around its centre and on the clip's level alone;
+        [T, D] the hidden states of a speech model.
+    """
+    frames, fps = features.frame_count if frames is None else frames, features.fps if fps is None else fps
+    if features.states is None:
+        return mel_windows(features.mel, frames, fps)
+    return sample_rows(features.states, resampled_positions(frames, features.fps, fps).to(features.states.device))
 
 
 def mel_windows(mel: Tensor, frames: int, fps: float) -> Tensor:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..structures import SAMPLE_RATE
+from ..errors import MediaError, MissingFileError
+from ..structures import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -24,7 +25,7 @@ MAX_GAIN = 300.0  # a recording more than 50 dB too quiet is noise, not speech
 logger = logging.getLogger("vividtalk")
 
 
-def load_audio(path: str | Path) -> tuple[Tensor, int]:
+def read_audio(path: str | Path) -> Audio:
     """Decode the first audio track of a sound or video file.
 
     A track that starts after the picture is padded with silence, so that time 0 is the file's own.
@@ -33,24 +34,24 @@ def load_audio(path: str | Path) -> tuple[Tensor, int]:
         path: any container and codec that FFmpeg reads.
 
     Returns:
-        waveform [C, N] float32 in −1..1 and its sample rate in Hz.
+        The waveform [C, N] and its sample rate.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read as media, has no audio track, or the track is empty.
+        MissingFileError: there is no such file.
+        MediaError: the file cannot be read as media, has no audio track, or the track is empty.
     """
     import av
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no audio file {path}.")
+        raise MissingFileError(f"there is no audio file {path}.")
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise ValueError(f"{path.name} has no audio track; choose a file with sound.")
-            return _decode(container, path.name)
+                raise MediaError(f"{path.name} has no audio track; choose a file with sound.")
+            return Audio(*_decode(container, path.name))
     except av.error.FFmpegError as error:
-        raise ValueError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
+        raise MediaError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
 
 
 def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
@@ -66,7 +67,7 @@ def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
     if chunks:
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(None)]
     if not sum(chunk.shape[-1] for chunk in chunks):
-        raise ValueError(f"the audio track of {name} is empty: 0 samples could be decoded.")
+        raise MediaError(f"the audio track of {name} is empty: 0 samples could be decoded.")
     # FFmpeg counts the start of a container in microseconds (AV_TIME_BASE)
     late_s = (start or 0.0) - (container.start_time or 0) / 1e6
     silence = chunks[0].new_zeros(chunks[0].shape[0], max(0, round(late_s * stream.rate)))
@@ -84,15 +85,15 @@ def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
         [N'] float32, N' = ceil(N · 16000 / sample_rate).
 
     Raises:
-        ValueError: empty, not a waveform's shape, NaN or infinite samples, or an impossible rate.
+        MediaError: empty, not a waveform's shape, NaN or infinite samples, or an impossible rate.
     """
     waveform = _as_channels(waveform)
     if not RATES[0] <= sample_rate <= RATES[1]:
-        raise ValueError(f"the sample rate must be between {RATES[0]} and {RATES[1]} Hz; got {sample_rate}.")
+        raise MediaError(f"the sample rate must be between {RATES[0]} and {RATES[1]} Hz; got {sample_rate}.")
     mono = _as_float(waveform).mean(0)
     bad = int((~mono.isfinite()).sum())
     if bad:
-        raise ValueError(f"the audio has {bad} of {mono.numel()} samples that are NaN or infinite; export it again.")
+        raise MediaError(f"the audio has {bad} of {mono.numel()} samples that are NaN or infinite; export it again.")
     if not mono.any():
         logger.warning("The audio is silent: every sample is 0, so the mouth will stay closed.")
     return resample(mono, int(sample_rate), SAMPLE_RATE)
@@ -104,21 +105,21 @@ def _as_channels(waveform: Tensor) -> Tensor:
     if waveform.ndim == 3 and shape[0] == 1:
         waveform = waveform[0]
     elif waveform.ndim == 3:
-        raise ValueError(f"one audio clip at a time: got a batch of {shape[0]}, shape {shape}.")
+        raise MediaError(f"one audio clip at a time: got a batch of {shape[0]}, shape {shape}.")
     if waveform.ndim not in (1, 2):
-        raise ValueError(f"a waveform is [N], [C, N] or [1, C, N]; got {shape}.")
+        raise MediaError(f"a waveform is [N], [C, N] or [1, C, N]; got {shape}.")
     if waveform.numel() == 0:
-        raise ValueError(f"the audio is empty: its shape is {shape}.")
+        raise MediaError(f"the audio is empty: its shape is {shape}.")
     waveform = waveform.reshape(-1, waveform.shape[-1])
     if waveform.shape[0] > CHANNELS:
-        raise ValueError(f"a waveform has at most {CHANNELS} channels, and channels come first; got shape {shape}.")
+        raise MediaError(f"a waveform has at most {CHANNELS} channels, and channels come first; got shape {shape}.")
     return waveform
 
 
 def _as_float(waveform: Tensor) -> Tensor:
     """Samples [C, N] of any type as float32 in −1..1; uint8 is centred at 128, as in WAV files."""
     if waveform.dtype == torch.bool or waveform.is_complex():
-        raise ValueError(f"samples must be numbers; got {waveform.dtype}.")
+        raise MediaError(f"samples must be numbers; got {waveform.dtype}.")
     if waveform.is_floating_point():
         return waveform.float()
     if waveform.dtype == torch.uint8:

@@ -43,20 +43,20 @@ def acoustic_expression(
     for the mouth and ±2.5 s for the brows.
 
     Args:
-        features: of `encode_audio`, any encoder; only `mel` and `fps` are used.
+        features: of `encode_audio`, any encoder; `states` is not used.
         lip_vertices: L of the head model; the lip offsets are zero.
         settings: strengths and times.
 
     Returns:
-        T = len(features.features) frames; the neutral is None: silence is a relaxed, closed mouth.
+        T = features.frame_count frames from rest: silence is a relaxed, closed mouth.
     """
     curves = _curves(analyse(features.mel), settings)
     table = torch.stack(list(curves.values()), -1)
-    position = mel_position(len(features.features), features.fps, table.device) + settings.lead_s * MEL_RATE
+    position = mel_position(features.frame_count, features.fps, table.device) + settings.lead_s * MEL_RATE
     rows = sample_rows(table, position).clamp(0, 1)
     coefficients = rows.new_zeros(len(rows), len(ARKIT_NAMES))
     coefficients[:, [ARKIT_NAMES.index(name) for name in curves]] = rows
-    return Expression(coefficients, rows.new_zeros(len(rows), lip_vertices, 3), features.fps)
+    return Expression.from_rest(coefficients, rows.new_zeros(len(rows), lip_vertices, 3), features.fps)
 
 
 def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from ..audio.encoder import mel_windows
+from ..audio.encoder import feature_rows, mel_windows
 from ..audio.mel import FLOOR
+from ..errors import MismatchError
 from ..motion.edit import GROUPS, scale_groups
 from ..motion.resample import gaussian
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
-from ..time_grid import frame_count, sample_rows
+from ..time_grid import frame_count, resampled_positions, sample_rows
 from .expression import ExpressionGenerator, RollState
 
 BLOCK = 250  # frames that are made at once: memory does not grow with the clip
@@ -58,12 +59,12 @@ def generate_expression(
         settings: gains and smoothing.
 
     Returns:
-        T = len(features.features) frames; the neutral is None: silence is a relaxed, closed mouth.
+        T = features.frame_count frames from rest: silence is a relaxed, closed mouth.
 
     Raises:
         ValueError: the features are of another encoder than the model's.
     """
-    frames = len(features.features)
+    frames = features.frame_count
     coefficients = torch.empty(frames, len(ARKIT_NAMES))
     lips = torch.empty(frames, *model.lip_basis.shape[1:])
     done = 0
@@ -71,7 +72,7 @@ def generate_expression(
         part = slice(done, done + len(block.coefficients))
         coefficients[part], lips[part] = block.coefficients, block.lip_offsets
         done = part.stop
-    return Expression(coefficients, lips, features.fps)
+    return Expression.from_rest(coefficients, lips, features.fps)
 
 
 def expression_blocks(
@@ -81,10 +82,10 @@ def expression_blocks(
     settings: ArticulationSettings = ArticulationSettings(),
 ) -> Iterator[Expression]:
     """`generate_expression` in pieces of `BLOCK` frames, for who has no room for the lip offsets of an hour at once."""
-    heard, frames = rows_at_model_rate(model, features), len(features.features)
+    heard, frames = rows_at_model_rate(model, features), features.frame_count
     blocks = _motion_blocks(model, heard, _style(model, id_coefficients, settings.style))
     motion = gaussian(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
-    position = _position(frames, model.config.fps / features.fps).to(motion.device)
+    position = resampled_positions(frames, model.config.fps, features.fps).to(motion.device)
     for part in sample_rows(motion, position).split(BLOCK):
         yield _curves(model, part, settings, features.fps)
 
@@ -96,7 +97,7 @@ def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSett
     apart = 1 - (settings.closure * closure).clamp(0, 1)
     coefficients[:, MOUTH] *= apart
     coefficients[:, EYES] = 0.0  # sound tells nothing of lids and gaze
-    return apply_gains(Expression(coefficients, lips * apart[..., None], fps), settings)
+    return apply_gains(Expression.from_rest(coefficients, lips * apart[..., None], fps), settings)
 
 
 def apply_gains(expression: Expression, settings: ArticulationSettings) -> Expression:
@@ -113,18 +114,14 @@ def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> T
     frames = max(1, frame_count(features.duration_s, config.fps))
     if config.front_end == "mel":
         return mel_windows(features.mel, frames, config.fps)
-    found = features.features.shape[1]
-    if found != config.feature_width:
-        raise ValueError(
-            f"these weights hear {config.feature_width} features per frame, the audio encoder gave {found}: choose the "
-            "encoder that they were trained with, or the embedded weights with the encoder 'mel'."
+    rows = feature_rows(features, frames, config.fps)
+    if rows.shape[1] != config.feature_width or features.states is None:
+        raise MismatchError(
+            f"these weights were trained on {config.feature_width} features per frame, the audio encoder "
+            f"'{features.encoder}' gave {rows.shape[1]}: choose the encoder that they were trained with, or the embedded "
+            "weights with the encoder 'mel'."
         )
-    return sample_rows(features.features, _position(frames, features.fps / config.fps).to(features.features.device))
-
-
-def _position(frames: int, ratio: float) -> Tensor:
-    """[T] where frames fall among those of another rate: frame t is centred at (t + 0.5) / fps at either."""
-    return (torch.arange(frames, dtype=torch.float64) + 0.5) * ratio - 0.5
+    return rows
 
 
 def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength: float) -> Tensor:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio.encoder import mel_windows
-from ..structures import MEL_RATE, AudioFeatures, HeadPose
+from ..structures import MEL_RATE, AudioFeatures, HeadMotion
 from ..time_grid import check_fps, sample_rows
 from .pose_codebook import CHANNELS, CHUNK, PoseCodebook, PoseCodebookConfig
 from .style import StyleEncoder
@@ -226,10 +226,10 @@ def sample_head_pose(
     temperature: float = 1.0,
     amplitude: float = 1.0,
     seed: int = 0,
-    start: HeadPose | None = None,
+    start: HeadMotion | None = None,
     id_coefficients: Tensor | None = None,
     settings: SampleSettings = SampleSettings(),
-) -> HeadPose:
+) -> HeadMotion:
     """Head motion for speech, on top of the portrait's own pose, where the head rests and comes back to.
 
     It begins exactly at `start`. The beginning of a longer clip is the same motion but for its last half second, and so
@@ -251,7 +251,7 @@ def sample_head_pose(
     """
     _check_controls(temperature, amplitude, start, id_coefficients, sampler.config)
     fps, config = check_fps(features.fps), sampler.config
-    position = torch.arange(len(features.features), dtype=torch.float64) * (config.fps / fps)
+    position = torch.arange(features.frame_count, dtype=torch.float64) * (config.fps / fps)
     codes = int(position[-1]) // config.stride + 2  # one more than the last frame needs between two frames
     scales = torch.tensor(config.scales) * config.gain
     first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
@@ -267,7 +267,7 @@ def sample_head_pose(
         motion = sampler.codebook.decode(chosen) * (scales * amplitude)
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
     motion[0] = first
-    return HeadPose(motion[:, :3], motion[:, 3:], fps)
+    return HeadMotion(motion[:, :3], motion[:, 3:], fps)
 
 
 def _ease_in(offset: Tensor, seconds: Tensor, duration: float) -> Tensor:
@@ -279,7 +279,7 @@ def _ease_in(offset: Tensor, seconds: Tensor, duration: float) -> Tensor:
 def _check_controls(
     temperature: float,
     amplitude: float,
-    start: HeadPose | None,
+    start: HeadMotion | None,
     id_coefficients: Tensor | None,
     config: PoseSamplerConfig,
 ) -> None:

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..audio.waveform import load_audio
+from ..audio.waveform import read_audio
 from ..files import check_writable
 from ..hub import EMBEDDED
 from ..nn import inference
 from ..pipeline import TalkSettings, load_models, talk
 from ..timing import StageTimer
 from ..video.reader import read_image
-from ..video.writer import VideoWriter
+from ..video.writer import write_video
 from .progress import ProgressBar
 from .render import scale_portrait
 from .report import STAGES, write_json
@@ -60,19 +60,18 @@ def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, fl
     """Median milliseconds per frame of each stage, and of the whole run without loading and fitting."""
     models = load_models(args.weights)
     portrait = scale_portrait(read_image(PORTRAIT), size)
-    waveform, rate = load_audio(SPEECH)
+    waveform, rate = read_audio(SPEECH)
     audio, settings = (waveform[:, : round(CLIP_S * rate)], rate), TalkSettings(strength=args.strength)
     progress = ProgressBar(f"{size} px", args.progress)
     rows = []
     for number in range(WARM_UP + args.repeats):
         timer, start = StageTimer(), time.perf_counter()
-        stream = talk(models, portrait, *audio, settings, timer=timer)
-        with timer("encode"), VideoWriter(folder / "bench.mp4", stream.fps, stream.height, stream.width, audio) as out:
-            for frames in stream:
-                out.write(frames)
+        stream = talk(portrait, audio, settings, models=models, timer=timer)
+        with timer("encode"):
+            write_video(folder / "bench.mp4", stream, audio)
         total_s = time.perf_counter() - start - timer.seconds["fit"]
         seconds = {stage: timer.seconds.get(stage, 0.0) for stage in STAGES[2:]} | {"total": total_s}
-        rows.append({stage: 1000 * s / stream.frames for stage, s in seconds.items()})
+        rows.append({stage: 1000 * s / stream.frame_count for stage, s in seconds.items()})
         progress(number + 1, WARM_UP + args.repeats)
     return {stage: round(statistics.median(row[stage] for row in rows[WARM_UP:]), 3) for stage in rows[0]}
 
@@ -89,7 +88,7 @@ def network_costs(weights: str) -> dict[str, dict[str, float]]:
     What the generator draws from the portrait once for a whole clip is not counted.
     """
     models = load_models(weights)
-    networks = {"motion": models.motion, "generator": models.generator}
+    networks = {"motion": models.mesh_to_video.motion, "generator": models.mesh_to_video.generator}
     networks = {name: network for name, network in networks.items() if network is not None}
     inputs: dict[str, tuple[Tensor, ...]] = {}
     hooks = [
@@ -97,8 +96,8 @@ def network_costs(weights: str) -> dict[str, dict[str, float]]:
         for name, network in networks.items()
     ]
     portrait = scale_portrait(read_image(PORTRAIT), SIZES[0])
-    waveform, rate = load_audio(SPEECH)
-    next(iter(talk(models, portrait, waveform[:, : rate // 5], rate, TalkSettings(chunk=1))))
+    waveform, rate = read_audio(SPEECH)
+    next(iter(talk(portrait, (waveform[:, : rate // 5], rate), TalkSettings(chunk=1), models=models)))
     for hook in hooks:
         hook.remove()
     return {name: network_cost(network, inputs[name]) for name, network in networks.items()}
@@ -121,7 +120,7 @@ def network_cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, fl
 def measure_process(weights: str, strength: float, folder: Path) -> dict[str, float]:
     """Memory and start-up of a fresh process that makes 10 s of video at 512 px."""
     speech, report = folder / "speech.wav", folder / "report.json"
-    write_wave(speech, *load_audio(SPEECH), MEMORY_S)
+    write_wave(speech, *read_audio(SPEECH), MEMORY_S)
     words = ["talk", "--portrait", PORTRAIT, "--audio", speech, "--out", folder / "memory.mp4", "--size", "512"]
     words += ["--weights", weights, "--strength", str(strength), "--report", report, "--no-progress"]
     run_command(words)

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..files import check_writable
 from ..pipeline import Models, TalkSettings, TalkStream, load_models
+from ..structures import Audio
 from ..timing import StageTimer
 from ..video.reader import read_image
-from ..video.writer import VideoWriter
+from ..video.writer import write_video
 from .progress import ProgressBar
 from .report import make_report, write_json
 
@@ -42,6 +43,7 @@ def open_inputs(args: argparse.Namespace) -> Inputs:
         ratio = portrait.shape[-1] / picture.shape[-1]
         box = None if args.box is None else tuple(ratio * side for side in args.box)
         models = load_models(args.weights)
+        _ = models.face, models.mesh_to_video.motion, models.mesh_to_video.generator  # read now: it counts as loading
     return Inputs(models, portrait, box, timer, start)
 
 
@@ -63,17 +65,12 @@ def settings_of(args: argparse.Namespace, inputs: Inputs, **more: object) -> Tal
     return TalkSettings(box=inputs.box, **chosen, **more)
 
 
-def write_video(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: tuple[Tensor, int] | None) -> None:
-    """Render the stream into the mp4, with the sound [C, N] at its rate, and write the report."""
-    timer, done = inputs.timer, 0
-    progress = ProgressBar(args.command, args.progress)
-    with timer("encode"), VideoWriter(args.out, stream.fps, stream.height, stream.width, audio) as writer:
-        for frames in stream:  # its stages keep their own time; what is left of this block is encoding
-            writer.write(frames)
-            done += len(frames)
-            progress(done, stream.frames)
+def write_out(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: Audio | None) -> None:
+    """Render the stream into the mp4, with its sound, and write the report."""
+    with inputs.timer("encode"):  # the stages of the stream keep their own time; what is left of this is encoding
+        write_video(args.out, stream, audio, ProgressBar(args.command, args.progress))
     size = (stream.width // 2 * 2, stream.height // 2 * 2)
-    sys.stdout.write(f"{args.out}: {stream.frames} frames, {size[0]} × {size[1]} px, {stream.fps:g} fps\n")
+    sys.stdout.write(f"{args.out}: {stream.frame_count} frames, {size[0]} × {size[1]} px, {stream.fps:g} fps\n")
     if args.report:
         total_s = time.perf_counter() - inputs.start
         write_json(args.report, make_report(stream, size, total_s, inputs.models.weights))

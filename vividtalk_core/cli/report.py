@@ -28,9 +28,9 @@ def make_report(stream: TalkStream, size: tuple[int, int], total_s: float, weigh
         frames), peak_rss_mb, face_box [left, top, right, bottom] px of the video, weights.
     """
     seconds = {stage: stream.timer.seconds.get(stage, 0.0) for stage in STAGES}
-    per_frame = 1000 * (total_s - seconds["load"] - seconds["fit"]) / stream.frames
+    per_frame = 1000 * (total_s - seconds["load"] - seconds["fit"]) / stream.frame_count
     return {
-        "frames": stream.frames,
+        "frames": stream.frame_count,
         "fps": stream.fps,
         "size": list(size),
         "seconds": {stage: round(s, 4) for stage, s in (seconds | {"total": total_s}).items()},

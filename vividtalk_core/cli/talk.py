@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from ..audio.waveform import load_audio
+from ..audio.waveform import read_audio
 from ..audio_to_mesh.articulation import ArticulationSettings
 from ..face.models import FaceModels
 from ..motion.files import read_motion
-from ..motion.head_pose import relative_to_first
-from ..pipeline import pose_sampler, talk
-from ..structures import HeadPose
+from ..motion.head_pose import relative_to_frame
+from ..pipeline import talk
+from ..structures import HeadMotion
 from ..video.reader import read_video
-from .render import open_inputs, settings_of, write_video
+from .render import open_inputs, settings_of, write_out
 from .track import track_clip
 
 
@@ -20,9 +20,9 @@ def run(args: argparse.Namespace) -> None:
     """Make the video of `args`."""
     inputs = open_inputs(args)
     if args.pose == "codebook":
-        pose_sampler(inputs.models)  # says what is missing before any work is done
+        _ = inputs.models.audio_to_mesh.pose  # says what is missing before any work is done
     with inputs.timer("audio"):
-        audio = load_audio(args.audio)
+        audio = read_audio(args.audio)
     with inputs.timer("pose"):
         pose = read_pose(args.pose, inputs.models.face, args.progress)
     source = args.pose if pose is None else "still"
@@ -32,11 +32,11 @@ def run(args: argparse.Namespace) -> None:
     )
     lips = {"mode": args.mode, "articulation": gains}
     settings = settings_of(args, inputs, fps=args.fps, seed=args.seed, **motion, **lips)
-    stream = talk(inputs.models, inputs.portrait, *audio, settings, pose, inputs.timer)
-    write_video(args, inputs, stream, audio)
+    stream = talk(inputs.portrait, audio, settings, models=inputs.models, pose=pose, timer=inputs.timer)
+    write_out(args, inputs, stream, audio)
 
 
-def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadPose | None:
+def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadMotion | None:
     """The head motion of "video:FILE" or "file:FILE"; None for the sources that the pipeline makes itself.
 
     Args:
@@ -46,7 +46,7 @@ def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadPose |
     """
     kind, _, file = source.partition(":")
     if kind == "video":
-        return relative_to_first(track_clip(read_video(file, with_audio=False), models, shown).pose)
+        return relative_to_frame(track_clip(read_video(file, with_audio=False), models, shown).pose)
     if kind == "file":
         pose = read_motion(file).pose
         if pose is None:

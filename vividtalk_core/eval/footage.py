@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..audio.waveform import load_audio
+from ..audio.waveform import read_audio
 from ..video.reader import read_video
 
 
@@ -33,7 +33,7 @@ def read_footage(
         audio: a sound file in place of the video's own sound.
     """
     clip = read_video(path, fps)
-    sound = clip.audio if audio is None else load_audio(audio)
+    sound = clip.audio if audio is None else read_audio(audio)
     return Footage(lambda: read_video(path, clip.fps, with_audio=False).frames, clip.fps, sound)
 
 

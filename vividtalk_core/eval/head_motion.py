@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..audio.encoder import mel_position
 from ..motion.resample import gaussian
-from ..structures import MEL_RATE, HeadPose
+from ..structures import MEL_RATE, HeadTrajectory
 from ..time_grid import sample_rows
 
 BEAT_SIGMA_S = 0.1  # of beat alignment, as in the field's papers
@@ -23,12 +23,12 @@ FOLLOW_SIGMA_S = 0.16  # syllables are smoothed away, phrases are not
 STILL = 1e-6  # standard deviation of a curve that does not move
 
 
-def diversity(pose: HeadPose) -> float:
+def diversity(pose: HeadTrajectory) -> float:
     """Standard deviation of the angles over time in degrees, mean of pitch, yaw and roll."""
     return float(pose.rotation.std(0).mean().rad2deg())
 
 
-def energy_below(pose: HeadPose, hertz: float = 3.0) -> float:
+def energy_below(pose: HeadTrajectory, hertz: float = 3.0) -> float:
     """Share 0..1 of the variance of the angles that lies below a frequency; 1 for a head that does not move."""
     angles = pose.rotation.double() - pose.rotation.double().mean(0)
     window = torch.hann_window(len(angles), periodic=False, dtype=angles.dtype)[:, None]
@@ -38,12 +38,12 @@ def energy_below(pose: HeadPose, hertz: float = 3.0) -> float:
     return float(power[low].sum()) / total if total > 0 else 1.0
 
 
-def speed(pose: HeadPose) -> Tensor:
+def speed(pose: HeadTrajectory) -> Tensor:
     """[T − 1] degrees per second from each frame to the next."""
     return pose.rotation.diff(dim=0).norm(dim=1).rad2deg() * pose.fps
 
 
-def join_speed(pose: HeadPose, window: int) -> tuple[float, float]:
+def join_speed(pose: HeadTrajectory, window: int) -> tuple[float, float]:
     """How fast the head moves where windows of `window` frames join: the largest speed there, and the clip's own 99th
     percentile, both in degrees per second. Beyond it a join would be seen.
     """  # noqa: D205
@@ -73,7 +73,7 @@ def audio_beats(mel: Tensor) -> Tensor:
     return (peaks[onset[peaks] > onset.mean()] + 0.5) / MEL_RATE
 
 
-def motion_beats(pose: HeadPose) -> Tensor:
+def motion_beats(pose: HeadTrajectory) -> Tensor:
     """[B] seconds at which the head pauses or turns back: the lowest points of its speed."""
     slow = -gaussian(speed(pose)[:, None], 1.0)[:, 0]
     return (_peaks(slow, max(1, round(BEAT_APART_S / 2 * pose.fps))) + 1.0) / pose.fps
@@ -87,7 +87,7 @@ def _peaks(curve: Tensor, apart: int) -> Tensor:
     return inner.nonzero()[:, 0]
 
 
-def beat_alignment(pose: HeadPose, mel: Tensor) -> float:
+def beat_alignment(pose: HeadTrajectory, mel: Tensor) -> float:
     """Mean over the beats of the sound (mel [M, 80]) of exp(−d²/2σ²), d to the nearest beat of the head, σ 0.1 s."""
     heard, seen = audio_beats(mel), motion_beats(pose)
     if not len(heard) or not len(seen):
@@ -96,7 +96,7 @@ def beat_alignment(pose: HeadPose, mel: Tensor) -> float:
     return float(torch.exp(-distance.square() / (2 * BEAT_SIGMA_S**2)).mean())
 
 
-def follows_loudness(pose: HeadPose, mel: Tensor) -> float:
+def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
     """Correlation −1..1 of the head's speed with the loudness of a natural-log mel [M, 80], both smoothed (σ 0.16 s).
 
     The first half second, in which a head sets in from rest, does not count.
@@ -109,7 +109,7 @@ def follows_loudness(pose: HeadPose, mel: Tensor) -> float:
     return float(torch.corrcoef(curves.T)[0, 1])
 
 
-def seed_distance(poses: Sequence[HeadPose]) -> float:
+def seed_distance(poses: Sequence[HeadTrajectory]) -> float:
     """How different several motions are: mean distance in degrees between the angles of any two, frame by frame."""
     if len(poses) < 2:
         raise ValueError(f"a distance needs two motions or more; got {len(poses)}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..audio.encoder import encode_audio
+from ..audio.encoder import encode_audio, feature_rows
 from ..critics.sync_expert import SyncConfig, SyncExpert
 from ..hub import WeightSet, load_module, resolve_weights
 from ..structures import check_shapes
@@ -52,7 +52,7 @@ def sync_score(
     """
     check_shapes(curves=(curves, "T 2"))
     rate = expert.config.fps
-    features = encode_audio(waveform, sample_rate, rate).features
+    features = feature_rows(encode_audio(waveform, sample_rate, rate))
     lips = at_rate(curves.float(), fps, rate)
     count = min(len(features), len(lips))
     distances = offset_distances(expert, features[:count], lips[:count], reach)

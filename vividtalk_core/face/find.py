@@ -8,10 +8,12 @@ import math
 import torch
 from torch import Tensor
 
+from ..errors import MediaError, NoFaceError, SettingsError
 from .align import to_pixel_centres
 from .detector import Detection
-from .landmarks import Region, region_of_detection
+from .landmarks import PRESENT, region_of_detection
 from .models import FaceModels
+from .region import Region
 
 log = logging.getLogger("vividtalk")
 
@@ -23,21 +25,21 @@ ROUNDS = 3  # of the landmark network, each in the region of the round before
 
 
 def check_portrait(portrait: Tensor) -> None:
-    """Raise ValueError unless portrait is [B, 3, H, W] of a usable size with finite values in 0..1."""
+    """Raise MediaError unless portrait is [B, 3, H, W] of a usable size with finite values in 0..1."""
     if portrait.ndim != 4 or portrait.shape[1] != 3 or portrait.shape[0] < 1:
-        raise ValueError(f"portrait must be [B, 3, H, W] RGB with B ≥ 1; got {list(portrait.shape)}")
+        raise MediaError(f"portrait must be [B, 3, H, W] RGB with B ≥ 1; got {list(portrait.shape)}")
     height, width = portrait.shape[2:]
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
-        raise ValueError(
+        raise MediaError(
             f"the portrait is {width}×{height} px; its sides must be {MIN_SIDE} to {MAX_SIDE} px: resize it"
         )
     if not portrait.is_floating_point():
-        raise ValueError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}")
+        raise MediaError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}")
     low, high = portrait[:1].aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise ValueError("the portrait holds NaN or infinite values: check the step that made it")
+        raise MediaError("the portrait holds NaN or infinite values: check the step that made it")
     if low < -0.01 or high > 1.01:
-        raise ValueError(f"the portrait's values must be in 0..1; got {float(low):.3g} to {float(high):.3g}")
+        raise MediaError(f"the portrait's values must be in 0..1; got {float(low):.3g} to {float(high):.3g}")
 
 
 def find_landmarks(
@@ -46,6 +48,7 @@ def find_landmarks(
     face_index: int = 0,
     box: tuple[float, float, float, float] | None = None,
     threshold: float = 0.5,
+    force: bool = False,
 ) -> Tensor:
     """Landmarks of one face.
 
@@ -55,21 +58,34 @@ def find_landmarks(
         face_index: which face, counted from the largest.
         box: left, top, right, bottom in px around the face, instead of detection.
         threshold: of the detector, 0..1.
+        force: accept what the landmark network doubts to be a face.
 
     Returns:
         [478, 3] px of the image, pixel centres at .5.
+
+    Raises:
+        NoFaceError: there is no such face, it is too small, or it is doubted and not forced.
     """
     region = _box_region(box, image) if box is not None else _detected_region(models, image, face_index, threshold)
     landmarks, presence = models.landmarker.refine(image, region, ROUNDS)
-    if presence[0] < 0.5:
-        log.warning("the landmark network doubts that this is a face (presence %.2f of 1)", float(presence[0]))
+    _check_presence(float(presence[0]), force)
     points = to_pixel_centres(landmarks)[0]
     size = float((points[:468, :2].amax(0) - points[:468, :2].amin(0)).amax())
     if not math.isfinite(size) or size < MIN_FACE:
-        raise ValueError(
+        raise NoFaceError(
             f"the face is {size:.0f} px large, at least {MIN_FACE} px are needed: use a closer crop or a larger picture"
         )
     return points
+
+
+def _check_presence(presence: float, force: bool) -> None:
+    """NoFaceError where the landmark network sees no face, or a warning if it is forced."""
+    if presence >= PRESENT:
+        return
+    doubt = f"the landmark network doubts that this is a face (presence {presence:.2f}, {PRESENT:g} is needed)"
+    if not force:
+        raise NoFaceError(f"{doubt}: mark the face alone, use a closer crop of a face, or force it")
+    log.warning("%s; it is used because that was forced", doubt)
 
 
 def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region:
@@ -77,7 +93,9 @@ def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region
     left, top, right, bottom = box
     height, width = image.shape[2:]
     if not (left < right and top < bottom and right > 0 and bottom > 0 and left < width and top < height):
-        raise ValueError(f"box must be left, top, right, bottom in px inside the {width}×{height} portrait; got {box}")
+        raise SettingsError(
+            f"box must be left, top, right, bottom in px inside the {width}×{height} portrait; got {box}"
+        )
     centre = image.new_tensor([[(left + right) / 2, (top + bottom) / 2]])
     size = image.new_tensor([max(right - left, bottom - top) * BOX_MARGIN])
     return Region(centre, size, torch.zeros_like(size))
@@ -87,10 +105,10 @@ def _detected_region(models: FaceModels, image: Tensor, face_index: int, thresho
     """The square around one of the faces that are found in an image [1, 3, H, W]."""
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     if not faces:
-        raise ValueError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
+        raise NoFaceError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
     if not 0 <= face_index < len(faces):
         boxes = "; ".join(f"{k}: {_box_text(face)}" for k, face in enumerate(faces))
-        raise ValueError(
+        raise NoFaceError(
             f"face_index {face_index} asked for, but {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found "
             f"(left, top, right, bottom px): {boxes}"
         )

@@ -27,6 +27,7 @@ def fit_face(
     face_index: int = 0,
     box: tuple[float, float, float, float] | None = None,
     threshold: float = 0.5,
+    force: bool = False,
 ) -> FaceFit:
     """Fit the 3DMM to one face of a portrait.
 
@@ -36,14 +37,16 @@ def fit_face(
         face_index: which face, counted from the largest (0).
         box: left, top, right, bottom in px around the face, for pictures in which none is detected.
         threshold: of the face detector, 0..1.
+        force: accept what the landmark network doubts to be a face.
 
     Raises:
-        ValueError: the portrait is unusable, or holds no such face; the message says what was found.
+        MediaError: the portrait is unusable.
+        NoFaceError: it holds no such face; the message says what was found.
     """
     check_portrait(portrait)
     with torch.no_grad():
         image = portrait[:1].to(models.head.mean_shape.device).float().clamp(0, 1)
-        landmarks = find_landmarks(models, image, face_index, box, threshold)
+        landmarks = find_landmarks(models, image, face_index, box, threshold, force)
         crop = face_crop(landmarks, image.shape[2], image.shape[3])
         points = to_crop(landmarks, crop)
         identity, expression, pose = fit_points(models, points[None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +25,9 @@ class FaceModels:
     segmenter: PersonSegmenter
 
     def to(self, device: torch.device | str) -> FaceModels:
-        """The same models on another device; the networks themselves move."""
-        head = to_device(self.head, device)
-        return FaceModels(head, self.detector.to(device), self.landmarker.to(device), self.segmenter.to(device))
+        """The same models on another device; these stay where they are."""
+        networks = (self.detector, self.landmarker, self.segmenter)
+        return FaceModels(to_device(self.head, device), *(copy.deepcopy(network).to(device) for network in networks))
 
 
 def load_face_models(weights: WeightSet | str = "embedded") -> FaceModels:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..errors import MediaError, NoFaceError, SettingsError
 from ..geometry import project, rotation_angles, rotation_matrix
 from ..head.morphable import landmark_positions, shape
 from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
+from ..progress import Progress
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
 from .align import face_crop, from_crop, to_crop, to_pixel_centres
 from .landmark_model import SolveSettings, landmark_model, observed_points
@@ -25,8 +27,6 @@ log = logging.getLogger("vividtalk")
 LIDS = (("eyeBlinkLeft", LEFT_LID_PAIRS, LEFT_EYE_CORNERS), ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
 CLOSED = 0.035  # gap over width of an eye that the landmark network reports when it is shut
 CHUNK = 32  # frames whose vertices are held at a time
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ def track_video(
     fps: float,
     progress: Progress | None = None,
     settings: TrackSettings | None = None,
+    total: int = 0,
 ) -> Track:
     """Follow the largest face of a clip; only landmarks and curves are kept, never the frames.
 
@@ -75,17 +76,19 @@ def track_video(
         models: from `load_face_models`.
         frames: [3, H, W] each, uint8 or floating-point in 0..1, all of one size.
         fps: frames per second.
-        progress: called as progress(done, total, None) after each frame, total 0 when unknown; may raise to cancel.
+        progress: called after each frame.
         settings: how to follow it.
+        total: number of frames for `progress`; 0 asks `frames`, if they know it.
 
     Raises:
-        ValueError: no frames, frames of several sizes, or no face for longer than `longest_gap_s`.
+        MediaError: no frames, or frames of several sizes.
+        NoFaceError: no face for longer than `longest_gap_s`.
     """
     settings = settings or TrackSettings()
     if not fps > 0:
-        raise ValueError(f"fps must be above 0; got {fps:g}")
+        raise SettingsError(f"fps must be above 0; got {fps:g}")
     with torch.no_grad():
-        landmarks, (height, width) = follow_landmarks(models, frames, progress, settings)
+        landmarks, (height, width) = follow_landmarks(models, frames, progress, settings, total)
         landmarks, missing = fill_gaps(landmarks, fps, settings.longest_gap_s)
         crop = clip_crop(landmarks, height, width)
         points = to_crop(landmarks, crop)
@@ -102,30 +105,34 @@ def track_video(
 
 
 def follow_landmarks(
-    models: FaceModels, frames: Iterable[Tensor], progress: Progress | None, settings: TrackSettings
+    models: FaceModels,
+    frames: Iterable[Tensor],
+    progress: Progress | None,
+    settings: TrackSettings,
+    total: int = 0,
 ) -> tuple[Tensor, tuple[int, int]]:
     """Landmarks [T, 478, 3] px of the frame, pixel centres, NaN where no face was seen; and height, width."""
     found, size, previous = [], None, None
-    total = len(frames) if hasattr(frames, "__len__") else 0
+    total = total or (len(frames) if isinstance(frames, Sized) else 0)
     for done, frame in enumerate(frames, 1):
         image = _to_image(frame, done - 1)
         if size is None:
             size = tuple(image.shape[2:])
         if tuple(image.shape[2:]) != size:
-            raise ValueError(f"frame {done - 1} is {list(image.shape[2:])}, the clip began with {list(size)} (H, W)")
+            raise MediaError(f"frame {done - 1} is {list(image.shape[2:])}, the clip began with {list(size)} (H, W)")
         previous = _landmarks_of(models, image, previous, settings)
         found.append(torch.full((478, 3), torch.nan) if previous is None else to_pixel_centres(previous)[0].cpu())
         if progress is not None:
             progress(done, total, None)
     if not found:
-        raise ValueError("the clip has no frames")
+        raise MediaError("the clip has no frames")
     return torch.stack(found), size
 
 
 def _to_image(frame: Tensor, index: int) -> Tensor:
     """A frame [3, H, W], uint8 or in 0..1, as an image [1, 3, H, W] in 0..1."""
     if frame.ndim != 3 or frame.shape[0] != 3:
-        raise ValueError(f"frame {index} must be [3, H, W] RGB; got {list(frame.shape)}")
+        raise MediaError(f"frame {index} must be [3, H, W] RGB; got {list(frame.shape)}")
     image = frame[None]
     return image.float() / 255 if image.dtype == torch.uint8 else image.float()
 
@@ -159,13 +166,13 @@ def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, 
     if not missing:
         return landmarks, missing
     if len(missing) == len(landmarks):
-        raise ValueError(
+        raise NoFaceError(
             f"no face in any of the {len(landmarks)} frames: choose a clip that shows one, larger or lighter"
         )
     gaps = _runs(missing)
     too_long = [f"{first}–{last}" for first, last in gaps if (last - first + 1) / fps > longest_s]
     if too_long:
-        raise ValueError(
+        raise NoFaceError(
             f"no face in frames {', '.join(too_long)} of {len(landmarks)} (gaps up to {longest_s:g} s are bridged): "
             "cut the clip there, or choose one in which the face stays in view"
         )

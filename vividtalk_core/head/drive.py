@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..errors import MismatchError
 from ..geometry import rotation_angles, rotation_matrix
-from ..structures import ARKIT_NAMES, Expression, FaceFit, HeadPose, MeshSequence
+from ..structures import ARKIT_NAMES, Expression, FaceFit, HeadMotion, HeadPose, MeshSequence
 from .lids import lid_closure
 from .morphable import landmark_positions, shape
 from .teeth import place_teeth
@@ -22,18 +23,18 @@ LOWER_LIP_SHARE = 0.65  # of the way that lips close is made by the lower one
 
 def face_mesh(face: FaceFit) -> MeshSequence:
     """The portrait's own mesh in camera space, T = 1."""
-    vertices = _to_camera(face, head_shape(face)[None], face.pose)
+    vertices = _to_camera(head_shape(face)[None], face.pose)
     return MeshSequence(vertices, face.model.triangles, face.pose.fps)
 
 
-def drive_mesh(face: FaceFit, expression: Expression, pose: HeadPose) -> MeshSequence:
+def drive_mesh(face: FaceFit, expression: Expression, motion: HeadMotion) -> MeshSequence:
     """Move the portrait's mesh.
 
     Args:
         face: the fitted portrait.
-        expression: T frames of curves. What is applied is their difference from `neutral_*`; where that is None the
-            portrait is first brought to rest (mouth closed), and zero means rest.
-        pose: T frames of motion on top of the portrait's own pose, at the same fps.
+        expression: T frames of curves. What is applied is their difference from `neutral_*`; with the baseline "rest"
+            the portrait's mouth is closed first.
+        motion: T frames on top of the portrait's own pose, at the same fps.
 
     Returns:
         T meshes in camera space. No motion gives `face_mesh` exactly.
@@ -41,18 +42,15 @@ def drive_mesh(face: FaceFit, expression: Expression, pose: HeadPose) -> MeshSeq
     Raises:
         ValueError: expression and pose differ in length or fps, or were made for another head model.
     """
-    _check_match(face, expression, pose)
+    _check_match(face, expression, motion)
     vertices = head_shape(face) + _expression_offsets(face, expression)  # [T, V, 3]
-    lips = expression.lip_offsets
-    if expression.neutral_lip_offsets is not None:
-        lips = lips - expression.neutral_lip_offsets
-    vertices[:, face.model.lip_vertices] += lips
-    still = _to_camera(face, vertices, face.pose)
-    moved = _to_camera(face, vertices, compose(pose, face.pose))
-    return MeshSequence(torch.lerp(still, moved, face.model.pose_weight[:, None]), face.model.triangles, pose.fps)
+    vertices[:, face.model.lip_vertices] += expression.lip_offsets - expression.neutral_lip_offsets
+    still = _to_camera(vertices, face.pose)
+    moved = _to_camera(vertices, compose(motion, face.pose))
+    return MeshSequence(torch.lerp(still, moved, face.model.pose_weight[:, None]), face.model.triangles, motion.fps)
 
 
-def compose(motion: HeadPose, base: HeadPose) -> HeadPose:
+def compose(motion: HeadMotion, base: HeadPose) -> HeadPose:
     """Motion [T] on top of a base pose [1]: the rotations are chained, the translations added."""
     rotation = rotation_matrix(motion.rotation) @ rotation_matrix(base.rotation)
     return HeadPose(rotation_angles(rotation), motion.translation + base.translation, motion.fps)
@@ -64,25 +62,27 @@ def head_shape(face: FaceFit) -> Tensor:
     return place_teeth(face, head)
 
 
-def _check_match(face: FaceFit, expression: Expression, pose: HeadPose) -> None:
-    frames, others = len(expression.coefficients), len(pose.rotation)
+def _check_match(face: FaceFit, expression: Expression, motion: HeadMotion) -> None:
+    frames, others = expression.frame_count, motion.frame_count
     if frames != others:
-        raise ValueError(f"The expression has {frames} frames and the head pose {others}: fit the pose to the length.")
-    if abs(expression.fps - pose.fps) > 1e-3:
-        raise ValueError(f"The expression has {expression.fps:g} fps and the head pose {pose.fps:g}: retime one.")
+        raise MismatchError(
+            f"The expression has {frames} frames and the head pose {others}: fit the pose to the length."
+        )
+    if abs(expression.fps - motion.fps) > 1e-3:
+        raise MismatchError(f"The expression has {expression.fps:g} fps and the head pose {motion.fps:g}: retime one.")
     lips, known = expression.lip_offsets.shape[1], len(face.model.lip_vertices)
     if lips != known:
-        raise ValueError(f"The lip offsets are for {lips} vertices, this head model has {known}: use the same weights.")
+        raise MismatchError(
+            f"The lip offsets are for {lips} vertices, this head model has {known}: use the same weights."
+        )
 
 
 def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
     """[T, V, 3] what the change of the coefficients does to the head."""
-    if expression.neutral_coefficients is None:
-        neutral = torch.zeros_like(face.exp_coefficients)
+    neutral = expression.neutral_coefficients
+    rest, offsets = face.exp_coefficients, torch.zeros_like(face.vertex_offsets)
+    if expression.baseline == "rest":
         rest, offsets = _rest(face)
-    else:
-        neutral, rest = expression.neutral_coefficients, face.exp_coefficients
-        offsets = torch.zeros_like(face.vertex_offsets)
     change = expression.coefficients - neutral  # [T, E]
     # what the portrait shows already is not added once more
     change = torch.minimum(change, (STRONGEST - rest).clamp(min=0)) + rest - face.exp_coefficients
@@ -119,7 +119,7 @@ def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:
     return rest, pull * share[:, None] * in_front
 
 
-def _to_camera(face: FaceFit, vertices: Tensor, pose: HeadPose) -> Tensor:
+def _to_camera(vertices: Tensor, pose: HeadPose) -> Tensor:
     """Head frame [T or 1, V, 3] to camera space [T, V, 3]."""
     rotation = rotation_matrix(pose.rotation)
     return vertices @ rotation.transpose(1, 2) + pose.translation[:, None]

@@ -8,8 +8,6 @@ exact. The motion-VAE adds what meshes do not know, or in the paper's own form t
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,12 +15,12 @@ from torch import Tensor
 from ..filters import blur, smoothstep
 from ..geometry import CAMERA_DISTANCE, CROP, pixel_centres, project, unproject, warp
 from ..nn import frame_batches, inference
-from ..structures import DenseMotion, FaceFit, NccRender
+from ..progress import Progress
+from ..structures import DenseMotion, NccRender, SourceView
 from .gate import change_gate
 from .motion_vae import MotionVae, combine
 from .ncc import reference_texture
 from .rasterizer import interpolate
-from .source_view import SourceView, view_source
 
 COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
 NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
@@ -30,36 +28,28 @@ FAR_SHARE = 0.05  # weight of the far scale beside the near one
 STILL_SHARE = 0.1  # weight, in far shares, of what the card says alone, where the spread has died out
 STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is none at all, above the second it is kept
 
-Progress = Callable[[int, int, Tensor | None], None]
-
 
 def estimate_motion(
-    face: FaceFit,
     render: NccRender,
-    view: SourceView | None = None,
-    progress: Progress | None = None,
     model: MotionVae | None = None,
     strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> DenseMotion:
     """Dense backward motion from the rendered meshes.
 
     Args:
-        face: the fitted portrait.
         render: T frames of `render_ncc`.
-        view: `view_source(face)` when it is already there.
-        progress: called as (done, total, None) after each frame, and again in the model's own pass; it may raise to
-            cancel.
         model: the motion-VAE that refines it; None leaves the closed form.
         strength: of the model's part, 0 = the closed form, 1 = as trained.
+        progress: called after each frame, and again in the model's own pass.
 
     Returns:
         Flow [T, 256, 256, 2] and occlusion [T, 1, 256, 256]; exactly zero flow where nothing moves.
     """
-    view = view or view_source(face)
     flows, occlusions = [], []
-    total = len(render.mesh.vertices)
+    total = render.frame_count
     for frame in range(total):
-        flow, occlusion = _frame_motion(face, render, view, frame)
+        flow, occlusion = _frame_motion(render.frames(slice(frame, frame + 1)))
         flows.append(flow)
         occlusions.append(occlusion)
         if progress:
@@ -67,15 +57,13 @@ def estimate_motion(
     motion = DenseMotion(torch.stack(flows), torch.stack(occlusions))
     if model is None or strength == 0:
         return motion
-    return refine_motion(model, face, render, motion, view, strength, progress)
+    return refine_motion(model, render, motion, strength, progress)
 
 
 def refine_motion(
     model: MotionVae,
-    face: FaceFit,
     render: NccRender,
     motion: DenseMotion,
-    view: SourceView,
     strength: float = 1.0,
     progress: Progress | None = None,
 ) -> DenseMotion:
@@ -83,14 +71,12 @@ def refine_motion(
 
     Args:
         model: anchored or in the paper's own form.
-        face: the fitted portrait.
         render: T frames of `render_ncc`.
         motion: T frames in closed form.
-        view: `view_source(face)`.
         strength: 0 = the closed form, 1 = as trained.
-        progress: called as (done, total, None) after each batch of frames.
+        progress: called after each batch of frames.
     """
-    reference = reference_texture(face, view)
+    view, reference = render.view, reference_texture(render.view)
     gate = change_gate(motion.flow, view.follow * view.border)
     flows, occlusions = [], []
     for part in frame_batches(len(motion.flow), motion.flow.device):
@@ -107,25 +93,25 @@ def refine_motion(
     return DenseMotion(torch.cat(flows), torch.cat(occlusions))
 
 
-def _frame_motion(face: FaceFit, render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor]:
-    """Flow [256, 256, 2] and occlusion [1, 256, 256] of one frame."""
-    card = _card_motion(view, render.mesh.vertices[frame]) * view.follow[..., None]  # [H, W, 2] px
-    mesh, confidence, skin = _mesh_motion(render, view, frame)  # [H, W, 2] px, [H, W], [H, W]
+def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
+    """Flow [256, 256, 2] and occlusion [1, 256, 256] of one rendered frame (T = 1)."""
+    view = render.view
+    card = _card_motion(view, render.mesh.vertices[0]) * view.follow[..., None]  # [H, W, 2] px
+    mesh, confidence, skin = _mesh_motion(render)  # [H, W, 2] px, [H, W], [H, W]
     extra = _spread(mesh - card, skin)  # ears and scalp steer it, or they would be dragged along by the nose
     extra = extra * view.follow[..., None]  # but no wall behind them
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
     flow = flow * smoothstep((flow.norm(dim=-1, keepdim=True) - STILL_PX[0]) / (STILL_PX[1] - STILL_PX[0]))
-    hidden = (render.fragments.triangle_index[frame] >= 0) & (confidence < 0.05)
-    inner = render.fragments.triangle_index[frame].clamp(min=0)
+    triangle = render.fragments.triangle_index[0]
+    hidden = (triangle >= 0) & (confidence < 0.05)
+    inner = triangle.clamp(min=0)
     face_pixel = view.regions.inner_face[render.mesh.triangles[inner]].amin(-1) > 0
     return flow * (2 / CROP), 1 - (hidden & face_pixel).float()[None]
 
 
-def _mesh_motion(render: NccRender, view: SourceView, frame: int) -> tuple[Tensor, Tensor, Tensor]:
+def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     """Displacement to the portrait's pixel [H, W, 2] px, its confidence on the face and where the head is [H, W]."""
-    fragments = type(render.fragments)(
-        *(getattr(render.fragments, name)[frame : frame + 1] for name in ("triangle_index", "barycentric", "depth"))
-    )
+    view, fragments = render.view, render.fragments
     trust = (view.confidence * view.regions.inner_face)[:, None]
     attributes = torch.cat((view.pixels[:, :2], trust), 1)  # [V, 3]
     maps = interpolate(attributes, render.mesh.triangles, fragments)[0]  # [H, W, 3]

@@ -13,8 +13,7 @@ from ..filters import smoothstep
 from ..geometry import pixel_centres, project
 from ..head.morphable import landmark_positions
 from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
-from ..structures import FaceFit, MeshSequence, Paint
-from .source_view import SourceView
+from ..structures import FaceFit, MeshSequence, Paint, SourceView
 
 EYES = ((RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS), (LEFT_LID_PAIRS, LEFT_EYE_CORNERS))
 LINE_WIDTH = 0.045  # of the eye's width: half the thickness of the line in its middle
@@ -23,18 +22,18 @@ MIN_OPENING = 0.06  # of the eye's width; below it the portrait's eye is closed 
 MARGIN = 0.25  # of the eye's width around both eyes
 
 
-def render_lash_lines(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+def render_lash_lines(view: SourceView, mesh: MeshSequence, detail: int) -> Paint:
     """Paint the lash lines of closing eyes.
 
     Args:
-        face: the fitted portrait.
+        view: the portrait, from `view_source`.
         mesh: T driven meshes.
-        view: `view_source(face)`.
         detail: px of the painting per px of the crop.
 
     Returns:
         Colour and alpha of a box over both eyes, [T, ·, h, w]; alpha is 0 while they are open.
     """
+    face = view.face
     own = project(landmark_positions(face.model, view.mesh.vertices))[0, :, :2]
     driven = project(landmark_positions(face.model, mesh.vertices))[..., :2]  # [T, 468, 2]
     lids = torch.cat([_contact(own, *eye) for eye in EYES])

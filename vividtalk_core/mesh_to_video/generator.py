@@ -11,59 +11,51 @@ from torch import Tensor
 
 from ..geometry import warp
 from ..nn import frame_batches, inference
+from ..progress import Progress
 from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender, Paint
 from .eyes import render_lash_lines
 from .gate import change_gate
 from .generator_network import FrameGenerator
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
-from .rasterizer import Progress
-from .source_view import SourceView, view_source
 
 MAX_DETAIL = 4  # px of painting per px of the crop; beyond it teeth get no sharper, only slower
 
 
 def generate_frames(
-    face: FaceFit,
     render: NccRender,
     motion: DenseMotion,
-    view: SourceView | None = None,
-    progress: Progress | None = None,
     model: FrameGenerator | None = None,
     strength: float = 1.0,
+    progress: Progress | None = None,
 ) -> GeneratedFrames:
     """Everything that has to be done to the portrait, at its own resolution.
 
     Args:
-        face: the fitted portrait.
         render: T frames of `render_ncc`.
         motion: T frames of `estimate_motion`.
-        view: `view_source(face)` when it is already there.
-        progress: called as (done, total, None) after each frame, and again in the model's own pass; it may raise to
-            cancel.
         model: the generator that corrects the closed form; None leaves it.
         strength: of the model's part, 0 = the closed form, 1 = as trained.
+        progress: called after each frame, and again in the model's own pass.
 
     Returns:
         The motion with the painted mouth interior, lash lines and the model's changes, ready for `paste_back` or
         `compose`.
     """
-    view = view or view_source(face)
-    frames = paint_interior(face, render, motion, view, progress)
+    frames = paint_interior(render, motion, progress)
     paints = list(frames.paints)
     if model is not None and strength > 0:
-        paints.append(correct_frames(model, face, render, frames, view, strength, progress))
+        paints.append(correct_frames(model, render, frames, strength, progress))
     # last: the model would take the line for teeth in the shade and darken it once more
-    paints.append(render_lip_seam(face, render.mesh, view, paint_detail(face)))
+    paints.append(render_lip_seam(render.view, render.mesh, paint_detail(render.view.face)))
     return GeneratedFrames(motion, tuple(paints), render.mesh.fps)
 
 
-def paint_interior(
-    face: FaceFit, render: NccRender, motion: DenseMotion, view: SourceView, progress: Progress | None = None
-) -> GeneratedFrames:
+def paint_interior(render: NccRender, motion: DenseMotion, progress: Progress | None = None) -> GeneratedFrames:
     """T frames with the inside of the mouth and the lash lines: what the generator corrects; see `generate_frames`."""
-    mouth = render_mouth(face, render.mesh, motion, view, paint_detail(face), progress)
-    lashes = render_lash_lines(face, render.mesh, view, paint_detail(face))
+    detail = paint_detail(render.view.face)
+    mouth = render_mouth(render.view, render.mesh, motion, detail, progress)
+    lashes = render_lash_lines(render.view, render.mesh, detail)
     return GeneratedFrames(motion, (mouth, lashes), render.mesh.fps)
 
 
@@ -74,10 +66,8 @@ def paint_detail(face: FaceFit) -> int:
 
 def correct_frames(
     model: FrameGenerator,
-    face: FaceFit,
     render: NccRender,
     frames: GeneratedFrames,
-    view: SourceView,
     strength: float = 1.0,
     progress: Progress | None = None,
 ) -> Paint:
@@ -85,13 +75,12 @@ def correct_frames(
 
     Args:
         model: the generator.
-        face: the fitted portrait.
         render: T frames of `render_ncc`.
         frames: T frames, warped and painted in closed form.
-        view: `view_source(face)`.
         strength: of alpha, 0 = nothing, 1 = as trained.
-        progress: called as (done, total, None) after each batch of frames.
+        progress: called after each batch of frames.
     """
+    view, face = render.view, render.view.face
     base = compose(face, frames)
     painted = painted_alpha(frames)
     gate = change_gate(frames.motion.flow, view.follow * view.border, painted) * strength

@@ -17,10 +17,10 @@ from ..filters import blur, smoothstep
 from ..geometry import CROP, pixel_centres, project
 from ..head.morphable import landmark_positions
 from ..head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
-from ..structures import DenseMotion, FaceFit, MeshSequence, Paint
-from .rasterizer import Progress, interpolate, rasterize
+from ..progress import Progress
+from ..structures import DenseMotion, FaceFit, MeshSequence, Paint, SourceView
+from .rasterizer import interpolate, rasterize
 from .regions import polygon_distance
-from .source_view import SourceView
 
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside begins to show, and is all there is
@@ -49,29 +49,27 @@ class Palette:
 
 
 def render_mouth(
-    face: FaceFit,
+    view: SourceView,
     mesh: MeshSequence,
     motion: DenseMotion,
-    view: SourceView,
     detail: int,
     progress: Progress | None = None,
 ) -> Paint:
     """Paint the mouth's inside where the portrait does not show it.
 
     Args:
-        face: the fitted portrait.
+        view: the portrait, from `view_source`.
         mesh: T driven meshes.
         motion: T frames, which carry what the portrait shows.
-        view: `view_source(face)`.
         detail: px of the painting per px of the crop.
-        progress: called as (done, total, None) after each frame; it may raise to cancel.
+        progress: called after each frame.
 
     Returns:
         Colour and alpha of a box that follows the mouth, [T, ·, h, w].
     """
-    palette = mouth_palette(face, view)
+    face, palette = view.face, mouth_palette(view)
     own_lips, lips = (_inner_lips(face, each) for each in (view.mesh, mesh))  # [1, N, 2], [T, N, 2]
-    half = _half_box(face, view)
+    half = _half_box(view)
     size = [2 * int(side) * detail for side in half.flip(0)]
     colors, alphas, boxes = [], [], []
     for vertices, outline, flow in zip(mesh.vertices, lips, motion.flow, strict=True):
@@ -79,7 +77,7 @@ def render_mouth(
         box = torch.cat((middle - half, middle + half))
         points = pixel_centres(*size, box.device) / detail + box[:2]  # [h, w, 2] px of the crop
         opening = _opening(points, outline)
-        colors.append(_shade(_Interior(*_rasterize_inside(face, vertices, view, box, detail, size), opening), palette))
+        colors.append(_shade(_Interior(*_rasterize_inside(view, vertices, box, detail, size), opening), palette))
         kept = _opening(points + _sample(flow * (CROP / 2), points), own_lips[0]) * _share_kept(own_lips[0], outline)
         alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         boxes.append(box)
@@ -88,20 +86,19 @@ def render_mouth(
     return Paint(torch.stack(colors), torch.stack(alphas)[:, None], torch.stack(boxes))
 
 
-def render_lip_seam(face: FaceFit, mesh: MeshSequence, view: SourceView, detail: int) -> Paint:
+def render_lip_seam(view: SourceView, mesh: MeshSequence, detail: int) -> Paint:
     """Paint the dark line between lips that close over the teeth they showed.
 
     Args:
-        face: the fitted portrait.
+        view: the portrait, from `view_source`.
         mesh: T driven meshes.
-        view: `view_source(face)`.
         detail: px of the painting per px of the crop.
 
     Returns:
         Colour and alpha of a box that follows the mouth, [T, ·, h, w]; alpha is 0 while the lips are apart.
     """
-    own_lips, lips = (_inner_lips(face, each) for each in (view.mesh, mesh))  # [1, N, 2], [T, N, 2]
-    half = _half_box(face, view)
+    own_lips, lips = (_inner_lips(view.face, each) for each in (view.mesh, mesh))  # [1, N, 2], [T, N, 2]
+    half = _half_box(view)
     size = [2 * int(side) * detail for side in half.flip(0)]
     middle = (lips.amax(1) + lips.amin(1)) / 2  # [T, 2]
     boxes = torch.cat((middle - half, middle + half), 1)
@@ -109,7 +106,7 @@ def render_lip_seam(face: FaceFit, mesh: MeshSequence, view: SourceView, detail:
     for outline, box in zip(lips, boxes, strict=True):
         points = pixel_centres(*size, box.device) / detail + box[:2]  # [h, w, 2] px of the crop
         alphas.append(_ramp(polygon_distance(points, outline), SEAM_PX) * _share_shut(own_lips[0], outline))
-    color = (mouth_palette(face, view).cavity * SEAM).view(1, 3, 1, 1).expand(len(lips), -1, *size)
+    color = (mouth_palette(view).cavity * SEAM).view(1, 3, 1, 1).expand(len(lips), -1, *size)
     return Paint(color, torch.stack(alphas)[:, None], boxes)
 
 
@@ -124,10 +121,10 @@ class _Interior:
 
 
 def _rasterize_inside(
-    face: FaceFit, vertices: Tensor, view: SourceView, box: Tensor, detail: int, size: list[int]
+    view: SourceView, vertices: Tensor, box: Tensor, detail: int, size: list[int]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Teeth [h, w], tongue [h, w] and position [3, h, w], as if there were no lips: their outline cuts it out later."""
-    model, inside = face.model, view.regions.teeth_and_tongue
+    model, inside = view.face.model, view.regions.teeth_and_tongue
     screen = project(vertices[None]) - F.pad(box[:2], (0, 1))
     fragments = rasterize(screen * screen.new_tensor((detail, detail, 1.0)), model.triangles[inside], *size)
     head = interpolate(model.mean_shape, model.triangles[inside], fragments)[0].movedim(-1, 0)
@@ -183,9 +180,9 @@ def _sample(flow: Tensor, points: Tensor) -> Tensor:
     return F.grid_sample(flow.movedim(-1, 0)[None], grid, align_corners=False, padding_mode="border")[0].movedim(0, -1)
 
 
-def _half_box(face: FaceFit, view: SourceView) -> Tensor:
+def _half_box(view: SourceView) -> Tensor:
     """Half of the box's width and height [2], whole px of the crop; it depends on the portrait alone."""
-    own = project(landmark_positions(face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]  # [N, 2]
+    own = project(landmark_positions(view.face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]  # [N, 2]
     mouth_width = (own.amax(0) - own.amin(0))[0]
     return (own.new_tensor(BOX_SIZE) / 2 * mouth_width).round().clamp(min=4)
 
@@ -206,8 +203,9 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     return (color * (0.62 + 0.38 * smoothstep((blur(inside.opening, reach) - 0.35) / 0.5))).clamp(0, 1)
 
 
-def mouth_palette(face: FaceFit, view: SourceView) -> Palette:
+def mouth_palette(view: SourceView) -> Palette:
     """Colours of the mouth's inside, in the light of the portrait."""
+    face = view.face
     image = face.image[0]  # [3, 256, 256]
     skin = _mean(image, face.face_mask[0, 0] > 0.5)
     lips = _lip_color(face)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..geometry import warp
+from ..progress import Progress
 from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
 from .paint import paint_over
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progress: Progress | None = None) -> Tensor:
@@ -24,7 +22,7 @@ def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progres
         portrait: [1, 3, H, W] in 0..1, the picture that was fitted.
         face: its fit.
         frames: T frames of `generate_frames`.
-        progress: called as (done, total, frame [3, H, W]) after each frame; it may raise to cancel.
+        progress: called after each frame, with it.
 
     Returns:
         [T, 3, H, W] in 0..1. Pixels that do not move are the portrait's own, bit for bit.
@@ -57,7 +55,8 @@ def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
 def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
     """Write one frame into out [3, H, W]; only the box that moves is computed."""
     flow = frames.motion.flow[index : index + 1]
-    paints = [_one_frame(paint, index) for paint in frames.paints if (paint.alpha[index] > 0).any()]
+    now = slice(index, index + 1)
+    paints = [paint.frames(now) for paint in frames.paints if (paint.alpha[index] > 0).any()]
     left, top, right, bottom = _moving_box(flow[0], paints, crop)
     if right <= left or bottom <= top:
         return
@@ -90,13 +89,6 @@ def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
     unit = flow.new_tensor((size / (x1 - x0), size / (y1 - y0)))
     warped = warp(window, padded * unit, "bicubic").clamp(0, 1)
     return warped[:, :, top - y0 : top - y0 + height, left - x0 : left - x0 + width]
-
-
-def _one_frame(paint: Paint, index: int) -> Paint:
-    """One frame of a layer, T = 1."""
-    part = slice(index, index + 1)
-    beneath = None if paint.beneath is None else paint.beneath[part]
-    return Paint(paint.color[part], paint.alpha[part], paint.box[part], beneath)
 
 
 def _shown_box(paint: Paint) -> list[float]:

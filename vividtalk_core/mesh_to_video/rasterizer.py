@@ -6,17 +6,14 @@ clockwise as the viewer sees them (y up) are back faces and are skipped; among e
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from ..progress import Progress
 from ..structures import Fragments
 
 INSIDE = -1e-6  # a centre on an edge belongs to both triangles; the depth then decides
 FLAT = 1e-9  # px²; a triangle seen edge-on covers nothing
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 def rasterize(
@@ -29,7 +26,7 @@ def rasterize(
         triangles: [F, 3] int64, counter-clockwise seen from outside.
         height: rows of the result.
         width: columns of the result.
-        progress: called as (done, total, None) after each frame; it may raise to cancel.
+        progress: called after each frame.
 
     Returns:
         Fragments of [T, H, W]; gradients of `barycentric` and `depth` flow to the vertices.

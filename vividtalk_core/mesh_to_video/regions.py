@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
 from ..head.morphable import landmark_positions
 from ..head.topology import FACE_OVAL
-from ..structures import MorphableModel
+from ..structures import MorphableModel, Regions
 
 OVAL_SOFTNESS = 0.25  # model units over which the trust in the mesh fades outside the face oval: hair and ears begin
 EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
 INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
 EYES = ("left_eye", "right_eye")
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Regions:
-    """Masks over vertices [V] and triangles [F] of one head model."""
-
-    inner_face: Tensor  # [V] 0..1, 1 inside the face oval
-    rigid: Tensor  # [V] bool, moved by the head pose alone
-    setback: Tensor  # [V] model units added to the depth when visibility is decided
-    drawn: Tensor  # [F] bool: all but the lashes, which are flat ribbons
-    teeth_and_tongue: Tensor  # [F] bool
-    interior: Tensor  # [F] bool: inside of the mouth
-    eyes: Tensor  # [F] bool
 
 
 def find_regions(model: MorphableModel) -> Regions:

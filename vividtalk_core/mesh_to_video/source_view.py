@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import torch
@@ -14,28 +12,15 @@ from ..filters import blur, smoothstep
 from ..geometry import pixel_centres, project
 from ..head.drive import face_mesh
 from ..head.topology import FACE_OVAL
-from ..structures import CROP, FaceFit, Fragments, MeshSequence
-from .rasterizer import Progress, rasterize
-from .regions import Regions, find_regions
+from ..progress import Progress
+from ..structures import CROP, FaceFit, Fragments, MeshSequence, Regions, SourceView
+from .rasterizer import rasterize
+from .regions import find_regions
 
 FADE_PX = 26  # px of the crop over which motion dies out in the background beside the head
 BORDER_PX = 10  # px of the crop over which it dies out at the crop's own border
 COLLAR = 0.55  # of the face height below the chin: where the neck stands still
 VISIBLE = 0.06  # model units a vertex may lie behind the z-buffer and still count as seen
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class SourceView:
-    """The portrait as the renderer sees it."""
-
-    mesh: MeshSequence  # T = 1
-    pixels: Tensor  # [V, 3] x, y px of the crop, depth
-    fragments: Fragments  # T = 1, at 256
-    confidence: Tensor  # [V] 0..1, how well the portrait shows the vertex
-    follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
-    border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
-    eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
-    regions: Regions
 
 
 def view_source(face: FaceFit) -> SourceView:
@@ -46,6 +31,7 @@ def view_source(face: FaceFit) -> SourceView:
     triangle = fragments.triangle_index[0]
     eyes = (regions.eyes[triangle.clamp(min=0)] & (triangle >= 0)).float()
     return SourceView(
+        face=face,
         mesh=mesh,
         pixels=pixels[0],
         fragments=fragments,

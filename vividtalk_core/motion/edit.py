@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ..structures import ARKIT_NAMES, Expression, HeadPose
+from ..structures import ARKIT_NAMES, Expression, HeadMotion
 from .resample import gaussian
 
 # Parts of the face that are edited together, by the beginning of their coefficients' names.
@@ -53,13 +53,13 @@ def smooth_all(expression: Expression, sigma_s: float) -> Expression:
     )
 
 
-def scale_angles(pose: HeadPose, pitch: float, yaw: float, roll: float, shift: float) -> HeadPose:
+def scale_angles(pose: HeadMotion, pitch: float, yaw: float, roll: float, shift: float) -> HeadMotion:
     """Multiply each angle of a head motion, and its translation by `shift`; zero stops it, below zero mirrors it."""
     gains = pose.rotation.new_tensor((pitch, yaw, roll))
     return dataclasses.replace(pose, rotation=pose.rotation * gains, translation=pose.translation * shift)
 
 
-def mix_poses(first: HeadPose, second: HeadPose, weight: float) -> HeadPose:
+def mix_poses(first: HeadMotion, second: HeadMotion, weight: float) -> HeadMotion:
     """Blend two head motions of the same length: weight 0 is the first, 1 the second, in between a straight line."""
     _check_match(first, second, len(first.rotation), len(second.rotation))
     return dataclasses.replace(
@@ -81,24 +81,17 @@ def _per_coefficient(values: Mapping[str, float], default: float) -> Tensor:
 
 def _motion(expression: Expression) -> tuple[Tensor, Tensor]:
     """Coefficients [T, E] and lip offsets [T, L, 3] as differences from the neutral."""
-    coefficients, lips = expression.coefficients, expression.lip_offsets
-    if expression.neutral_coefficients is not None:
-        coefficients = coefficients - expression.neutral_coefficients
-    if expression.neutral_lip_offsets is not None:
-        lips = lips - expression.neutral_lip_offsets
-    return coefficients, lips
+    coefficients = expression.coefficients - expression.neutral_coefficients
+    return coefficients, expression.lip_offsets - expression.neutral_lip_offsets
 
 
 def _with_motion(expression: Expression, coefficients: Tensor, lips: Tensor) -> Expression:
     """The expression with another motion, [T, E] and [T, L, 3], on its own neutral."""
-    if expression.neutral_coefficients is not None:
-        coefficients = coefficients + expression.neutral_coefficients
-    if expression.neutral_lip_offsets is not None:
-        lips = lips + expression.neutral_lip_offsets
-    return dataclasses.replace(expression, coefficients=coefficients.clamp(0, 1), lip_offsets=lips)
+    coefficients = (coefficients + expression.neutral_coefficients).clamp(0, 1)
+    return dataclasses.replace(expression, coefficients=coefficients, lip_offsets=lips + expression.neutral_lip_offsets)
 
 
-def _check_match(first: Expression | HeadPose, second: Expression | HeadPose, frames: int, others: int) -> None:
+def _check_match(first: Expression | HeadMotion, second: Expression | HeadMotion, frames: int, others: int) -> None:
     if frames != others or abs(first.fps - second.fps) > 1e-3:
         raise ValueError(
             f"Only motions of one length can be mixed: these have {frames} frames at {first.fps:g} fps and "

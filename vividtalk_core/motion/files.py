@@ -20,8 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import CurveFileError, MismatchError, MissingFileError, OutputError
 from ..files import whole_file
-from ..structures import ARKIT_NAMES, Expression, HeadPose
+from ..structures import ARKIT_NAMES, Expression, HeadMotion
 from ..time_grid import check_fps
 from .head_pose import still_pose
 from .live_link import read_live_link, write_live_link
@@ -32,22 +33,40 @@ logger = logging.getLogger("vividtalk")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Motion:
-    """What a motion file holds: expression, head pose, or both, with equal length and frame rate."""
+class Curves:
+    """What a curve file holds: expression, head motion, or both, with equal length and frame rate."""
 
     expression: Expression | None
-    pose: HeadPose | None
+    pose: HeadMotion | None
+
+    def __post_init__(self) -> None:
+        if self.expression is None and self.pose is None:
+            raise MismatchError("there are no curves: give an expression, a head motion, or both.")
+        if self.expression is None or self.pose is None:
+            return
+        frames, rates = (self.expression.frame_count, self.pose.frame_count), (self.expression.fps, self.pose.fps)
+        if frames[0] != frames[1] or abs(rates[0] - rates[1]) > 1e-3:
+            raise MismatchError(
+                f"expression and head motion must have one length and fps; got {frames[0]} frames at {rates[0]:g} fps "
+                f"and {frames[1]} at {rates[1]:g}."
+            )
+
+    @property
+    def _present(self) -> Expression | HeadMotion:
+        return self.expression or self.pose  # type: ignore[return-value]  # one of them is there: __post_init__
 
     @property
     def fps(self) -> float:
-        return (self.expression or self.pose).fps
+        """Frames per second."""
+        return self._present.fps
 
     @property
-    def frames(self) -> int:
-        return len(self.expression.coefficients if self.expression else self.pose.rotation)
+    def frame_count(self) -> int:
+        """T."""
+        return self._present.frame_count
 
 
-def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | None = None) -> Motion:
+def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | None = None) -> Curves:
     """Read a motion file.
 
     Args:
@@ -57,43 +76,42 @@ def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | 
         fps: for files that do not say theirs; where they do, theirs counts.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: arrays are missing, have wrong shapes, unknown names, NaN, or the file is damaged.
+        MissingFileError: there is no such file.
+        CurveFileError: arrays are missing, have wrong shapes, unknown names, NaN, or the file is damaged.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no motion file {path}.")
+        raise MissingFileError(f"there is no motion file {path}.")
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path.name} is not a motion file; its ending must be one of {', '.join(SUFFIXES)}.")
+        raise CurveFileError(f"{path.name} is not a motion file; its ending must be one of {', '.join(SUFFIXES)}.")
     arrays = {".npz": _read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
     if "fps" not in arrays and fps is None:
-        raise ValueError(f"{path.name} does not say its frame rate: it has no 'fps'; give one.")
+        raise CurveFileError(f"{path.name} does not say its frame rate: it has no 'fps'; give one.")
     rate = check_fps(float(np.asarray(arrays.get("fps", fps)).reshape(())))
     if "coefficients" not in arrays and "rotation" not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise ValueError(f"{path.name} has neither 'coefficients' nor 'rotation'; found {found}.")
+        raise CurveFileError(f"{path.name} has neither 'coefficients' nor 'rotation'; found {found}.")
     expression = _expression(path.name, arrays, rate, lip_vertices) if "coefficients" in arrays else None
     pose = _pose(path.name, arrays, rate) if "rotation" in arrays else None
-    if expression and pose and len(expression.coefficients) != len(pose.rotation):
-        counts = f"{len(expression.coefficients)} frames of coefficients and {len(pose.rotation)} of rotation"
-        raise ValueError(f"{path.name} has {counts}; they must be equal.")
-    return Motion(expression, pose)
+    if expression is not None and pose is not None and expression.frame_count != pose.frame_count:
+        counts = f"{expression.frame_count} frames of coefficients and {pose.frame_count} of rotation"
+        raise CurveFileError(f"{path.name} has {counts}; they must be equal.")
+    return Curves(expression, pose)
 
 
-def fill_in(motion: Motion, lip_vertices: int) -> tuple[Expression, HeadPose]:
+def fill_in(curves: Curves, lip_vertices: int) -> tuple[Expression, HeadMotion]:
     """The half that a motion file does not have: the portrait's own expression, a still head."""
-    expression, pose = motion.expression, motion.pose
+    expression, pose, frames = curves.expression, curves.pose, curves.frame_count
     if expression is None:
-        zeros = torch.zeros(motion.frames, len(ARKIT_NAMES))
-        lips = torch.zeros(motion.frames, lip_vertices, 3)
-        expression = Expression(zeros, lips, motion.fps, zeros[0], lips[0])
-    return expression, still_pose(motion.frames, motion.fps) if pose is None else pose
+        zeros, lips = torch.zeros(frames, len(ARKIT_NAMES)), torch.zeros(frames, lip_vertices, 3)
+        expression = Expression(zeros, lips, curves.fps, zeros[0], lips[0])
+    return expression, still_pose(frames, curves.fps) if pose is None else pose
 
 
 def write_motion(
     path: str | Path,
     expression: Expression | None = None,
-    pose: HeadPose | None = None,
+    pose: HeadMotion | None = None,
     vertices_2d: Tensor | None = None,
     landmarks_2d: Tensor | None = None,
 ) -> None:
@@ -108,10 +126,10 @@ def write_motion(
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"cannot write {path.name}: the ending must be one of {', '.join(SUFFIXES)}.")
-    _check_pair(expression, pose)
+        raise OutputError(f"cannot write {path.name}: the ending must be one of {', '.join(SUFFIXES)}.")
+    curves = Curves(expression, pose)
     extra = {"vertices_2d": vertices_2d, "landmarks_2d": landmarks_2d}
-    arrays = _arrays(expression, pose) | {k: v.cpu().numpy() for k, v in extra.items() if v is not None}
+    arrays = _arrays(curves) | {k: v.cpu().numpy() for k, v in extra.items() if v is not None}
     with whole_file(path) as part:
         if path.suffix.lower() == ".npz":
             with part.open("wb") as stream:
@@ -123,32 +141,22 @@ def write_motion(
             write_live_link(part, arrays)
 
 
-def _check_pair(expression: Expression | None, pose: HeadPose | None) -> None:
-    if expression is None and pose is None:
-        raise ValueError("there is no motion to write: give an expression, a head pose, or both.")
-    if expression is None or pose is None:
-        return
-    lengths, rates = (len(expression.coefficients), len(pose.rotation)), (expression.fps, pose.fps)
-    if lengths[0] != lengths[1] or abs(rates[0] - rates[1]) > 1e-3:
-        raise ValueError(
-            f"expression and head pose must have one length and fps; got {lengths[0]} frames at {rates[0]:g} fps and "
-            f"{lengths[1]} at {rates[1]:g}."
-        )
-
-
-def _arrays(expression: Expression | None, pose: HeadPose | None) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"fps": np.float64((expression or pose).fps)}
+def _arrays(curves: Curves) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {"fps": np.array(curves.fps, np.float64)}
+    expression, pose = curves.expression, curves.pose
     if expression is not None:
-        # None cannot be written as a plain array: an empty one stands for it
-        neutral, lips = expression.neutral_coefficients, expression.neutral_lip_offsets
+        # the baseline "rest" is no array: an empty neutral stands for it
+        at_rest = expression.baseline == "rest"
         arrays |= {
             "coefficients": expression.coefficients.cpu().numpy(),
             "names": np.array(ARKIT_NAMES),
             "lip_offsets": expression.lip_offsets.cpu().numpy(),
-            "neutral_coefficients": np.zeros(0, np.float32) if neutral is None else neutral.cpu().numpy(),
+            "neutral_coefficients": np.zeros(0, np.float32)
+            if at_rest
+            else expression.neutral_coefficients.cpu().numpy(),
         }
-        if lips is not None:
-            arrays["neutral_lip_offsets"] = lips.cpu().numpy()
+        if not at_rest:
+            arrays["neutral_lip_offsets"] = expression.neutral_lip_offsets.cpu().numpy()
     if pose is not None:
         arrays |= {"rotation": pose.rotation.cpu().numpy(), "translation": pose.translation.cpu().numpy()}
     return arrays
@@ -159,7 +167,7 @@ def _read_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} is not a readable .npz file of plain arrays ({error}).") from error
+        raise CurveFileError(f"{path.name} is not a readable .npz file of plain arrays ({error}).") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -167,7 +175,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         tables = json.loads(path.read_text(encoding="utf-8"))
         arrays = {key: np.asarray(value) for key, value in tables.items()}
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"{path.name} is not a JSON object of number tables ({error}).") from error
+        raise CurveFileError(f"{path.name} is not a JSON object of number tables ({error}).") from error
     if "lip_offsets" in arrays and arrays["lip_offsets"].size == 0:  # [T, 0, 3] loses its last letter in JSON
         arrays["lip_offsets"] = np.zeros((arrays["lip_offsets"].shape[0], 0, 3), np.float32)
     return arrays
@@ -176,7 +184,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: int | None) -> Expression:
     coefficients = _numbers(name, arrays, "coefficients", (None, None))
     if "names" not in arrays:
-        raise ValueError(f"{name} has coefficients but no 'names' that say which column is which.")
+        raise CurveFileError(f"{name} has coefficients but no 'names' that say which column is which.")
     names = [str(column) for column in arrays["names"]]
     coefficients = _by_name(name, coefficients, names)
     lips = _lips(name, arrays, len(coefficients), lip_vertices)
@@ -185,7 +193,7 @@ def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: 
         return expression
     neutral = _numbers(name, arrays, "neutral_coefficients", (None,))
     if not len(neutral):
-        return replace(expression, neutral_coefficients=None, neutral_lip_offsets=None)
+        return Expression.from_rest(coefficients, lips, fps)
     neutral = _by_name(name, neutral[None], names)[0]
     neutral_lips = torch.zeros_like(lips[0])
     if "neutral_lip_offsets" in arrays:
@@ -193,11 +201,11 @@ def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: 
     return replace(expression, neutral_coefficients=neutral, neutral_lip_offsets=neutral_lips)
 
 
-def _pose(name: str, arrays: Mapping[str, Any], fps: float) -> HeadPose:
+def _pose(name: str, arrays: Mapping[str, Any], fps: float) -> HeadMotion:
     rotation = _numbers(name, arrays, "rotation", (None, 3))
     if "translation" not in arrays:
-        return HeadPose(rotation, torch.zeros_like(rotation), fps)
-    return HeadPose(rotation, _numbers(name, arrays, "translation", (len(rotation), 3)), fps)
+        return HeadMotion(rotation, torch.zeros_like(rotation), fps)
+    return HeadMotion(rotation, _numbers(name, arrays, "translation", (len(rotation), 3)), fps)
 
 
 def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int | None) -> Tensor:
@@ -208,7 +216,7 @@ def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int |
     if lip_vertices is not None and lips.shape[1] == 0:
         return torch.zeros(frames, lip_vertices, 3)
     if lip_vertices is not None and lips.shape[1] != lip_vertices:
-        raise ValueError(
+        raise CurveFileError(
             f"the lip offsets of {name} are for {lips.shape[1]} vertices, this head model has {lip_vertices}."
         )
     return lips
@@ -220,24 +228,24 @@ def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | 
     wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
     fits = array.ndim == len(shape) and all(s in (None, size) for s, size in zip(shape, array.shape, strict=True))
     if not fits or not np.issubdtype(array.dtype, np.number):
-        raise ValueError(f"'{key}' of {name} must be numbers {wanted}; got {array.dtype} {list(array.shape)}.")
+        raise CurveFileError(f"'{key}' of {name} must be numbers {wanted}; got {array.dtype} {list(array.shape)}.")
     bad = int((~np.isfinite(array)).sum())
     if bad:
-        raise ValueError(f"'{key}' of {name} has {bad} of {array.size} values that are NaN or infinite.")
+        raise CurveFileError(f"'{key}' of {name} has {bad} of {array.size} values that are NaN or infinite.")
     if len(shape) > 1 and len(array) == 0:
-        raise ValueError(f"'{key}' of {name} has 0 frames.")
+        raise CurveFileError(f"'{key}' of {name} has 0 frames.")
     return torch.from_numpy(array.astype(np.float32))
 
 
 def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
     """Columns [T, K] put in the order of ARKIT_NAMES [T, E]; what the file lacks is 0."""
     if len(names) != coefficients.shape[1]:
-        raise ValueError(f"{name} has {len(names)} names for {coefficients.shape[1]} columns of coefficients.")
+        raise CurveFileError(f"{name} has {len(names)} names for {coefficients.shape[1]} columns of coefficients.")
     unknown = [column for column in names if column not in ARKIT_NAMES]
     twice = sorted({column for column in names if names.count(column) > 1})
     if unknown or twice:
         what = f"names that are no ARKit blendshape: {', '.join(unknown)}" if unknown else f"{', '.join(twice)} twice"
-        raise ValueError(f"{name} has {what}.")
+        raise CurveFileError(f"{name} has {what}.")
     missing = [known for known in ARKIT_NAMES if known not in names]
     if missing:
         logger.info("%s has no %s: taken as 0.", name, ", ".join(missing))

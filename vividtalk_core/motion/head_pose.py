@@ -1,20 +1,21 @@
 """Head pose sources that need no learning: still, idle sway, and poses from elsewhere fitted to a clip.
 
-A pose between nodes is motion on top of the portrait's own pose: zero is the portrait as it is.
+What they give is `HeadMotion`, on top of the portrait's own pose: zero is the portrait as it is.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..audio.speech import analyse, speaking_and_stress
+from ..errors import MismatchError, SettingsError
 from ..geometry import rotation_angles, rotation_matrix
-from ..structures import MEL_RATE, AudioFeatures, HeadPose
+from ..structures import MEL_RATE, AudioFeatures, HeadMotion, HeadPose
 from ..time_grid import check_fps, sample_rows
 from .resample import retime_pose
 
@@ -36,9 +37,9 @@ class SwaySettings:
     quiet_share: float = 0.6  # of the sway that is left where nobody speaks
 
 
-def still_pose(frames: int, fps: float) -> HeadPose:
+def still_pose(frames: int, fps: float) -> HeadMotion:
     """`frames` frames of no motion: the portrait's own pose."""
-    return HeadPose(torch.zeros(frames, 3), torch.zeros(frames, 3), check_fps(fps))
+    return HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), check_fps(fps))
 
 
 def idle_pose(
@@ -48,7 +49,7 @@ def idle_pose(
     amplitude: float = 1.0,
     features: AudioFeatures | None = None,
     settings: SwaySettings = SwaySettings(),
-) -> HeadPose:
+) -> HeadMotion:
     """Seeded, band-limited sway that starts from the portrait's own pose.
 
     A pure function of seed and time: a longer clip begins exactly like a shorter one, at any frame rate.
@@ -62,7 +63,7 @@ def idle_pose(
         settings: frequencies and limits.
     """
     if amplitude < 0 or not math.isfinite(amplitude):
-        raise ValueError(f"the amplitude of the sway must be 0 or more; got {amplitude}.")
+        raise SettingsError(f"the amplitude of the sway must be 0 or more; got {amplitude}.")
     seconds = torch.arange(frames, dtype=torch.float64) / check_fps(fps)
     angles = torch.tensor(settings.limits_deg, dtype=torch.float64).deg2rad() * _sway(seconds, seed, settings)
     if features is not None:
@@ -74,7 +75,7 @@ def idle_pose(
     pivot = torch.tensor(settings.pivot, dtype=torch.float64)
     # R·(x − p) + p = R·x + (p − R·p): a turn about the neck as a turn about the origin
     translation = pivot - rotation_matrix(rotation) @ pivot
-    return HeadPose(rotation.float(), translation.float(), float(fps))
+    return HeadMotion(rotation.float(), translation.float(), float(fps))
 
 
 def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
@@ -98,30 +99,31 @@ def _speech_drive(features: AudioFeatures, frames: int, fps: float) -> tuple[Ten
     return rows[:, 0], rows[:, 1]
 
 
-def relative_to_first(pose: HeadPose) -> HeadPose:
-    """An absolute pose as motion from its first frame: R_t · R_0⁻¹ and the difference of translations."""
-    if not len(pose.rotation):
-        raise ValueError("the head pose has 0 frames.")
+def relative_to_frame(pose: HeadPose, frame: int = 0) -> HeadMotion:
+    """An absolute pose as motion from one of its frames f: R_t · R_f⁻¹ and the difference of translations."""
+    if not pose.frame_count:
+        raise MismatchError("the head pose has 0 frames.")
+    start = slice(frame, frame + 1)
     rotation = rotation_matrix(pose.rotation)
-    angles = rotation_angles(rotation @ rotation[:1].transpose(1, 2))
-    angles[0] = 0  # exactly: rounding must not move the portrait
-    return replace(pose, rotation=angles, translation=pose.translation - pose.translation[:1])
+    angles = rotation_angles(rotation @ rotation[start].transpose(1, 2))
+    angles[start] = 0  # exactly: rounding must not move the portrait
+    return HeadMotion(angles, pose.translation - pose.translation[start], pose.fps)
 
 
-def fit_to_length(pose: HeadPose, frames: int, fps: float, loop: bool = True) -> HeadPose:
+def fit_to_length(pose: HeadMotion, frames: int, fps: float, loop: bool = True) -> HeadMotion:
     """A pose of any length and frame rate for a clip of `frames` frames at `fps`.
 
     It is retimed to `fps`; what is too long is cut; what is too short runs backwards and forwards (no jump), or holds
     its last frame if `loop` is False. What was done is logged.
     """
     if frames < 1:
-        raise ValueError(f"a clip has at least 1 frame; got {frames}.")
-    if not len(pose.rotation):
-        raise ValueError("the head pose has 0 frames.")
+        raise SettingsError(f"a clip has at least 1 frame; got {frames}.")
+    if not pose.frame_count:
+        raise MismatchError("the head pose has 0 frames.")
     if abs(pose.fps - fps) > 1e-3:
         logger.info("The head pose is retimed from %g to %g fps.", pose.fps, fps)
         pose = retime_pose(pose, fps)
-    found = len(pose.rotation)
+    found = pose.frame_count
     if found != frames:
         what = "cut to" if found > frames else "played to and fro to fill" if loop else "held on its last frame to fill"
         logger.info("The head pose has %d frames at %g fps; it is %s the clip's %d.", found, fps, what, frames)
@@ -131,4 +133,4 @@ def fit_to_length(pose: HeadPose, frames: int, fps: float, loop: bool = True) ->
         index = index % (2 * found - 2)
         index = torch.minimum(index, 2 * found - 2 - index)
     index = index.clamp(max=found - 1)
-    return HeadPose(pose.rotation[index], pose.translation[index], float(fps))
+    return HeadMotion(pose.rotation[index], pose.translation[index], float(fps))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..structures import ARKIT_NAMES, Expression, HeadPose
+from ..structures import ARKIT_NAMES, Expression, HeadTrajectory
 
 # What is worth a look, one row each; the larger of the two sides where a name has them.
 CURVES = ("jawOpen", "mouthFunnel", "mouthPucker", "mouthSmile", "mouthPress", "browInnerUp", "eyeBlink")
@@ -18,7 +18,7 @@ BACKGROUND, GRID, INK = (24, 24, 28), (60, 60, 66), (220, 220, 220)  # RGB
 CURVE_COLOR, ANGLE_COLOR = (120, 220, 255), (255, 190, 90)
 
 
-def draw_curves(expression: Expression, pose: HeadPose | None = None, width: int = 960) -> Tensor:
+def draw_curves(expression: Expression, pose: HeadTrajectory | None = None, width: int = 960) -> Tensor:
     """Plot the main curves over time, coefficients 0..1 and angles ±15°.
 
     Args:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import ARKIT_NAMES, Expression, HeadPose
-from ..time_grid import check_fps, frame_count, sample_rows
+from ..time_grid import check_fps, frame_count, resampled_positions, sample_rows
 
 ALL = ("*",)
 
@@ -33,9 +33,9 @@ def _replace_columns(expression: Expression, index: Tensor, values: Tensor) -> E
 
 
 def scale(expression: Expression, factor: float, names: Sequence[str] = ALL) -> Expression:
-    """Multiply the motion of the named coefficients: their distance from neutral, or from zero where that is None."""
+    """Multiply the motion of the named coefficients: their distance from neutral."""
     index = columns(names)
-    neutral = 0.0 if expression.neutral_coefficients is None else expression.neutral_coefficients[index]
+    neutral = expression.neutral_coefficients[index]
     return _replace_columns(expression, index, neutral + factor * (expression.coefficients[:, index] - neutral))
 
 
@@ -94,7 +94,7 @@ def frame_positions(frames_in: int, fps_in: float, fps_out: float, frames_out: i
     if frames_in < 1:
         raise ValueError("a curve of 0 frames cannot be retimed.")
     frames_out = frame_count(frames_in / fps_in, fps_out) if frames_out is None else frames_out
-    return (torch.arange(frames_out, dtype=torch.float64) + 0.5) * (fps_in / check_fps(fps_out)) - 0.5
+    return resampled_positions(frames_out, fps_in, check_fps(fps_out))
 
 
 def gaussian(rows: Tensor, sigma: float) -> Tensor:

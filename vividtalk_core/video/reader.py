@@ -14,7 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio.waveform import load_audio
+from ..audio.waveform import read_audio
+from ..errors import MediaError, MissingFileError, SettingsError
+from ..structures import Audio
 from ..time_grid import FPS
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ class VideoClip:
 
     fps: float  # frames per second, constant
     frames: Iterator[Tensor]  # of [3, H, W] uint8 RGB; can be walked once
-    audio: tuple[Tensor, int] | None  # waveform [C, N] that starts with the first frame, and its rate in Hz
+    audio: Audio | None  # it starts with the first frame
     frame_count: int  # how many `frames` gives
     height: int  # px
     width: int  # px
@@ -55,16 +57,16 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     The EXIF orientation is applied, transparency is laid over white, 16-bit, greyscale and CMYK files are converted.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a picture.
+        MissingFileError: there is no such file.
+        MediaError: the file is not a picture.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no picture '{path}'")
+        raise MissingFileError(f"there is no picture '{path}'")
     data = np.fromfile(path, np.uint8)  # imread cannot open every file name on Windows
     image = _decode_image(data) if data.size else None
     if image is None:
-        raise ValueError(f"'{path}' is not a picture that can be read ({data.size} bytes): try PNG, JPEG or WebP")
+        raise MediaError(f"'{path}' is not a picture that can be read ({data.size} bytes): try PNG, JPEG or WebP")
     full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     image = np.atleast_3d(image).astype(np.float32) / full
     if image.shape[2] == 4:
@@ -94,14 +96,14 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
         with_audio: read the sound too.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is not a video, is a single picture, or holds no frame that can be decoded.
+        MissingFileError: there is no such file.
+        MediaError: the file is not a video, is a single picture, or holds no frame that can be decoded.
     """
     import av
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no video '{path}'")
+        raise MissingFileError(f"there is no video '{path}'")
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)
@@ -110,7 +112,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
             origin = (container.start_time or 0) / av.time_base
         first = next(_frames(path, timeline))
     except av.error.FFmpegError as error:
-        raise ValueError(f"'{path}' cannot be read as a video ({error.strerror})") from error
+        raise MediaError(f"'{path}' cannot be read as a video ({error.strerror})") from error
     audio = _audio_from(path, timeline.start - origin) if has_audio else None
     frames = _frames(path, timeline)
     return VideoClip(timeline.fps, frames, audio, timeline.frame_count, first.shape[1], first.shape[2])
@@ -120,10 +122,10 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     from av.stream import Disposition
 
     if container.format.name.endswith("_pipe") or container.format.name == "image2":
-        raise ValueError(f"'{path}' is a single picture, a video is needed")
+        raise MediaError(f"'{path}' is a single picture, a video is needed")
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
-        raise ValueError(f"'{path}' has no video track")
+        raise MediaError(f"'{path}' has no video track")
     return streams[0]
 
 
@@ -134,10 +136,10 @@ def _timeline(
     stamps = [p.dts if p.pts is None else p.pts for p in container.demux(stream) if p.size and not p.is_discard]
     times = np.sort(np.array([s for s in stamps if s is not None], np.float64)) * float(stream.time_base)
     if not len(times):
-        raise ValueError(f"'{path}' holds no video frames")
+        raise MediaError(f"'{path}' holds no video frames")
     fps = fps or _frame_rate(times, stream)
     if not FPS[0] <= fps <= FPS[1]:
-        raise ValueError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps:g}")
+        raise SettingsError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps:g}")
     return _Timeline(float(times[0]), float(fps), round((times[-1] - times[0]) * fps) + 1)
 
 
@@ -172,9 +174,9 @@ def _frames(path: Path, timeline: _Timeline) -> Iterator[Tensor]:
                     slot += 1
                 due = frame
     except av.error.FFmpegError as error:
-        raise ValueError(f"'{path}' is damaged at frame {slot} of {timeline.frame_count} ({error.strerror})") from error
+        raise MediaError(f"'{path}' is damaged at frame {slot} of {timeline.frame_count} ({error.strerror})") from error
     if due is None:
-        raise ValueError(f"'{path}' holds no video frame that can be decoded")
+        raise MediaError(f"'{path}' holds no video frame that can be decoded")
     for _ in range(slot, timeline.frame_count):
         yield _to_tensor(due, aspect)
 
@@ -192,7 +194,7 @@ def _to_tensor(frame: av.VideoFrame, aspect: Fraction | int) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
 
-def _audio_from(path: Path, start_s: float) -> tuple[Tensor, int]:
+def _audio_from(path: Path, start_s: float) -> Audio:
     """The sound [C, N] from `start_s` seconds into the file, where its first frame is shown, and its rate."""
-    waveform, rate = load_audio(path)
-    return waveform[:, max(0, round(start_s * rate)) :], rate
+    waveform, rate = read_audio(path)
+    return Audio(waveform[:, max(0, round(start_s * rate)) :], rate)

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from fractions import Fraction
 from types import TracebackType
+from typing import Protocol
 
 import av
 import numpy as np
@@ -17,7 +18,10 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
+from ..errors import OutputError, SettingsError
 from ..files import check_writable, whole_file
+from ..progress import Progress
+from ..structures import Audio
 from ..time_grid import check_fps
 from .stream import chunk_frames
 
@@ -38,6 +42,46 @@ def video_rate(fps: float) -> Fraction:
     return ntsc if named else Fraction(fps).limit_denominator(1001)
 
 
+class FrameStream(Protocol):
+    """A video that is being made: `TalkStream`, or anything else with these."""
+
+    @property
+    def fps(self) -> float: ...
+    @property
+    def height(self) -> int: ...
+    @property
+    def width(self) -> int: ...
+    @property
+    def frame_count(self) -> int: ...
+    def __iter__(self) -> Iterator[Tensor]: ...
+
+
+def write_video(
+    path: str | os.PathLike[str],
+    stream: FrameStream,
+    audio: Audio | tuple[Tensor, int] | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Write a stream of frames and its sound as an mp4, whole or not at all, one chunk in memory at a time.
+
+    Args:
+        path: of the .mp4 file.
+        stream: gives chunks [t, 3, H, W] in 0..1, e.g. the `TalkStream` of `talk`.
+        audio: the sound to put under it.
+        progress: called after each chunk with the last of its frames.
+
+    Raises:
+        OutputError: the file cannot be written there.
+    """
+    done = 0
+    with VideoWriter(path, stream.fps, stream.height, stream.width, audio) as writer:
+        for chunk in stream:
+            writer.write(chunk)
+            done += len(chunk)
+            if progress:
+                progress(done, stream.frame_count, chunk[-1])
+
+
 class VideoWriter:
     """Writes frames as they come: `with VideoWriter(...) as writer: writer.write(frames)`.
 
@@ -51,7 +95,7 @@ class VideoWriter:
         fps: float,
         height: int,
         width: int,
-        audio: tuple[Tensor, int] | None = None,
+        audio: Audio | tuple[Tensor, int] | None = None,
         crf: int = 18,
     ) -> None:
         """Check everything that can be checked before the first frame exists.
@@ -61,13 +105,13 @@ class VideoWriter:
             fps: frames per second, 1 to 120.
             height: of the frames that will come, px; an odd last row is dropped, because 4:2:0 video has even sizes.
             width: of the frames that will come, px; an odd last column is dropped.
-            audio: waveform [C, N] in −1..1 and its rate in Hz; cut or filled with silence to the length of the frames.
+            audio: waveform [C, N] and its rate in Hz; cut or filled with silence to the length of the frames.
             crf: x264's quality, 0 (lossless) to 51.
         """
         if min(height, width) < 16:
-            raise ValueError(f"a video must be at least 16 × 16 px; got {width} × {height}")
+            raise SettingsError(f"a video must be at least 16 × 16 px; got {width} × {height}")
         if not 0 <= crf <= 51:
-            raise ValueError(f"crf must be between 0 and 51; got {crf}")
+            raise SettingsError(f"crf must be between 0 and 51; got {crf}")
         self.path = check_writable(path, (".mp4",))
         self.rate = video_rate(fps)
         self.frame_count = 0
@@ -110,14 +154,14 @@ class VideoWriter:
                 try:
                     yield
                     if not self.frame_count:
-                        raise ValueError(f"'{self.path}' was not written: no frames came")
+                        raise OutputError(f"'{self.path}' was not written: no frames came")
                 except BaseException:
                     self._cancel()
                     raise
                 self._put(None)
                 self._encoded.result()
         except av.error.FFmpegError as error:
-            raise OSError(f"cannot write '{self.path}': {error.strerror}") from error
+            raise OutputError(f"cannot write '{self.path}': {error.strerror}") from error
 
     def _put(self, frame: np.ndarray | None) -> None:
         while True:

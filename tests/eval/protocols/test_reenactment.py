@@ -2,7 +2,7 @@
 
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ from vividtalk_core.face.track import track_video
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.pipeline import drive, load_models
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.video.reader import read_image
 
 FRAMES = 5
@@ -49,7 +49,8 @@ class Pixels(nn.Module):
 
 @pytest.fixture(scope="module")
 def models():
-    return replace(load_models(), motion=None, generator=None)
+    models = load_models()
+    return models.replaced(models.mesh_to_video.replaced(None, None))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def clip(models):
     expression.coefficients[:, ARKIT_NAMES.index("jawOpen")] = 0.5 * share
     rotation = share[:, None] * torch.tensor([0.03, 0.12, 0.06])
     frames = torch.cat(
-        list(drive(models, portrait.clamp(0, 1), expression, HeadPose(rotation, torch.zeros(FRAMES, 3), 25.0)))
+        list(drive(portrait.clamp(0, 1), expression, HeadMotion(rotation, torch.zeros(FRAMES, 3), 25.0), models=models))
     )
     return list((frames * 255).round().byte())
 
@@ -83,7 +84,9 @@ def examiner(models):
 
 @pytest.fixture(scope="module")
 def result(models, generator, examiner, clip):
-    return self_reenactment(replace(models, generator=generator), Footage(lambda: clip, 25.0), examiner, FEW)
+    return self_reenactment(
+        models.replaced(models.mesh_to_video.replaced(None, generator)), Footage(lambda: clip, 25.0), examiner, FEW
+    )
 
 
 def test_every_row_is_there(result):
@@ -153,7 +156,7 @@ def test_any_frame_may_be_the_portrait(models, clip):
 
 
 def test_where_motion_dies_out_and_beyond(models, clip):
-    face = drive(models, clip[0][None].float() / 255, *motion_from(track_video(models.face, clip, 25.0), 0)).face
+    face = drive(clip[0][None].float() / 255, *motion_from(track_video(models.face, clip, 25.0), 0), models=models).face
     edge, background = still_parts(face)
     assert edge.shape == (256, 256) and background.shape == (256, 256)
     assert edge.any() and not edge[128, 128]

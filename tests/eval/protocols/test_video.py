@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio.phones import Phone, write_phones
-from vividtalk_core.audio.waveform import load_audio
+from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.cli import evaluate as command
 from vividtalk_core.cli.command import build_parser, main
 from vividtalk_core.critics.sync_expert import SyncConfig, SyncExpert
@@ -168,7 +168,7 @@ def test_footage_can_be_watched_twice(folder):
     assert video.fps == 25 and video.audio[1] == 48000
     other = read_footage(folder / "real/a.mp4", 50.0, audio=folder / "real/b.mp4")
     assert other.fps == 50 and len(list(other.frames())) == 19  # the last frame lasts no longer than one of its own
-    torch.testing.assert_close(other.audio[0], load_audio(folder / "real/b.mp4")[0])
+    torch.testing.assert_close(other.audio[0], read_audio(folder / "real/b.mp4")[0])
 
 
 def test_rows_are_folders_with_the_real_one_first(folder):

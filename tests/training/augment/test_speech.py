@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio.mel import band_centres, log_mel
-from vividtalk_core.audio.waveform import load_audio, to_mono_16k
+from vividtalk_core.audio.waveform import read_audio, to_mono_16k
 from vividtalk_core.hub import EMBEDDED
 from vividtalk_core.structures import SAMPLE_RATE
 from vividtalk_core.training.augment.channel import (
@@ -89,7 +89,7 @@ def snr(clean, noisy):
 
 @pytest.fixture(scope="module")
 def speech():
-    return to_mono_16k(*load_audio(EMBEDDED / "demo" / "speech.flac"))[: 3 * SAMPLE_RATE]
+    return to_mono_16k(*read_audio(EMBEDDED / "demo" / "speech.flac"))[: 3 * SAMPLE_RATE]
 
 
 # ---- the voice

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vividtalk_core.motion.files import write_motion
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.training.prepare.curve_sets import JAW, RIG, name_columns, observe_curves
 
 JAW_OPEN = ARKIT_NAMES.index("jawOpen")
@@ -102,7 +102,7 @@ def motion(lips, fps=60.0):
     coefficients = torch.zeros(frames, 52)
     coefficients[:, JAW_OPEN] = torch.linspace(0, 0.5, frames)
     offsets = 0.01 * torch.ones(frames, lips, 3)
-    pose = HeadPose(torch.linspace(0, 0.3, frames)[:, None].expand(-1, 3).contiguous(), torch.zeros(frames, 3), fps)
+    pose = HeadMotion(torch.linspace(0, 0.3, frames)[:, None].expand(-1, 3).contiguous(), torch.zeros(frames, 3), fps)
     return Expression(coefficients, offsets, fps, coefficients[0], offsets[0]), pose
 
 

@@ -15,10 +15,10 @@ from vividtalk_core.face.fit import fit_face
 from vividtalk_core.face.models import load_face_models
 from vividtalk_core.geometry import warp
 from vividtalk_core.pipeline import drive, load_models
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadPose
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.training.dataset.image_shard import PairShard, load_pairs, to_batch
-from vividtalk_core.training.prepare.image_pairs import PairSettings, choose_runs, render_pairs, render_source
 from vividtalk_core.training.prepare import image_pairs as module
+from vividtalk_core.training.prepare.image_pairs import PairSettings, choose_runs, render_pairs, render_source
 from vividtalk_core.training.prepare.tracks import ClipTrack
 from vividtalk_core.video.reader import read_image
 from vividtalk_core.video.writer import VideoWriter
@@ -104,8 +104,8 @@ def clip():
     coefficients[:, ARKIT_NAMES.index("jawOpen")] = 0.5 * share
     rotation = share[:, None] * torch.tensor([0.05, 0.3, 0.1])
     motion = Expression(coefficients, lips, 25.0, torch.zeros(52), lips[0])
-    plain = replace(models, motion=None, generator=None)
-    made = torch.cat(list(drive(plain, portrait, motion, HeadPose(rotation, torch.zeros(FRAMES, 3), 25.0))))
+    plain = models.replaced(models.mesh_to_video.replaced(None, None))
+    made = torch.cat(list(drive(portrait, motion, HeadMotion(rotation, torch.zeros(FRAMES, 3), 25.0), models=plain)))
     face = fit_face(models.face, portrait)
     points = face.landmarks[:, :2] * (face.crop.size / 256) + torch.tensor((face.crop.left, face.crop.top))
     track = still_track(FRAMES, points, coefficients=coefficients, lip_offsets=lips.half(), rotation=rotation)

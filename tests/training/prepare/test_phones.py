@@ -6,8 +6,8 @@ import torch
 from vividtalk_core.audio.phones import Phone, read_phones
 from vividtalk_core.structures import ARKIT_NAMES
 from vividtalk_core.training.dataset.motion_shard import Shard, shard_path, write_shard
-from vividtalk_core.training.prepare.phones import label_folder, main, transcript_of
 from vividtalk_core.training.prepare import phones
+from vividtalk_core.training.prepare.phones import label_folder, main, transcript_of
 
 
 def shard(name, samples=640 * 3):

@@ -11,9 +11,9 @@ import torch
 
 from vividtalk_core.structures import ARKIT_NAMES
 from vividtalk_core.training.dataset.motion_shard import load_shards
+from vividtalk_core.training.prepare import prepare as module
 from vividtalk_core.training.prepare.calibration import CalibrationSettings
 from vividtalk_core.training.prepare.prepare import PrepareSettings, prepare
-from vividtalk_core.training.prepare import prepare as module
 from vividtalk_core.training.prepare.tracks import read_track
 from vividtalk_core.video.reader import read_image
 from vividtalk_core.video.writer import VideoWriter

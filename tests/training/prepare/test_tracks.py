@@ -28,7 +28,7 @@ def video(path, portrait, frames):
 
 def test_round_trip(tmp_path):
     frames = 5
-    expression = Expression(torch.rand(frames, 52), torch.rand(frames, 4, 3), 29.97)
+    expression = Expression.from_rest(torch.rand(frames, 52), torch.rand(frames, 4, 3), 29.97)
     track = Track(
         expression,
         HeadPose(torch.rand(frames, 3), torch.rand(frames, 3), 29.97),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio.encoder import encode_audio, feature_rows
 from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, PHONES, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.eval.lips import pearson
 from vividtalk_core.head.morphable import load_morphable
@@ -53,7 +53,7 @@ def make_shard(model, name, identity, split="train", gain=1.0, seed=0):
     coefficients[:, JAW] = 0.4 * gain * level
     lips = torch.zeros(FRAMES, len(model.lip_vertices), 3)
     lips[:, :, 1] = -0.01 * gain * level[:, None]
-    aperture, width = lip_curves(Expression(coefficients, lips, 25.0), model)
+    aperture, width = lip_curves(Expression.from_rest(coefficients, lips, 25.0), model)
     noise = torch.randn(640 * FRAMES, generator=generator) * level.repeat_interleave(640) ** 2 * 0.2
     return Shard(
         name=name,
@@ -117,7 +117,7 @@ def test_maps_are_the_mesh(shards, model):
     task = ExpressionTask(shards, shards[:1], tmp_nowhere(), model, TINY)
     generator, motion = task.module, torch.randn(5, sum(task.module.sizes)) * 0.3
     coefficients, lips = generator.to_curves(motion)
-    aperture, width = lip_curves(Expression(coefficients, lips, 25.0), model)
+    aperture, width = lip_curves(Expression.from_rest(coefficients, lips, 25.0), model)
     made = make_maps(generator, model, task.clips[0].motion[0]).curves(motion)
     torch.testing.assert_close(made[:, 0], aperture, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(made[:, 1], width, atol=2e-3, rtol=1e-2)  # a length is not quite linear
@@ -208,9 +208,9 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
     if not causal:
         late = [shift_sound(shard, -3) for shard in validation]
         again = align_sound(late, saved, model)
-        right = encode_audio(validation[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
-        found = encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
-        worse = encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0).features[5:-5]
+        right = feature_rows(encode_audio(validation[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
+        found = feature_rows(encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
+        worse = feature_rows(encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
         assert (found - right).abs().mean() < 0.5 * (worse - right).abs().mean()
 
 
@@ -307,8 +307,8 @@ def test_figures_of_rows_are_medians_and_counts(shards, model):
     closures = [[(0.4, 0.6)], []]
 
     def itself(features, face):  # the curves that the clips were made from, half as strong
-        match = next(s for s in shards if len(s.waveform) == 640 * len(features.features))
-        return Expression(match.coefficients / 2, match.lip_offsets.float() / 2, 25.0)
+        match = next(s for s in shards if len(s.waveform) == 640 * features.frame_count)
+        return Expression.from_rest(match.coefficients / 2, match.lip_offsets.float() / 2, 25.0)
 
     real = summarise(score_row(None, shards[:2], closures, model), closures)
     assert (real["clips"], real["aperture_correlation"], real["in_sync"], real["closures"]) == (2, 1.0, 1.0, 1)

@@ -25,9 +25,9 @@ from ...face.align import to_crop
 from ...face.track import Track, track_video
 from ...mesh_to_video.generator import painted_alpha
 from ...mesh_to_video.source_view import view_source
-from ...motion.head_pose import relative_to_first
+from ...motion.head_pose import relative_to_frame
 from ...pipeline import Models, TalkSettings, TalkStream, drive, load_models
-from ...structures import CROP, Expression, FaceFit, HeadPose
+from ...structures import CROP, Expression, FaceFit, HeadMotion
 from ..footage import Footage, read_footage, to_float
 from ..pictures import face_oval
 from .reenactment_score import (
@@ -102,7 +102,7 @@ def self_reenactment(
         portrait = to_float(next(islice(footage.frames(), settings.source, None)))
         motion = motion_from(track, settings.source)
         streams = {
-            row: drive(models, portrait[None], *motion, TalkSettings(fps=footage.fps, strength=strength))
+            row: drive(portrait[None], *motion, TalkSettings(fps=footage.fps, strength=strength), models=models)
             for row, strength in strengths(models).items()
         }
         rows = _watch(footage, streams, track, portrait, examiner, settings)
@@ -112,18 +112,17 @@ def self_reenactment(
 
 def strengths(models: Models) -> dict[str, float]:
     """Row → strength of the networks; only the closed form where the models have none."""
-    learned = models.motion is not None or models.generator is not None
+    networks = models.mesh_to_video
+    learned = networks.motion is not None or networks.generator is not None
     return {CLOSED_FORM: 0.0} | ({NETWORK: 1.0} if learned else {})
 
 
-def motion_from(track: Track, source: int) -> tuple[Expression, HeadPose]:
+def motion_from(track: Track, source: int) -> tuple[Expression, HeadMotion]:
     """The motion of a track on top of one of its frames."""
-    expression, pose = track.expression, track.pose
-    rotation, translation = (torch.cat((x[source : source + 1], x)) for x in (pose.rotation, pose.translation))
-    relative = relative_to_first(HeadPose(rotation, translation, pose.fps))
+    expression = track.expression
     neutral = (expression.coefficients[source], expression.lip_offsets[source])
     expression = replace(expression, neutral_coefficients=neutral[0], neutral_lip_offsets=neutral[1])
-    return expression, HeadPose(relative.rotation[1:], relative.translation[1:], pose.fps)
+    return expression, relative_to_frame(track.pose, source)
 
 
 def _watch(

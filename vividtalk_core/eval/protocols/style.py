@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...audio.waveform import load_audio
+from ...audio.waveform import read_audio
 from ...pipeline import Models, TalkSettings, TalkStream, load_models, talk
 from ...structures import CROP
 from ...video.reader import read_image
@@ -40,7 +40,7 @@ def talking_style(models: Models, portrait: Tensor, waveform: Tensor, sample_rat
     """
     rows = {}
     for row, strength in strengths(models).items():
-        stream = talk(models, portrait, waveform, sample_rate, TalkSettings(strength=strength))
+        stream = talk(portrait, (waveform, sample_rate), TalkSettings(strength=strength), models=models)
         changes = [astuple(change) for change in _changes(models, stream)]
         rows[row] = StyleChange(*(sum(column) / len(column) for column in zip(*changes, strict=True)))
     return rows
@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if len(words) < 2:
             raise ValueError("name the speech, and at least one portrait: SPEECH PORTRAIT [PORTRAIT ...]")
-        waveform, sample_rate = load_audio(Path(words[0]))
+        waveform, sample_rate = read_audio(Path(words[0]))
         models = load_models()
         paths = [Path(word) for word in words[1:]]
         rows = {path.stem: talking_style(models, read_image(path), waveform, sample_rate) for path in paths}

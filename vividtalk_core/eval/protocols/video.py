@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,15 +14,13 @@ from ...critics.sync_expert import SyncExpert
 from ...face.models import FaceModels
 from ...face.track import Track, track_video
 from ...head.mouth_shape import aperture_of_landmarks, width_of_landmarks
-from ...structures import HeadPose
+from ...progress import Progress
 from ..footage import Footage
 from ..head_motion import beat_alignment, diversity, energy_below
 from ..lip_score import LipScore, score_lips, spoken_frames
 from ..lips import Span, mouth_distance
 from ..picture_score import PictureScore, score_pictures
 from ..sync import REACH, SyncScore, sync_score
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +155,6 @@ def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncSc
 
 def _head(video: Watched, count: int) -> HeadScore:
     pose, audio, fps = video.track.pose, video.footage.audio, video.footage.fps
-    pose = HeadPose(pose.rotation[:count], pose.translation[:count], fps)
+    pose = pose.frames(slice(count))
     beats = None if audio is None else beat_alignment(pose, encode_audio(*audio, fps).mel)
     return HeadScore(diversity(pose), energy_below(pose), beats)

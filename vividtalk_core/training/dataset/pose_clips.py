@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from ...audio.encoder import feature_rows
 from ...geometry import rotation_angles, rotation_matrix
 from ...time_grid import sample_rows
 from ..sampling import speaker_chances
@@ -77,7 +78,7 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
-    features = hear(shard).features[index] if sound else None
+    features = feature_rows(hear(shard))[index] if sound else None
     # a stretch ends where a frame was left out, and where the head is too far or too fast to be believed
     degrees = pose[:, :3].rad2deg()
     fine = degrees.abs().amax(1) < FARTHEST

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ...audio.encoder import encode_audio
+from ...audio.encoder import encode_audio, feature_rows
 from ...audio.phones import read_phones
 from ...audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES
 from ...structures import ARKIT_NAMES, SAMPLE_RATE
@@ -142,7 +142,7 @@ def _variant(
     sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
-    features = encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder).features
+    features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder))
     moved = [retime(rows, tempo) for rows in (motion, phones, valid)]
     frames = min(len(features), len(moved[0]))
     return features[:frames], *(rows[:frames] for rows in moved)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ...audio.waveform import load_audio, to_mono_16k
+from ...audio.waveform import read_audio, to_mono_16k
 from ...structures import SAMPLE_RATE
 from ...time_grid import frame_count
 from .speech_clips import Hearing, SpeechClip, augmented_clip, phone_labels
@@ -48,4 +48,4 @@ def load_voices(
 
 
 def _read(path: Path) -> Tensor:
-    return to_mono_16k(*load_audio(path))
+    return to_mono_16k(*read_audio(path))

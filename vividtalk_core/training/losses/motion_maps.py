@@ -45,8 +45,8 @@ def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Ten
     coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))
     vertices = torch.tensordot(coefficients, model.exp_basis[:, model.lip_vertices], 1) + lips
     mesh = (vertices[1:] - vertices[0]).flatten(1)
-    curves = torch.stack(lip_curves(Expression(coefficients, lips, generator.config.fps), model), -1)
-    still = Expression(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
+    curves = torch.stack(lip_curves(Expression.from_rest(coefficients, lips, generator.config.fps), model), -1)
+    still = Expression.from_rest(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
     curve = curves[1:] - curves[0]
     effect = mesh.norm(dim=1)
     weight = (effect / effect.max()).sqrt()

@@ -18,11 +18,11 @@ from torch import Tensor
 from ...audio.encoder import mel_position
 from ...audio.mel import log_mel
 from ...audio.speech import analyse
-from ...audio.waveform import analysis_gain, load_audio
+from ...audio.waveform import analysis_gain, read_audio
 from ...eval.lips import pearson
 from ...head.mouth_shape import lip_curves
 from ...motion.files import read_motion
-from ...structures import ARKIT_NAMES, Expression, HeadPose, MorphableModel
+from ...structures import ARKIT_NAMES, Expression, HeadMotion, MorphableModel
 from ...time_grid import check_fps, sample_rows
 from .observation import Observation, retimed, sound_of
 
@@ -63,7 +63,7 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
     Raises:
         ValueError: no expression in the file, or names that fit no columns of the rig.
     """
-    mono = sound_of(load_audio(sound))
+    mono = sound_of(read_audio(sound))
     rig = _read_rig(path)
     if rig is None:
         motion = read_motion(path)
@@ -76,15 +76,15 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
     return retimed(_observation(expression, pose, mono, model), expression.fps)
 
 
-def _observation(expression: Expression, pose: HeadPose | None, mono: Tensor, model: MorphableModel) -> Observation:
+def _observation(expression: Expression, pose: HeadMotion | None, mono: Tensor, model: MorphableModel) -> Observation:
     coefficients, lips = expression.coefficients, expression.lip_offsets
     has_offsets = lips.shape[1] == len(model.lip_vertices) and bool(lips.any())
     if not has_offsets:
         lips = torch.zeros(len(coefficients), len(model.lip_vertices), 3)
     # the mean head's own lips are a little apart: apertures count from there, as those of landmarks do from zero
     rest = torch.zeros(1, len(ARKIT_NAMES)), torch.zeros(1, *lips.shape[1:])
-    closed, _ = lip_curves(Expression(*rest, expression.fps), model)
-    aperture, width = lip_curves(Expression(coefficients, lips, expression.fps), model)
+    closed, _ = lip_curves(Expression.from_rest(*rest, expression.fps), model)
+    aperture, width = lip_curves(Expression.from_rest(coefficients, lips, expression.fps), model)
     moving = (coefficients.std(0) > LEAST_MOTION).tolist()
     still = torch.zeros(len(coefficients), 3)
     return Observation(
@@ -126,7 +126,7 @@ def _from_rig(file: str, weights: Tensor, names: list[str], fps: float, mono: Te
     coefficients = torch.zeros(len(weights), len(ARKIT_NAMES))
     for name, sources in RIG.items():
         coefficients[:, ARKIT_NAMES.index(name)] = torch.stack([columns[source] for source in sources]).mean(0)
-    return Expression(coefficients.clamp(0, 1), torch.zeros(len(weights), 0, 3), fps)
+    return Expression.from_rest(coefficients.clamp(0, 1), torch.zeros(len(weights), 0, 3), fps)
 
 
 def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono: Tensor) -> dict[str, Tensor]:

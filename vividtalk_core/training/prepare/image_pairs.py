@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,9 +28,10 @@ from ...mesh_to_video.lip_maps import lip_points
 from ...mesh_to_video.ncc import render_ncc
 from ...mesh_to_video.paint import paint_layer
 from ...mesh_to_video.rasterizer import interpolate
-from ...mesh_to_video.source_view import SourceView, view_source
-from ...motion.head_pose import relative_to_first
-from ...structures import CROP, Expression, FaceFit, HeadPose, NccRender
+from ...mesh_to_video.source_view import view_source
+from ...motion.head_pose import relative_to_frame
+from ...progress import Progress
+from ...structures import CROP, Expression, HeadMotion, HeadPose, NccRender, SourceView
 from ...video.reader import read_video
 from ..dataset.image_shard import FOLDER, RUN, STEP_SIZE, PairShard, write_pairs
 from .clips import Clip, find_clips
@@ -40,8 +41,6 @@ from .tracks import ClipTrack, read_track
 log = logging.getLogger("vividtalk")
 
 TRACKS = "tracks"  # folder of a prepared folder
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,19 +187,19 @@ def render_source(
     face = fit_face(models, frames[source][None].float() / 255)
     view = view_source(face)
     driven = torch.tensor([frame + offset for frame in runs for offset in range(RUN)])
-    mesh = drive_mesh(face, _expression(track, source, driven), _pose(track, source, driven))
-    render = render_ncc(face, mesh, view)
-    motion = estimate_motion(face, render, view)
-    painted = paint_interior(face, render, motion, view)
+    mesh = drive_mesh(face, _expression(track, source, driven), _motion(track, source, driven))
+    render = render_ncc(view, mesh)
+    motion = estimate_motion(render)
+    painted = paint_interior(render, motion)
     layer = torch.zeros(len(driven), 4, CROP, CROP)
     for paint in painted.paints:
         above = paint_layer(paint, CROP, CROP, 1.0)
         layer = layer * (1 - above[:, 3:]) + above
-    step, step_mask = _step(render, view)
+    step, step_mask = _step(render)
     real = torch.stack([cut_crop(frames[frame][None].float() / 255, face.crop)[0] for frame in driven])
     tensors = {
         "source": face.image[0],
-        "source_ncc": _with_mask(face, view),
+        "source_ncc": _with_mask(view),
         "source_points": face.landmarks[:, :2],
         "source_lips": lip_points(face.model, view.mesh.vertices)[0],
         "follow": (view.follow * view.border)[None],
@@ -236,29 +235,26 @@ def _expression(track: ClipTrack, source: int, driven: Tensor) -> Expression:
     return Expression(coefficients[driven], lips[driven], track.fps, coefficients[source], lips[source])
 
 
-def _pose(track: ClipTrack, source: int, driven: Tensor) -> HeadPose:
+def _motion(track: ClipTrack, source: int, driven: Tensor) -> HeadMotion:
     """The head of the driven frames [T] as motion on top of the portrait's own pose."""
-    index = torch.cat((torch.tensor([source]), driven))
-    pose = relative_to_first(HeadPose(track.rotation[index], track.translation[index], track.fps))
-    return HeadPose(pose.rotation[1:], pose.translation[1:], track.fps)
+    motion = relative_to_frame(HeadPose(track.rotation, track.translation, track.fps), source)
+    return HeadMotion(motion.rotation[driven], motion.translation[driven], track.fps)
 
 
-def _with_mask(face: FaceFit, view: SourceView) -> Tensor:
+def _with_mask(view: SourceView) -> Tensor:
     """[4, H, W] NCC and inner face of the portrait's own mesh."""
-    render = render_ncc(face, view.mesh, view)
+    render = render_ncc(view, view.mesh)
     return torch.cat((render.ncc, render.face_mask), 1)[0]
 
 
-def _step(render: NccRender, view: SourceView) -> tuple[Tensor, Tensor]:
+def _step(render: NccRender) -> tuple[Tensor, Tensor]:
     """Where the pixels of each second frame were in the first [N, 128, 128, 2] grid units, and where that is known.
 
     The mask is [N, 1, 128, 128] bool.
     """
     pixels = project(render.mesh.vertices)[..., :2].unflatten(0, (-1, RUN))[:, 0]  # [N, V, 2] in the first frames
-    fragments = type(render.fragments)(
-        *(getattr(render.fragments, name)[1::RUN] for name in ("triangle_index", "barycentric", "depth"))
-    )
-    attributes = torch.cat((pixels, view.regions.inner_face[None, :, None].expand(len(pixels), -1, 1)), -1)
+    fragments = render.fragments.frames(slice(1, None, RUN))
+    attributes = torch.cat((pixels, render.view.regions.inner_face[None, :, None].expand(len(pixels), -1, 1)), -1)
     maps = interpolate(attributes, render.mesh.triangles, fragments)  # [N, H, W, 3]
     known = (maps[..., 2:] > 0.99).movedim(-1, 1).float()
     step = (maps[..., :2] - pixel_centres(CROP, CROP)).movedim(-1, 1) * known * (2 / CROP)

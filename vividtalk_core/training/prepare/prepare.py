@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...head.morphable import load_morphable
 from ...hub import resolve_weights
+from ...progress import Progress
 from ...structures import MorphableModel
 from ..dataset.motion_shard import FPS, Shard, shard_path, write_shard
 from .av_offset import LagSettings, shift_of
@@ -28,8 +29,6 @@ from .tracks import read_track, refusal_path, track_clips
 log = logging.getLogger("vividtalk")
 
 TRACKS = "tracks"  # folder of the prepared folder
-
-Progress = Callable[[int, int, Tensor | None], None]
 
 
 @dataclass(frozen=True, slots=True)

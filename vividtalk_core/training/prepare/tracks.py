@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from ...face.models import FaceModels, load_face_models
-from ...face.track import Progress, Track, track_video
+from ...face.track import Track, track_video
 from ...files import whole_file
+from ...progress import Progress
 from ...structures import check_shapes
 from ...video.reader import read_video
 

@@ -19,10 +19,11 @@ from torch import Tensor
 from ...audio.phones import closures_of, read_phones
 from ...audio_to_mesh.acoustic import acoustic_expression
 from ...audio_to_mesh.articulation import generate_expression
+from ...audio_to_mesh.models import ACOUSTIC
 from ...eval.lip_score import LipScore, score_lips, spoken_frames
 from ...eval.lips import Span
 from ...head.mouth_shape import lip_curves
-from ...pipeline import ACOUSTIC, Models, load_models
+from ...pipeline import Models, load_models
 from ...structures import SAMPLE_RATE, AudioFeatures, Expression, MorphableModel
 from ..dataset.motion_shard import FPS, Shard, hear, load_shards
 
@@ -34,7 +35,8 @@ def rows_of(models: Models) -> dict[str, Row]:
     """Every way to make lips that the weights allow, by name: sound and α [I] → curves."""
     lip_vertices = len(models.face.head.lip_vertices)
     rows: dict[str, Row] = {ACOUSTIC: lambda features, face: acoustic_expression(features, lip_vertices)}
-    for mode, model in models.expression.items():
+    for mode in models.audio_to_mesh.modes:
+        model = models.audio_to_mesh.expression(mode)
         rows[mode] = lambda features, face, model=model: generate_expression(model, features, face)
     return rows
 
@@ -61,7 +63,7 @@ def _score(row: Row | None, shard: Shard, other: Shard, closures: Sequence[Span]
 def _curves(row: Row, heard: Shard, face: Shard, head: MorphableModel) -> Tensor:
     """Aperture and width [T, 2]; lips that touch do not go through each other, whatever their curves say."""
     aperture, width = lip_curves(row(hear(heard), face.id_coefficients), head)
-    rest = Expression(torch.zeros(1, len(head.exp_names)), torch.zeros(1, len(head.lip_vertices), 3), FPS)
+    rest = Expression.from_rest(torch.zeros(1, len(head.exp_names)), torch.zeros(1, len(head.lip_vertices), 3), FPS)
     return torch.stack((aperture.clamp(min=float(lip_curves(rest, head)[0])), width), -1)
 
 

@@ -28,7 +28,7 @@ from ...eval.head_motion import (
     speed,
 )
 from ...hub import load_module
-from ...structures import MEL_RATE, AudioFeatures, HeadPose
+from ...structures import MEL_RATE, AudioFeatures, HeadMotion
 from ..dataset.motion_shard import FPS, Shard, hear, load_shards
 from ..dataset.pose_clips import PoseClip, pose_clips, relative_to_rest
 from ..tasks.pose_vqvae import reconstruct
@@ -45,8 +45,8 @@ class Case:
     name: str
     identity: str
     features: AudioFeatures
-    real: HeadPose
-    generated: tuple[HeadPose, ...]
+    real: HeadMotion
+    generated: tuple[HeadMotion, ...]
 
 
 def make_case(sampler: PoseSampler, shard: Shard) -> Case:
@@ -55,7 +55,7 @@ def make_case(sampler: PoseSampler, shard: Shard) -> Case:
     real = relative_to_rest(shard.rotation, shard.translation)
     style = shard.id_coefficients
     generated = [sample_head_pose(sampler, features, seed=seed, id_coefficients=style) for seed in SEEDS]
-    return Case(shard.name, shard.identity, features, HeadPose(real[:, :3], real[:, 3:], FPS), tuple(generated))
+    return Case(shard.name, shard.identity, features, HeadMotion(real[:, :3], real[:, 3:], FPS), tuple(generated))
 
 
 def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[str, float]:
@@ -89,12 +89,12 @@ def motion_figures(cases: Sequence[Case]) -> dict[str, float]:
     return figures
 
 
-def _beside(name: str, cases: Sequence[Case], measure: Callable[[HeadPose], float]) -> dict[str, float]:
+def _beside(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion], float]) -> dict[str, float]:
     made = _mean(measure(pose) for case in cases for pose in case.generated)
     return {name: made, f"{name}_real": _mean(measure(case.real) for case in cases)}
 
 
-def _with_sound(name: str, cases: Sequence[Case], measure: Callable[[HeadPose, Tensor], float]) -> dict[str, float]:
+def _with_sound(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion, Tensor], float]) -> dict[str, float]:
     """A measure of head and sound, of generated and real heads, and of each with the sound of another clip."""
     others = [*cases[1:], cases[0]]
     pairs = [
@@ -122,7 +122,7 @@ def long_figures(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float
     """Ten minutes of speech: seconds to sample a minute, drift, and the speed where codes and chunks join."""
     mel = _to_length(torch.cat([case.features.mel for case in cases]), round(LONG_S * MEL_RATE))
     frames = round(LONG_S * FPS)
-    features = AudioFeatures(torch.zeros(frames, 1), mel, FPS, LONG_S)
+    features = AudioFeatures(mel, frames, FPS, LONG_S)
     began = time.process_time()
     pose = sample_head_pose(sampler, features)
     seconds = time.process_time() - began

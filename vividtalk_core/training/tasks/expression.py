@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
+from ...audio.encoder import feature_rows
 from ...audio_to_mesh.articulation import generate_expression
 from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ...critics.sync_expert import sync_loss
@@ -118,7 +119,7 @@ class ExpressionTask:
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
             front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=hear(train[0], settings.encoder).features.shape[1],
+            feature_width=feature_rows(hear(train[0], settings.encoder)).shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -254,7 +255,7 @@ class ExpressionTask:
         """Figures of one clip against its landmarks."""
         weight = generator.motion_std
         style = generator.style(clip.id_coefficients[None].to(weight))
-        features = hear(clip, self.settings.encoder).features[None, : clip.frames].to(weight)
+        features = feature_rows(hear(clip, self.settings.encoder))[None, : clip.frames].to(weight)
         audio = generator.encode(features, style)
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from ...audio.encoder import feature_rows
 from ...audio.mel import BANDS
 from ...critics.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
 from ...eval.sync import REACH, offset_distances
@@ -124,7 +125,7 @@ def with_sound(shards: Sequence[Shard]) -> list[Shard]:
 
 def make_clip(shard: Shard) -> SyncClip:
     """What the expert sees of a shard."""
-    features = hear(shard).features
+    features = feature_rows(hear(shard))
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 

@@ -1,0 +1,95 @@
+"""The verbs of stage 1 that choose between its modes: how lips are made, and where head motion comes from."""
+
+from __future__ import annotations
+
+from ..errors import SettingsError
+from ..motion.blink import add_blinks
+from ..motion.edit import smooth_all
+from ..motion.head_pose import fit_to_length, idle_pose, still_pose
+from ..structures import AudioFeatures, Expression, FaceFit, HeadMotion
+from .acoustic import AcousticSettings, acoustic_expression
+from .articulation import ArticulationSettings, apply_gains, generate_expression
+from .models import ACOUSTIC, AudioToMeshModels
+from .pose_sampler import sample_head_pose
+
+POSE_SOURCES = ("codebook", "idle", "still")
+
+
+def choose_expression(
+    models: AudioToMeshModels,
+    mode: str,
+    features: AudioFeatures,
+    face: FaceFit,
+    gains: ArticulationSettings = ArticulationSettings(),
+    seed: int = 0,
+    blinks: bool = True,
+) -> Expression:
+    """Lips and face for a sound.
+
+    Args:
+        models: the networks; not asked in the mode "acoustic".
+        mode: one of `models.MODES`.
+        features: of `encode_audio`, with the encoder that the networks were trained with.
+        face: whose lips move.
+        gains: strengths and smoothing.
+        seed: of blinks, gaze and the small asymmetry of the acoustic mode.
+        blinks: add them.
+
+    Returns:
+        T = features.frame_count frames from rest.
+
+    Raises:
+        WeightsError: there are no weights for the mode.
+        MismatchError: the features are of another encoder than the networks'.
+    """
+    if mode == ACOUSTIC:
+        expression = acoustic_expression(features, len(face.model.lip_vertices), AcousticSettings(seed=seed))
+        expression = smooth_all(apply_gains(expression, gains), gains.smoothing_s)
+    else:
+        expression = generate_expression(models.expression(mode), features, face.id_coefficients, gains)
+    return add_blinks(expression, seed) if blinks else expression
+
+
+def choose_pose(
+    source: str | HeadMotion,
+    frames: int,
+    fps: float,
+    *,
+    features: AudioFeatures | None = None,
+    models: AudioToMeshModels | None = None,
+    face: FaceFit | None = None,
+    amplitude: float = 1.0,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> HeadMotion:
+    """The head motion of a clip.
+
+    Args:
+        source: motion of any length and rate, which is fitted to the clip, or one of `POSE_SOURCES`.
+        frames: T.
+        fps: frames per second.
+        features: the sound: with it the idle head nods on what is stressed; the codebook needs it.
+        models: the codebook needs them.
+        face: gives the codebook its style; None is no one's in particular.
+        amplitude: how far the head moves, of idle and codebook.
+        temperature: how varied it moves, of the codebook.
+        seed: another seed, another performance.
+
+    Raises:
+        SettingsError: there is no such source, or what it needs is missing.
+        WeightsError: the weight set has no pose sampler.
+    """
+    if isinstance(source, HeadMotion):
+        return fit_to_length(source, frames, fps)
+    if source == "still":
+        return still_pose(frames, fps)
+    if source == "idle":
+        return idle_pose(frames, fps, seed, amplitude, features)
+    if source == "codebook":
+        if models is None or features is None:
+            raise SettingsError("The head pose source 'codebook' needs the models and the audio features.")
+        style = None if face is None else face.id_coefficients
+        return sample_head_pose(models.pose, features, temperature, amplitude, seed, id_coefficients=style)
+    raise SettingsError(
+        f"There is no head pose source '{source}': choose {', '.join(POSE_SOURCES)}, or give a head motion."
+    )

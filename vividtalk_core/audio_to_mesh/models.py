@@ -1,0 +1,66 @@
+"""The networks of stage 1, each loaded when it is first asked for."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+
+import torch
+
+from ..errors import WeightsError
+from ..hub import WeightSet, load_module
+from .expression import ExpressionConfig, ExpressionGenerator
+from .pose_sampler import PoseSampler, PoseSamplerConfig
+
+# Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
+EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
+ACOUSTIC = "acoustic"  # the baseline without weights
+MODES = (*EXPRESSION_FILES, ACOUSTIC)
+POSE_FILE = "pose.safetensors"
+
+
+class AudioToMeshModels:
+    """Expression generators by mode, and the pose sampler.
+
+    Args:
+        weights: where the files are.
+        device: of the expression generators; the pose sampler stays on the CPU, so that a seed means one motion
+            on any device.
+    """
+
+    def __init__(self, weights: WeightSet, device: torch.device | str = "cpu") -> None:
+        self.weights, self.device = weights, torch.device(device)
+        self._expression: dict[str, ExpressionGenerator] = {}
+
+    @property
+    def modes(self) -> tuple[str, ...]:
+        """Names of the modes that the weight set has files for."""
+        return tuple(mode for mode, file in EXPRESSION_FILES.items() if file in self.weights)
+
+    def expression(self, mode: str) -> ExpressionGenerator:
+        """The expression generator of a mode; WeightsError if the set has none."""
+        if mode not in self._expression:
+            if mode not in self.modes:
+                known = ", ".join((*self.modes, ACOUSTIC))
+                raise WeightsError(
+                    f"There is no expression mode '{mode}' in the weights '{self.weights.source}': choose {known}."
+                )
+            file = self.weights.file(EXPRESSION_FILES[mode])
+            self._expression[mode] = load_module(ExpressionGenerator, ExpressionConfig, file).to(self.device)
+        return self._expression[mode]
+
+    @cached_property
+    def pose(self) -> PoseSampler:
+        """The pose sampler; WeightsError if the set has none."""
+        if POSE_FILE not in self.weights:
+            raise WeightsError(
+                f"pose 'codebook' needs the weights '{POSE_FILE}', which the set '{self.weights.source}' does not "
+                "contain; use the idle pose, or load a set that has them"
+            )
+        return load_module(PoseSampler, PoseSamplerConfig, self.weights.file(POSE_FILE))
+
+    def to(self, device: torch.device | str) -> AudioToMeshModels:
+        """The same networks on another device; these stay where they are."""
+        moved = AudioToMeshModels(self.weights, device)
+        moved._expression = {mode: copy.deepcopy(net).to(device) for mode, net in self._expression.items()}
+        return moved

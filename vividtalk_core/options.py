@@ -1,0 +1,56 @@
+"""Settings that a user may choose: declared once, read by the command line, the nodes and the help.
+
+A settings dataclass declares a field with `option(...)`. Its range is checked when the settings are made
+(`check_options` in `__post_init__`), and the same range and help stand in the command's `--help` and in the node's
+widget.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from .errors import SettingsError
+
+KEY = "option"  # in the metadata of a field
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What is known of one setting beside its type and default."""
+
+    help: str  # one line, without a full stop
+    low: float = -math.inf  # smallest value that is accepted
+    high: float = math.inf  # largest
+    widest: float | None = None  # end of a slider, where larger values are accepted but seldom useful
+    step: float | None = None  # of a slider
+    choices: tuple[str, ...] = ()  # the words that are accepted; empty: any
+    name: str | None = None  # on the command line, where it is not the field's
+
+
+def option(default: Any, help: str, **known: Any) -> Any:
+    """A dataclass field with its `Option`: `strength: float = option(1.0, "how much ...", low=0, high=1)`."""
+    return field(default=default, metadata={KEY: Option(help, **known)})
+
+
+def options_of(settings: Any) -> Mapping[str, Option]:
+    """Field name → its option, of a settings dataclass or an instance of one; other fields are left out."""
+    return {f.name: f.metadata[KEY] for f in fields(settings) if KEY in f.metadata}
+
+
+def check_options(settings: Any) -> None:
+    """SettingsError for the first value that lies outside of its option's range or choices."""
+    for name, known in options_of(settings).items():
+        value = getattr(settings, name)
+        if known.choices and value not in known.choices:
+            raise SettingsError(f"{name} must be one of {', '.join(known.choices)}; got '{value}'.")
+        if isinstance(value, (int, float)) and not (known.low <= value <= known.high and math.isfinite(value)):
+            raise SettingsError(f"{name} must be {_range(known)}; got {value:g}.")
+
+
+def _range(known: Option) -> str:
+    if known.high == math.inf:
+        return f"{known.low:g} or more" if known.low > -math.inf else "a finite number"
+    return f"between {known.low:g} and {known.high:g}"
