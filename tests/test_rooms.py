@@ -12,6 +12,7 @@ ORDER = [
     "options",
     "structures",
     "timing",
+    "threads",
     "files",
     "progress",
     "hub",

@@ -26,3 +26,14 @@ def test_time_is_kept_when_a_stage_fails():
     with timer("fit"):
         pass
     assert timer.seconds["fit"] < 0.1
+
+
+def test_work_of_other_threads_is_split_by_their_seconds():
+    timer = StageTimer()
+    with timer("encode"):
+        timer.add({"mesh": 1.0, "render": 3.0}, 4e-3)
+        time.sleep(0.01)
+    assert timer.seconds["mesh"] == pytest.approx(1e-3) and timer.seconds["render"] == pytest.approx(3e-3)
+    assert 5e-3 < timer.seconds["encode"] < 0.2
+    timer.add({}, 1.0)
+    assert set(timer.seconds) == {"mesh", "render", "encode"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 
@@ -17,6 +17,14 @@ class StageTimer:
         self.seconds: dict[str, float] = {}
         self._inner: list[float] = []  # seconds spent in nested stages, one sum per open stage
 
+    def add(self, shares: Mapping[str, float], seconds: float) -> None:
+        """Count seconds of waiting for work that other threads did, split as the seconds that they took for each stage."""
+        total = sum(shares.values())
+        for stage, share in shares.items():
+            self._count(stage, seconds * share / total if total else 0.0)
+        if self._inner:
+            self._inner[-1] += seconds
+
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Count the seconds of the block for `stage`."""
@@ -26,6 +34,9 @@ class StageTimer:
             yield
         finally:
             elapsed = time.perf_counter() - start
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed - self._inner.pop()
+            self._count(stage, elapsed - self._inner.pop())
             if self._inner:
                 self._inner[-1] += elapsed
+
+    def _count(self, stage: str, seconds: float) -> None:
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
