@@ -1,11 +1,18 @@
 """The README's commands are real ones, and what it points to exists."""
 
+import os
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+import vividtalk_core
+from vividtalk_core.cli.bench import write_wave
 from vividtalk_core.cli.command import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,3 +49,23 @@ def test_links_lead_somewhere(path):
     links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text) + re.findall(r'(?:src|href)="([^"#]+)"', text)
     missing = [link for link in links if "://" not in link and not (ROOT / link).exists()]
     assert not missing
+
+
+def python_blocks():
+    """The README's examples, and the one in the package's docstring."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    yield from re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = vividtalk_core.__doc__.split("\n\n", 1)[1].rsplit("\n\nThe names", 1)[0]
+    yield textwrap.dedent(lines)
+
+
+@pytest.mark.parametrize("code", list(python_blocks()))
+def test_python_examples_run(code, tmp_path):
+    """With a portrait and half a second of sound under the names that the examples use."""
+    demo = ROOT / "vividtalk_core/assets/demo"
+    shutil.copy(demo / "portrait.jpg", tmp_path / "me.jpg")
+    waveform, rate = vividtalk_core.read_audio(demo / "speech.flac")
+    write_wave(tmp_path / "hello.wav", waveform, rate, 0.5)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
+    assert vividtalk_core.read_video(tmp_path / "hello.mp4").frame_count == 12
