@@ -24,7 +24,7 @@ class NoFaceError(VividTalkError):
 
 
 class MediaError(VividTalkError):
-    """A picture, video or sound cannot be used: it is damaged, empty, silent where sound is needed, or of a wrong kind."""
+    """A picture, video or sound cannot be used: it is damaged, empty, without sound where it is needed, or no such file."""
 
 
 class CurveFileError(VividTalkError):

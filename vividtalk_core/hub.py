@@ -59,7 +59,7 @@ class WeightSet:
         return EMBEDDED / name
 
     def checked(self) -> WeightSet:
-        """The same set, after a look at whether each file of its own is whole; WeightsError names the first that is not."""
+        """The same set, if each file of its own is complete; WeightsError names the first that is not."""
         for path in self.files.values():
             _check_whole(path)
         return self

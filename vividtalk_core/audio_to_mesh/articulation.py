@@ -118,8 +118,8 @@ def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> T
     if rows.shape[1] != config.feature_width or features.states is None:
         raise MismatchError(
             f"these weights were trained on {config.feature_width} features per frame, the audio encoder "
-            f"'{features.encoder}' gave {rows.shape[1]}: choose the encoder that they were trained with, or the embedded "
-            "weights with the encoder 'mel'."
+            f"'{features.encoder}' gave {rows.shape[1]}: choose the encoder that they were trained with, or the "
+            "embedded weights with the encoder 'mel'."
         )
     return rows
 

@@ -20,7 +20,7 @@ def choose_expression(
     mode: str,
     features: AudioFeatures,
     face: FaceFit,
-    gains: ArticulationSettings = ArticulationSettings(),
+    gains: ArticulationSettings,
     seed: int = 0,
     blinks: bool = True,
 ) -> Expression:
