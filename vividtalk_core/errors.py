@@ -24,7 +24,7 @@ class NoFaceError(VividTalkError):
 
 
 class MediaError(VividTalkError):
-    """A picture, video or sound cannot be used: it is damaged, empty, without sound where it is needed, or no such file."""
+    """A picture, video or sound cannot be used: it is damaged, empty, or of another kind than is needed."""
 
 
 class CurveFileError(VividTalkError):

@@ -31,7 +31,7 @@ class Option:
 
 
 def option(default: Any, help: str, **known: Any) -> Any:
-    """A dataclass field with its `Option`, e.g. `strength: float = option(1.0, "how much", low=0, high=1)`."""
+    """A dataclass field that declares its `Option`; `known` are the fields of `Option` beside the help."""
     return field(default=default, metadata={KEY: Option(help, **known)})
 
 

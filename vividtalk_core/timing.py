@@ -18,7 +18,7 @@ class StageTimer:
         self._inner: list[float] = []  # seconds spent in nested stages, one sum per open stage
 
     def add(self, shares: Mapping[str, float], seconds: float) -> None:
-        """Count seconds of waiting for other threads, split in proportion to the seconds that they spent on each stage."""
+        """Count seconds of waiting for other threads, in proportion to what they spent on each stage."""
         total = sum(shares.values())
         for stage, share in shares.items():
             self._count(stage, seconds * share / total if total else 0.0)
