@@ -9,7 +9,7 @@ from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
 from ..vividtalk_core.face.track import track_video
-from ..vividtalk_core.motion.files import fill_in, read_motion, write_motion
+from ..vividtalk_core.motion.files import fill_in, read_curves, write_curves
 from ..vividtalk_core.motion.head_pose import relative_to_frame
 from ..vividtalk_core.motion.plot import draw_curves
 from ..vividtalk_core.pipeline import Models
@@ -118,7 +118,7 @@ class LoadMotion(io.ComfyNode):
     @classmethod
     def execute(cls, model: Models, file: str, fps: float) -> io.NodeOutput:
         lips = len(model.face.head.lip_vertices)
-        return io.NodeOutput(*fill_in(read_motion(folder_paths.get_annotated_filepath(file), lips, fps), lips))
+        return io.NodeOutput(*fill_in(read_curves(folder_paths.get_annotated_filepath(file), lips, fps), lips))
 
 
 class SaveMotion(io.ComfyNode):
@@ -150,5 +150,5 @@ class SaveMotion(io.ComfyNode):
             filename_prefix, folder_paths.get_output_directory()
         )
         file = f"{name}_{counter:05}_.{format}"
-        write_motion(os.path.join(folder, file), expression, head_pose)
+        write_curves(os.path.join(folder, file), expression, head_pose)
         return io.NodeOutput(ui=ui.PreviewText(os.path.join(subfolder, file)))

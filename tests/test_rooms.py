@@ -18,6 +18,7 @@ ORDER = [
     "hub",
     "nn",
     "time_grid",
+    "pixels",
     "filters",
     "geometry",
     "audio",

@@ -1,7 +1,8 @@
-"""What a user can mend, by kind. Anything else that is raised is a bug of this package and should look like one.
+"""Errors that a user can correct, by kind. Every other exception is a bug of this package.
 
-Every message says what was found, with its number, and what to do. All kinds are ValueErrors, and those about files
-and connections are OSErrors too, so that callers who know only Python's own names can catch them.
+Every message says what was found, with its number, and what to do; it makes sense in the command line and in a node.
+All kinds are ValueErrors; those about files and connections are OSErrors too, and a missing package is an ImportError,
+so that code which catches only Python's own exceptions works.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ class VividTalkError(ValueError):
 
 
 class SettingsError(VividTalkError):
-    """A setting is out of its range, unknown, or contradicts another one."""
+    """A setting is out of its range, unknown, or does not go with another one."""
 
 
 class MismatchError(VividTalkError):
-    """Two values do not belong together: other length, frame rate, size or head model."""
+    """Two values do not belong together: they differ in length, frame rate, size or head model."""
 
 
 class NoFaceError(VividTalkError):
@@ -24,23 +25,23 @@ class NoFaceError(VividTalkError):
 
 
 class MediaError(VividTalkError):
-    """A picture, video or sound cannot be used: it is damaged, empty, or of another kind than is needed."""
+    """A picture, video or sound cannot be used: it is damaged, empty, or not of the kind that is needed."""
 
 
 class CurveFileError(VividTalkError):
-    """A file of expression curves or head poses cannot be read."""
+    """A file of expression curves or head motion cannot be read."""
 
 
 class WeightsError(VividTalkError):
-    """A weight file is damaged, belongs to another architecture, or lacks a part that is asked for."""
+    """A weight file is damaged, or does not fit the architecture for which it is loaded."""
 
 
 class DatasetError(VividTalkError):
-    """A folder of training data is incomplete or does not fit what is asked of it."""
+    """A folder of training data is incomplete, or does not fit the settings."""
 
 
 class MissingFileError(VividTalkError, FileNotFoundError):
-    """A file or folder that was named does not exist."""
+    """A file, folder or repository that was named does not exist."""
 
 
 class OutputError(VividTalkError, OSError):
@@ -48,7 +49,7 @@ class OutputError(VividTalkError, OSError):
 
 
 class HubError(VividTalkError, ConnectionError):
-    """The Hugging Face Hub cannot be reached, or refuses."""
+    """The Hugging Face Hub cannot be reached, or refuses the request."""
 
 
 class MissingPackageError(VividTalkError, ImportError):

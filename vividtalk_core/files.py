@@ -1,4 +1,4 @@
-"""A file appears whole or not at all."""
+"""Files that are written completely or not at all."""
 
 from __future__ import annotations
 
@@ -25,7 +25,18 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_writable(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> Path:
-    """`path`, or the reason why no file can be written there: asked before the work starts, not after it."""
+    """Check that a file can be written, before the work starts whose result it will hold.
+
+    Args:
+        path: of the file.
+        suffixes: endings that are allowed, lower case with the dot.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: another ending, a folder, no such folder, or no permission.
+    """
     path = Path(path)
     if path.suffix.lower() not in suffixes:
         raise OutputError(f"cannot write '{path}': its ending must be {' or '.join(suffixes)}")

@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save
@@ -22,6 +22,9 @@ from torch import Tensor, nn
 
 from .errors import HubError, MissingFileError, SettingsError, WeightsError
 from .files import whole_file
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 log = logging.getLogger("vividtalk")
 
@@ -35,7 +38,19 @@ FILE_NAMES = tuple(
 )  # fmt: skip
 HUB_ID = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
 
+Config = TypeVar("Config", bound="DataclassInstance")
 Module = TypeVar("Module", bound=nn.Module)
+Config_contra = TypeVar("Config_contra", contravariant=True)
+Module_co = TypeVar("Module_co", covariant=True)
+
+
+class Architecture(Protocol[Config_contra, Module_co]):
+    """The class of a network that is built from its config alone: `MotionVae` from a `MotionVaeConfig`."""
+
+    __name__: str
+
+    def __call__(self, config: Config_contra, /) -> Module_co:
+        """The network, with weights that are not trained."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,27 +74,35 @@ class WeightSet:
         return EMBEDDED / name
 
     def checked(self) -> WeightSet:
-        """The same set, if each file of its own is complete; WeightsError names the first that is not."""
+        """The same set, with each of its own files checked for its size; WeightsError names the first damaged one."""
         for path in self.files.values():
             _check_whole(path)
         return self
 
     def describe(self) -> str:
-        """One line: the source and, unless all is embedded, the files it brings."""
+        """One line: the source and, unless everything is embedded, the files that the set itself holds."""
         if self.source == "embedded":
             return self.source
         return f"{self.source} ({', '.join(sorted(self.files))})"
 
 
 def resolve_weights(source: str = "embedded") -> WeightSet:
-    """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, once."""
+    """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, once.
+
+    Raises:
+        MissingFileError: there is no such folder, repository or revision, or it holds no weight file.
+        SettingsError: the name of a repository is not of the form "hub:OWNER/NAME@REVISION".
+        HubError: the Hugging Face Hub cannot be reached, or refuses.
+    """
     if source == "embedded":
         return WeightSet(source, _known_files(EMBEDDED))
     if source.startswith("hub:"):
         return WeightSet(source, _hub_files(source))
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        raise MissingFileError(f"weights '{source}': no such folder (or say 'embedded' or 'hub:ID@REVISION')")
+        raise MissingFileError(
+            f"weights '{source}': there is no such folder; give a folder, 'embedded' or 'hub:OWNER/NAME@REVISION'"
+        )
     files = _known_files(folder)
     if not files:
         raise MissingFileError(f"weights '{source}': the folder holds none of {', '.join(FILE_NAMES)}")
@@ -108,26 +131,36 @@ def _hub_files(source: str) -> dict[str, Path]:
 def _snapshot(repo: str, revision: str) -> Path:
     """The folder in the local cache that holds what the repository has of `FILE_NAMES`, fetched once per revision."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub import utils as hub
+
+    # documented names; `utils` has them in every version, but only newer ones export them in the sense of mypy
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        GatedRepoError,
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     where = f"'{repo}' at revision '{revision}'"
     endpoint = os.environ.get("HF_ENDPOINT")
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILE_NAMES), endpoint=endpoint))
-    except hub.LocalEntryNotFoundError as error:
+    except LocalEntryNotFoundError as error:
         raise HubError(f"cannot reach the Hugging Face Hub for {where} and it is not in the local cache") from error
-    except hub.RevisionNotFoundError as error:
+    except RevisionNotFoundError as error:
         raise MissingFileError(f"the Hugging Face Hub has '{repo}' but not its revision '{revision}'") from error
-    except hub.GatedRepoError as error:
+    except GatedRepoError as error:
         raise HubError(f"'{repo}' is gated: accept its terms on the Hugging Face Hub and log in") from error
-    except hub.RepositoryNotFoundError as error:
+    except RepositoryNotFoundError as error:
         raise MissingFileError(f"the Hugging Face Hub has no repository '{repo}', or it is private") from error
-    except hub.HfHubHTTPError as error:
+    except HfHubHTTPError as error:
         raise HubError(f"the Hugging Face Hub refused {where}: {error}") from error
 
 
 def _check_whole(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, if the file is one and has all its bytes."""
+    if not path.is_file():
+        raise MissingFileError(f"there is no weight file '{path}'")
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
@@ -137,22 +170,28 @@ def _check_whole(path: Path) -> dict[str, Any]:
     if len(raw) < length:
         raise WeightsError(f"'{path}' is truncated: {size} bytes, its header alone needs {8 + length}")
     try:
-        header = json.loads(raw)
+        header: dict[str, Any] = json.loads(raw)
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"'{path}' is not a safetensors file") from error
     if size != 8 + length + end:
-        raise WeightsError(f"'{path}' is truncated or damaged: {size} bytes, its header promises {8 + length + end}")
+        raise WeightsError(f"'{path}' is truncated or damaged: {size} bytes, {8 + length + end} by its header")
     return header
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors; WeightsError if it is truncated or something else."""
-    return _check_whole(Path(path)).get("__metadata__", {})
+    """The metadata of a safetensors file, without its tensors.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: the file is truncated, or is no safetensors file.
+    """
+    metadata: dict[str, str] = _check_whole(Path(path)).get("__metadata__", {})
+    return metadata
 
 
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """All tensors of a safetensors file as they are stored, on the CPU."""
+    """All tensors of a safetensors file as they are stored, of any shape [...], on the CPU; raises as `read_header`."""
     _check_whole(Path(path))
     return load_file(path)
 
@@ -160,7 +199,7 @@ def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 def save_tensors(
     path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file, whole or not at all; the same values always give the same bytes."""
+    """Write tensors [...] as a safetensors file, whole or not at all; the same values always give the same bytes."""
     blob = save({name: tensor.detach().contiguous() for name, tensor in tensors.items()})
     length = struct.unpack("<Q", blob[:8])[0]
     # safetensors writes metadata in random order, which would change the sha256: the header is written here instead
@@ -175,7 +214,7 @@ def save_tensors(
 
 
 def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dtype: torch.dtype | None = None) -> None:
-    """Write a module that `load_module` can read: its class and config (a dataclass) stand in the header.
+    """Write a module that `load_module` can read: its class and config (a dataclass) are written to the header.
 
     Args:
         path: the .safetensors file.
@@ -188,15 +227,28 @@ def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dt
     save_tensors(path, state, header)
 
 
-def load_module(cls: type[Module], config_cls: type, path: str | os.PathLike[str]) -> Module:
-    """The module that `save_module` wrote, in eval mode and float32; anything missing or left over is an error."""
+def load_module(cls: Architecture[Config, Module], config_cls: type[Config], path: str | os.PathLike[str]) -> Module:
+    """Read a module that `save_module` wrote.
+
+    Args:
+        cls: its class, the one that the file names.
+        config_cls: the dataclass that the module is built from.
+        path: the .safetensors file.
+
+    Returns:
+        The module on the CPU, in eval mode and float32.
+
+    Raises:
+        MissingFileError: there is no such file.
+        WeightsError: the file is damaged, holds another architecture, or its tensors do not fit exactly.
+    """
     path = Path(path)
     header = read_header(path)
     architecture = header.get("architecture", cls.__name__)
     if architecture != cls.__name__:
         raise WeightsError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
     config = _read_config(config_cls, header, path)
-    with torch.device("meta"):  # no time and no random numbers are spent on values that are replaced
+    with torch.device("meta"):  # no time and no random numbers are used for values that are replaced
         module = cls(config)
     expected = module.state_dict()
     tensors = load_tensors(path)
@@ -205,7 +257,8 @@ def load_module(cls: type[Module], config_cls: type, path: str | os.PathLike[str
     return module.eval()
 
 
-def _read_config(config_cls: type, header: Mapping[str, str], path: Path) -> Any:
+def _read_config(config_cls: type[Config], header: Mapping[str, str], path: Path) -> Config:
+    """The config of a header; lists become tuples, because JSON has none."""
     if "config" not in header:
         raise WeightsError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
     values = json.loads(header["config"])
@@ -217,6 +270,7 @@ def _read_config(config_cls: type, header: Mapping[str, str], path: Path) -> Any
 
 
 def _compare_states(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """WeightsError unless both have the same names, and each tensor [...] the same shape."""
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     shapes = [
         f"{k} {list(found[k].shape)} instead of {list(expected[k].shape)}"
@@ -224,6 +278,6 @@ def _compare_states(path: Path, expected: Mapping[str, Tensor], found: Mapping[s
         if found[k].shape != expected[k].shape
     ]
     problems = {"missing": missing, "unexpected": unexpected, "other shapes": shapes}
-    told = [f"{what}: {', '.join(v[:5])}{' …' if len(v) > 5 else ''}" for what, v in problems.items() if v]
-    if told:
-        raise WeightsError(f"'{path}' does not fit this architecture; {'; '.join(told)}")
+    listed = [f"{what}: {', '.join(v[:5])}{' …' if len(v) > 5 else ''}" for what, v in problems.items() if v]
+    if listed:
+        raise WeightsError(f"'{path}' does not fit this architecture; {'; '.join(listed)}")

@@ -19,20 +19,44 @@ KEY = "option"  # in the metadata of a field
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """What is known of one setting beside its type and default."""
+    """Help and range of one setting; its type and default are the field's own."""
 
     help: str  # one line, without a full stop
     low: float = -math.inf  # smallest value that is accepted
     high: float = math.inf  # largest
-    widest: float | None = None  # end of a slider, where larger values are accepted but seldom useful
+    widest: float | None = None  # end of a slider; larger values up to `high` are accepted, but seldom useful
     step: float | None = None  # of a slider
     choices: tuple[str, ...] = ()  # the words that are accepted; empty: any
-    name: str | None = None  # on the command line, where it is not the field's
+    name: str | None = None  # on the command line; None is the field's own name
 
 
-def option(default: Any, help: str, **known: Any) -> Any:
-    """A dataclass field that declares its `Option`; `known` are the fields of `Option` beside the help."""
-    return field(default=default, metadata={KEY: Option(help, **known)})
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    widest: float | None = None,
+    step: float | None = None,
+    choices: tuple[str, ...] = (),
+    name: str | None = None,
+) -> Any:
+    """A dataclass field with its `Option`.
+
+    Example: `strength: float = option(1.0, "strength of the networks", low=0, high=1)`.
+
+    Args:
+        default: value of the field.
+        help: see `Option`, as all that follow.
+        low: smallest value that is accepted.
+        high: largest value that is accepted.
+        widest: end of a slider.
+        step: of a slider.
+        choices: the words that are accepted.
+        name: on the command line.
+    """
+    known = Option(help, low=low, high=high, widest=widest, step=step, choices=choices, name=name)
+    return field(default=default, metadata={KEY: known})
 
 
 def options_of(settings: Any) -> Mapping[str, Option]:
@@ -41,7 +65,11 @@ def options_of(settings: Any) -> Mapping[str, Option]:
 
 
 def check_options(settings: Any) -> None:
-    """SettingsError for the first value that lies outside of its option's range or choices."""
+    """Check every field that has an option.
+
+    Raises:
+        SettingsError: a value lies outside of its option's range or choices; the message names the first one.
+    """
     for name, known in options_of(settings).items():
         value = getattr(settings, name)
         if known.choices and value not in known.choices:
@@ -51,6 +79,7 @@ def check_options(settings: Any) -> None:
 
 
 def _range(known: Option) -> str:
+    """The accepted values in words."""
     if known.high == math.inf:
         return f"{known.low:g} or more" if known.low > -math.inf else "a finite number"
     return f"between {known.low:g} and {known.high:g}"

@@ -38,39 +38,42 @@ from .video.stream import chunk_frames, frame_ranges
 
 @dataclass(frozen=True, slots=True)
 class TalkSettings:
-    """What a user may choose."""
+    """The settings of `talk`; `drive` uses those of face, strength and chunk."""
 
     fps: float = option(25.0, "frames per second of the video", low=FPS[0], high=FPS[1], step=0.001)
-    seed: int = option(0, "of blinks, gaze and head motion; the same seed gives the same video", low=0, high=2**63 - 1)
+    seed: int = option(0, "seed of blinks, gaze and head motion; equal seeds give equal videos", low=0, high=2**63 - 1)
     pose: str = option(
         "codebook",
-        "how the head moves: as learned from people who talk, swaying a little, or not at all",
+        "motion of the head: from the learned codebook, a slight idle sway, or none",
         choices=POSE_SOURCES,
     )
     pose_amplitude: float = option(1.0, "how far the head moves", low=0, widest=3, step=0.05)
     pose_temperature: float = option(
-        1.0, "how varied the motion of the codebook is: 0 the likeliest, 1 as people", low=0, widest=2, step=0.05
+        1.0, "variety of the codebook's motion: 0 the most likely, 1 as in people", low=0, widest=2, step=0.05
     )
     blinks: bool = option(True, "add blinks and small movements of the eyes")
     mode: str = option(
         "parallel",
-        "how lips are made: all frames at once, frame after frame as in the paper (causal), or by rules (acoustic)",
+        "how lips are computed: all frames at once, frame after frame as in the paper (causal), or by rules (acoustic)",
         choices=MODES,
     )
     encoder: str = option(
-        "mel", "speech encoder that the expression weights were trained with: mel, a folder or a Hub id"
+        "mel", "speech encoder with which the expression weights were trained: mel, a folder or a Hub id"
     )
     articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
     strength: float = option(
-        1.0, "of motion-VAE and generator: 0 the closed form alone, 1 as trained", low=0, high=1, step=0.05
+        1.0, "strength of motion-VAE and generator: 0 the closed form alone, 1 as trained", low=0, high=1, step=0.05
     )
     face_index: int = option(0, "which face, counted from the largest (0)", low=0, widest=99)
     box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
     threshold: float = option(0.5, "lowest score of the face detector", low=0, high=1, step=0.05)
-    force: bool = option(False, "use a face although the landmark network doubts that it is one")
+    force: bool = option(False, "use the face even if the landmark network gives it a low presence score")
     chunk: int = 4  # frames that a worker holds at a time at most; the result does not depend on it
     workers: int = option(
-        0, "frames are made side by side, one core each; 0 takes all cores, at most 4; changes no bit", low=0, widest=64
+        0,
+        "threads that compute frames at the same time; 0 takes all cores, at most 4; the result does not depend on it",
+        low=0,
+        widest=64,
     )
 
     def __post_init__(self) -> None:
@@ -78,7 +81,7 @@ class TalkSettings:
 
 
 class Models:
-    """Everything that is loaded before a portrait can talk; each part is loaded when it is first asked for.
+    """All weights that a portrait needs to talk; each part is loaded when it is first used.
 
     Args:
         weights: where the files are, from `hub.resolve_weights`.
@@ -92,12 +95,12 @@ class Models:
 
     @property
     def weights(self) -> str:
-        """Where they come from, as the user wrote it."""
+        """Where the weights come from, as the user wrote it."""
         return self._weights.source
 
     @cached_property
     def face(self) -> FaceModels:
-        """The head 3DMM and the networks that look at pictures."""
+        """The head 3DMM and the networks that find and fit a face."""
         return load_face_models(self._weights).to(self.device)
 
     def to(self, device: torch.device | str) -> Models:
@@ -114,7 +117,7 @@ class Models:
 
 
 def load_models(weights: str = "embedded") -> Models:
-    """The models of a weight set, which is found, fetched and checked for damage here.
+    """The models of a weight set; its files are found, downloaded if needed, and checked for damage.
 
     Args:
         weights: "embedded", a folder, or "hub:ID@REVISION".
@@ -129,13 +132,13 @@ def load_models(weights: str = "embedded") -> Models:
 
 @lru_cache(maxsize=1)
 def embedded_models() -> Models:
-    """The models inside the package, loaded once for all who name no others."""
+    """The models inside the package, loaded once for all calls without other models."""
     return load_models()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class TalkStream:
-    """A talking portrait, made chunk by chunk as it is read, in constant memory: iterate over it for its frames."""
+    """A talking portrait: iterate over it for its frames. They are computed chunk by chunk, in constant memory."""
 
     portrait: Tensor  # [1, 3, H, W]
     face: FaceFit
@@ -170,9 +173,9 @@ class TalkStream:
         return (frames for _, frames in self.generated())
 
     def generated(self) -> Iterator[tuple[GeneratedFrames, Tensor]]:
-        """What is done to the portrait, and the frames [t, 3, H, W] in 0..1 that come of it, chunk by chunk.
+        """Chunks of the generated crop and of the frames [t, 3, H, W] in 0..1 that it gives at the portrait's size.
 
-        Frames are independent of each other once the curves are there: chunks are made side by side.
+        Once the curves are known, frames do not depend on each other: several threads compute chunks at the same time.
         """
         with single_threaded():
             with self.timer("render"):
@@ -189,7 +192,7 @@ class TalkStream:
                 start = time.perf_counter()
 
     def _chunk(self, view: SourceView, part: slice) -> tuple[GeneratedFrames, Tensor, dict[str, float]]:
-        """Stage 2 for some of the frames: see `generated`; and the seconds of each stage."""
+        """Stage 2 for some of the frames [t, 3, H, W]: see `generated`; and the seconds of each stage."""
         timer, networks, strength = StageTimer(), self.models.mesh_to_video, self.settings.strength
         with timer("mesh"):
             mesh = drive_mesh(self.face, self.expression.frames(part), self.pose.frames(part))
@@ -213,7 +216,7 @@ def talk(
     pose: HeadMotion | None = None,
     timer: StageTimer | None = None,
 ) -> TalkStream:
-    """Make a portrait say what is heard.
+    """Make a portrait speak: the frames of a talking head whose lips follow a sound.
 
     Args:
         portrait: [1, 3, H, W] RGB in 0..1, from `read_image`.
@@ -242,7 +245,8 @@ def _talk(
     with timer("fit"):
         face = _fit(models, portrait, settings)
     with timer("audio"):
-        features = encode_audio(*audio, settings.fps, settings.encoder)
+        waveform, sample_rate = audio
+        features = encode_audio(waveform, sample_rate, settings.fps, settings.encoder)
     with timer("expression"):
         expression = choose_expression(
             models.audio_to_mesh, settings.mode, features, face, settings.articulation, settings.seed, settings.blinks
@@ -271,7 +275,24 @@ def drive(
     models: Models | None = None,
     timer: StageTimer | None = None,
 ) -> TalkStream:
-    """Put tracked or edited motion on a portrait [1, 3, H, W]; see `talk` for the arguments that both share."""
+    """Move a portrait by tracked or edited curves.
+
+    Args:
+        portrait: [1, 3, H, W] RGB in 0..1, from `read_image`.
+        expression: T frames of curves, from `track` or a curve file.
+        pose: T frames of head motion at the same frame rate.
+        settings: which face is meant, and how strongly the networks of stage 2 count.
+        models: from `load_models`; None takes the weights inside the package.
+        timer: collects the seconds of each stage.
+
+    Returns:
+        T frames, computed as they are read.
+
+    Raises:
+        NoFaceError: the portrait holds no such face; the message says what was found.
+        MediaError: the portrait cannot be used.
+        MismatchError: expression and head motion differ in length or frame rate, or are for another head model.
+    """
     settings, models, timer = settings or TalkSettings(), models or embedded_models(), timer or StageTimer()
     with single_threaded(), timer("fit"):
         face = _fit(models, portrait, settings)
@@ -296,5 +317,12 @@ def track(video: VideoClip | str | Path, *, models: Models | None = None, progre
 
 
 def _fit(models: Models, portrait: Tensor, settings: TalkSettings) -> FaceFit:
-    choice = (settings.face_index, settings.box, settings.threshold, settings.force)
-    return fit_face(models.face, portrait, *choice)
+    """The face that the settings choose in a portrait [1, 3, H, W]."""
+    return fit_face(
+        models.face,
+        portrait,
+        face_index=settings.face_index,
+        box=settings.box,
+        threshold=settings.threshold,
+        force=settings.force,
+    )

@@ -1,4 +1,4 @@
-"""How a long verb tells how far it is."""
+"""The callback by which long work reports its progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from torch import Tensor
 
 
 class Progress(Protocol):
-    """Called after each step of a long verb; it may raise to cancel the verb, which then leaves nothing half-done."""
+    """Called after each step of long work. It may raise to cancel the work, which then leaves no unfinished file."""
 
     def __call__(self, done: int, total: int, preview: Tensor | None = None, /) -> None:
-        """Args: finished steps; all steps, 0 where the number is unknown; a frame [3, H, W] in 0..1 to show, if any."""
+        """Report one more finished step.
+
+        Args:
+            done: finished steps.
+            total: all steps, 0 if their number is not known.
+            preview: a frame [3, H, W] in 0..1 to show; None if there is none.
+        """

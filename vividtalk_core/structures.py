@@ -103,7 +103,7 @@ class HeadTrajectory:
         return len(self.rotation)
 
     def frames(self, part: slice) -> Self:
-        """Some of the frames."""
+        """Some of the frames [T, 3], at the same rate."""
         return replace(self, rotation=self.rotation[part], translation=self.translation[part])
 
 
@@ -124,7 +124,7 @@ class HeadMotion(HeadTrajectory):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Crop:
-    """The square of the portrait that is looked at: whole pixels, so that pasting back is exact. It may overhang."""
+    """The square of the portrait that is processed: whole pixels, so that pasting back is exact. It may overhang."""
 
     left: int  # px of the portrait, may be negative
     top: int  # px of the portrait, may be negative
@@ -177,7 +177,7 @@ class Audio(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AudioFeatures:
-    """What the motion generators are given of a sound. `audio.encoder.feature_rows` brings it to a frame rate."""
+    """The features of a sound, from which motion is generated; `audio.encoder.feature_rows` samples them for frames."""
 
     mel: Tensor  # [M, 80] natural-log mel energies, 100 frames/s
     frame_count: int  # T, of the video that is made
@@ -216,7 +216,7 @@ class Expression:
 
     @classmethod
     def from_rest(cls, coefficients: Tensor, lip_offsets: Tensor, fps: float) -> Expression:
-        """Speech of a relaxed face, [T, E] and [T, L, 3]: zero is the portrait with its mouth closed."""
+        """Curves [T, E] and lip offsets [T, L, 3] of speech, where zero is the portrait with its mouth closed."""
         still, lips = coefficients.new_zeros(coefficients.shape[1:]), lip_offsets.new_zeros(lip_offsets.shape[1:])
         return cls(coefficients, lip_offsets, fps, still, lips, "rest")
 
@@ -253,7 +253,7 @@ class MeshSequence:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fragments:
-    """What the z-buffer saw at each pixel centre."""
+    """The nearest triangle at each pixel centre, from the z-buffer."""
 
     triangle_index: Tensor  # [T, H, W] int64, -1 = none
     barycentric: Tensor  # [T, H, W, 3] perspective of the screen (affine); 0 where none
@@ -265,6 +265,11 @@ class Fragments:
             barycentric=(self.barycentric, "T H W 3"),
             depth=(self.depth, "T H W"),
         )
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.depth)
 
     def frames(self, part: slice) -> Fragments:
         """Some of the frames."""
@@ -297,7 +302,7 @@ class Regions:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SourceView:
-    """The portrait as the renderer sees it: made once, used for every frame."""
+    """The portrait's own mesh, rendered: computed once, used for every frame."""
 
     face: FaceFit
     mesh: MeshSequence  # T = 1
@@ -313,6 +318,7 @@ class SourceView:
         check_shapes(
             vertices=(self.mesh.vertices, "1 V 3"),
             pixels=(self.pixels, "V 3"),
+            triangle_index=(self.fragments.triangle_index, "1 256 256"),
             confidence=(self.confidence, "V"),
             follow=(self.follow, "256 256"),
             border=(self.border, "256 256"),
@@ -348,9 +354,16 @@ class NccRender:
         return len(self.ncc)
 
     def frames(self, part: slice) -> NccRender:
-        """Some of the frames."""
-        maps = (self.ncc, self.face_mask, self.projected_texture, self.lip_maps)
-        return NccRender(*(m[part] for m in maps), self.fragments.frames(part), self.mesh.frames(part), self.view)
+        """Some of the frames, of the same portrait."""
+        return replace(
+            self,
+            ncc=self.ncc[part],
+            face_mask=self.face_mask[part],
+            projected_texture=self.projected_texture[part],
+            lip_maps=self.lip_maps[part],
+            fragments=self.fragments.frames(part),
+            mesh=self.mesh.frames(part),
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -358,7 +371,7 @@ class DenseMotion:
     """Where each pixel of the driven crop comes from in the portrait's crop."""
 
     flow: Tensor  # [T, H, W, 2] x, y in units of half the crop (−1..1 spans it), added to the identity grid
-    occlusion: Tensor  # [T, 1, H, W] 0..1, 1 = the portrait shows it, 0 = must be painted
+    occlusion: Tensor  # [T, 1, H, W] 0..1, 1 = visible in the portrait, 0 = must be painted
 
     def __post_init__(self) -> None:
         check_shapes(flow=(self.flow, "T H W 2"), occlusion=(self.occlusion, "T 1 H W"))
@@ -375,12 +388,12 @@ class DenseMotion:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Paint:
-    """What is painted over the warped portrait, e.g. the mouth's inside: one layer with a resolution of its own."""
+    """A layer that is painted over the warped portrait, e.g. the inside of the mouth; it has its own resolution."""
 
     color: Tensor  # [T, 3, h, w] RGB in 0..1
     alpha: Tensor  # [T, 1, h, w] 0..1
     box: Tensor  # [T, 4] left, top, right, bottom in px of the 256 crop
-    # [T, 3, h, w] what the colour replaces, at the paint's own resolution: then only the difference is laid on, and
+    # [T, 3, h, w] what the colour replaces, at the paint's own resolution: then only the difference is added, so that
     # detail of the portrait that is finer than the paint stays
     beneath: Tensor | None = None
 
@@ -389,8 +402,13 @@ class Paint:
         if self.beneath is not None:
             check_shapes(color=(self.color, "T 3 h w"), beneath=(self.beneath, "T 3 h w"))
 
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        return len(self.color)
+
     def frames(self, part: slice) -> Paint:
-        """Some of the frames."""
+        """Some of the frames [T, ...]."""
         beneath = None if self.beneath is None else self.beneath[part]
         return Paint(self.color[part], self.alpha[part], self.box[part], beneath)
 

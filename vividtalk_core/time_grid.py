@@ -13,14 +13,22 @@ FPS = (1.0, 120.0)  # frames per second that are accepted
 
 
 def check_fps(fps: float) -> float:
-    """Return `fps` as a float; SettingsError unless it is within 1..120 frames per second."""
+    """`fps` as a float.
+
+    Raises:
+        SettingsError: it is not within 1..120 frames per second.
+    """
     if not FPS[0] <= fps <= FPS[1]:
         raise SettingsError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps}. 25 is the usual choice.")
     return float(fps)
 
 
 def frame_count(duration_s: float, fps: float) -> int:
-    """Video frames of a clip: round(duration · fps), at least 1. Frame t shows the time from t/fps to (t + 1)/fps."""
+    """Number of video frames of a clip: round(duration · fps), at least 1; frame t covers t/fps to (t + 1)/fps.
+
+    Raises:
+        SettingsError: the duration is negative or not finite, or the frame rate is out of range.
+    """
     if not (math.isfinite(duration_s) and duration_s >= 0):
         raise SettingsError(f"a duration must be a number of seconds, 0 or more; got {duration_s}.")
     return max(1, round(duration_s * check_fps(fps)))

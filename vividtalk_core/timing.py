@@ -1,4 +1,4 @@
-"""How long each stage takes."""
+"""Wall-clock seconds of each stage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 class StageTimer:
     """Adds up wall-clock seconds per stage: `with timer("mesh"): ...`.
 
-    Stages may nest; a second is counted once, for the innermost stage, so that the stages add up to the whole.
+    Stages may nest; a second is counted once, for the innermost stage, so that their sum is the whole time.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,12 @@ class StageTimer:
         self._inner: list[float] = []  # seconds spent in nested stages, one sum per open stage
 
     def add(self, shares: Mapping[str, float], seconds: float) -> None:
-        """Count seconds of waiting for other threads, in proportion to what they spent on each stage."""
+        """Count the time spent waiting for other threads.
+
+        Args:
+            shares: seconds that the threads took for each stage; the waiting time is divided in proportion to them.
+            seconds: of waiting.
+        """
         total = sum(shares.values())
         for stage, share in shares.items():
             self._count(stage, seconds * share / total if total else 0.0)

@@ -145,10 +145,10 @@ def test_same_seed_same_file(folder, tmp_path):
         ({"--fps": "0"}, "fps must be between 1 and 120"),
         ({"--pose": "video:voice.wav"}, "'voice.wav' has no video track"),
         ({"--pose": "video:flat.png"}, "'flat.png' is a single picture"),
-        ({"--pose": "file:missing.npz"}, "there is no motion file missing.npz"),
+        ({"--pose": "file:missing.npz"}, "there is no curve file missing.npz"),
         ({"--pose": "file:face.npz"}, "'face.npz' holds no head pose"),
         ({"--jaw-gain": "-1"}, "must be 0 or more; got jaw_gain -1.0"),
-        ({"--weights": "nowhere"}, "weights 'nowhere': no such folder"),
+        ({"--weights": "nowhere"}, "weights 'nowhere': there is no such folder"),
         ({"--weights": "hub:team/set"}, "add the revision, hub:team/set@REVISION"),
         ({"--face-index": "7"}, "7"),
     ],
@@ -201,7 +201,7 @@ def test_track_and_drive_errors(tmp_path, monkeypatch, capsys):
     assert run("track", "--video", "voice.wav", "--out", "a.txt") == 2
     assert "its ending must be .npz or .csv" in capsys.readouterr().err
     assert run("drive", "--portrait", PORTRAIT, "--motion", "missing.npz", "--out", "a.mp4") == 2
-    assert "there is no motion file missing.npz" in capsys.readouterr().err
+    assert "there is no curve file missing.npz" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vividtalk_core.motion.files import read_motion, write_motion
+from vividtalk_core.motion.files import read_curves, write_curves
 from vividtalk_core.motion.live_link import timecode
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
@@ -49,8 +49,8 @@ def test_nothing_is_lost(tmp_path, expression, pose, suffix, neutral):
         expression = Expression(
             expression.coefficients, expression.lip_offsets, 25.0, expression.coefficients[2], expression.lip_offsets[2]
         )
-    write_motion(tmp_path / f"m.{suffix}", expression, pose)
-    motion = read_motion(tmp_path / f"m.{suffix}", lip_vertices=4)
+    write_curves(tmp_path / f"m.{suffix}", expression, pose)
+    motion = read_curves(tmp_path / f"m.{suffix}", lip_vertices=4)
     assert (motion.frame_count, motion.fps) == (6, 25.0)
     for field in ("coefficients", "lip_offsets", "neutral_coefficients", "neutral_lip_offsets"):
         expected, found = getattr(expression, field), getattr(motion.expression, field)
@@ -62,7 +62,7 @@ def test_nothing_is_lost(tmp_path, expression, pose, suffix, neutral):
 
 
 def test_the_arrays_of_track(tmp_path, expression, pose):
-    write_motion(tmp_path / "m.npz", expression, pose, torch.zeros(6, 9, 2), torch.zeros(6, 478, 2))
+    write_curves(tmp_path / "m.npz", expression, pose, torch.zeros(6, 9, 2), torch.zeros(6, 478, 2))
     with np.load(tmp_path / "m.npz", allow_pickle=False) as file:
         shapes = {key: file[key].shape for key in file.files}
         assert file["names"].tolist() == list(ARKIT_NAMES)
@@ -72,7 +72,7 @@ def test_the_arrays_of_track(tmp_path, expression, pose):
 
 
 def test_live_link_columns(tmp_path, expression, pose):
-    write_motion(tmp_path / "m.csv", expression, pose)
+    write_curves(tmp_path / "m.csv", expression, pose)
     with (tmp_path / "m.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 6
@@ -81,7 +81,7 @@ def test_live_link_columns(tmp_path, expression, pose):
     assert rows[0]["BlendShapeCount"] == "61"
     assert float(rows[3]["JawOpen"]) == pytest.approx(float(expression.coefficients[3, 24]), abs=1e-6)
     assert float(rows[3]["HeadYaw"]) == pytest.approx(float(pose.rotation[3, 1]), abs=1e-6)
-    motion = read_motion(tmp_path / "m.csv", lip_vertices=4)
+    motion = read_curves(tmp_path / "m.csv", lip_vertices=4)
     torch.testing.assert_close(motion.expression.coefficients, expression.coefficients, atol=1e-6, rtol=0)
     torch.testing.assert_close(motion.pose.rotation, pose.rotation, atol=1e-6, rtol=0)
     assert motion.expression.lip_offsets.shape == (6, 4, 3)
@@ -90,15 +90,15 @@ def test_live_link_columns(tmp_path, expression, pose):
 @pytest.mark.parametrize("fps", [5.0, 23.976, 25.0, 29.97, 30.0, 60.0])
 @pytest.mark.parametrize("frames", [20, 200])
 def test_timecodes_tell_the_frame_rate(tmp_path, fps, frames):
-    write_motion(tmp_path / "m.csv", pose=HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), fps))
-    assert read_motion(tmp_path / "m.csv").fps == pytest.approx(fps, rel=1e-3)
+    write_curves(tmp_path / "m.csv", pose=HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), fps))
+    assert read_curves(tmp_path / "m.csv").fps == pytest.approx(fps, rel=1e-3)
 
 
 @pytest.mark.parametrize("base", [24, 30, 60])
 def test_timecodes_of_other_recorders(tmp_path, base):
     lines = [f"12:59:{59 - 2 + n // base}:{n % base:02d}.000,{n / 100}" for n in range(3 * base)]
     (tmp_path / "m.csv").write_text("Timecode,JawOpen\n" + "\n".join(lines))
-    motion = read_motion(tmp_path / "m.csv")
+    motion = read_curves(tmp_path / "m.csv")
     assert motion.fps == base
     assert motion.pose is None
     assert motion.expression.coefficients[1, 24] == pytest.approx(0.01)
@@ -106,27 +106,27 @@ def test_timecodes_of_other_recorders(tmp_path, base):
 
 
 def test_without_a_neutral_the_first_frame_is_it(tmp_path):
-    motion = read_motion(write_npz(tmp_path))
+    motion = read_curves(write_npz(tmp_path))
     assert torch.equal(motion.expression.neutral_coefficients, motion.expression.coefficients[0])
     assert torch.equal(motion.expression.neutral_lip_offsets, motion.expression.lip_offsets[0])
 
 
 def test_pose_only_and_expression_only(tmp_path, pose):
-    only_pose = read_motion(write_npz(tmp_path, coefficients=None, names=None, lip_offsets=None, translation=None))
+    only_pose = read_curves(write_npz(tmp_path, coefficients=None, names=None, lip_offsets=None, translation=None))
     assert only_pose.expression is None
     assert only_pose.pose.translation.shape == (6, 3)
     assert only_pose.frame_count == 6
-    only_face = read_motion(write_npz(tmp_path, rotation=None, lip_offsets=None), lip_vertices=7)
+    only_face = read_curves(write_npz(tmp_path, rotation=None, lip_offsets=None), lip_vertices=7)
     assert only_face.pose is None
     assert only_face.expression.lip_offsets.shape == (6, 7, 3)
-    write_motion(tmp_path / "p.csv", pose=pose)
-    assert read_motion(tmp_path / "p.csv").expression.coefficients.abs().max() == 0
+    write_curves(tmp_path / "p.csv", pose=pose)
+    assert read_curves(tmp_path / "p.csv").expression.coefficients.abs().max() == 0
 
 
 def test_columns_go_by_name(tmp_path, caplog):
     values = RNG.random((6, 2))
     caplog.set_level("INFO", "vividtalk")
-    motion = read_motion(write_npz(tmp_path, coefficients=values, names=np.array(["jawOpen", "browInnerUp"])))
+    motion = read_curves(write_npz(tmp_path, coefficients=values, names=np.array(["jawOpen", "browInnerUp"])))
     torch.testing.assert_close(motion.expression.coefficients[:, [24, 2]], torch.from_numpy(values).float())
     assert motion.expression.coefficients.count_nonzero() == 12
     assert "tongueOut: taken as 0" in caplog.text
@@ -137,7 +137,7 @@ def test_columns_go_by_name(tmp_path, caplog):
     [
         ({"coefficients": None, "rotation": None}, "neither 'coefficients' nor 'rotation'; found fps, lip_offsets"),
         ({"names": None}, "no 'names'"),
-        ({"fps": None}, "no 'fps'; give one"),
+        ({"fps": None}, "no 'fps' in it; give one"),
         ({"fps": np.float64(0)}, "between 1 and 120; got 0"),
         ({"coefficients": np.zeros((6, 51))}, "52 names for 51 columns"),
         ({"coefficients": np.zeros(52)}, r"'coefficients' of m.npz must be numbers \[any, any\]; got float64 \[52\]"),
@@ -156,50 +156,50 @@ def test_columns_go_by_name(tmp_path, caplog):
 def test_what_is_wrong_with_a_file(tmp_path, changes, message):
     path = write_npz(tmp_path, **changes)
     with pytest.raises(ValueError, match=message):
-        read_motion(path, lip_vertices=4)
+        read_curves(path, lip_vertices=4)
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no motion file .*none\.npz"):
-        read_motion(tmp_path / "none.npz")
+    with pytest.raises(FileNotFoundError, match=r"no curve file .*none\.npz"):
+        read_curves(tmp_path / "none.npz")
     for name, text, message in (
         ("a.npz", "x", "a.npz is not a readable .npz"),
         ("a.json", "{", "a.json is not a JSON object"),
         ("a.json", "[1]", "a.json is not a JSON object"),
         ("a.txt", "x", "one of .npz, .csv, .json"),
         ("a.csv", "Timecode,JawOpen", "has 1 rows"),
-        ("a.csv", "JawOpen\n0.5", "no 'fps'; give one"),
+        ("a.csv", "JawOpen\n0.5", "no 'fps' in it; give one"),
         ("a.csv", "Timecode,JawOpen\n1,2,3", "row 2 of a.csv has 3 values, the header 2"),
         ("a.csv", "Timecode,JawOpen\n00:00:00:00,x\n00:00:00:01,1", "column JawOpen of a.csv"),
         ("a.csv", "Timecode,JawOpen\nnow,1\nthen,1", "must look like 00:00:01:24.000; got now"),
-        ("a.csv", "Timecode,JawOpen\n00:00:01:00,1\n00:00:00:00,1", "do not go forward"),
+        ("a.csv", "Timecode,JawOpen\n00:00:01:00,1\n00:00:00:00,1", "do not increase"),
         ("a.csv", "Timecode,HeadYaw\n00:00:00:00,1\n00:00:00:01,1", "no column HeadPitch, HeadRoll"),
     ):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):
-            read_motion(tmp_path / name)
+            read_curves(tmp_path / name)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match="not a text file"):
-        read_motion(tmp_path / "b.csv")
+        read_curves(tmp_path / "b.csv")
     np.save(tmp_path / "p.npy", np.array({}, dtype=object), allow_pickle=True)
     np.savez(tmp_path / "p.npz", coefficients=np.array({}, dtype=object))
     with pytest.raises(ValueError, match=r"p\.npz is not a readable \.npz file of plain arrays"):
-        read_motion(tmp_path / "p.npz")
+        read_curves(tmp_path / "p.npz")
 
 
 def test_fps_from_outside_and_fields_of_json(tmp_path):
     (tmp_path / "m.json").write_text(json.dumps({"rotation": [[0, 0, 0]] * 3}))
-    assert read_motion(tmp_path / "m.json", fps=30.0).fps == 30.0
+    assert read_curves(tmp_path / "m.json", fps=30.0).fps == 30.0
 
 
 def test_what_cannot_be_written(tmp_path, expression, pose):
     with pytest.raises(ValueError, match="there are no curves"):
-        write_motion(tmp_path / "m.npz")
+        write_curves(tmp_path / "m.npz")
     with pytest.raises(ValueError, match=r"the ending must be one of \.npz"):
-        write_motion(tmp_path / "m.mat", expression)
+        write_curves(tmp_path / "m.mat", expression)
     short = HeadMotion(pose.rotation[:3], pose.translation[:3], 30.0)
     with pytest.raises(ValueError, match="6 frames at 25 fps and 3 at 30"):
-        write_motion(tmp_path / "m.npz", expression, short)
+        write_curves(tmp_path / "m.npz", expression, short)
     with pytest.raises(OSError):
-        write_motion(tmp_path / "no" / "m.csv", expression, pose)
+        write_curves(tmp_path / "no" / "m.csv", expression, pose)
     assert not list(tmp_path.iterdir())

@@ -106,7 +106,7 @@ def test_fit_cuts_keeps_and_plays_to_and_fro(caplog):
     steps = (looped.translation[:, 0] * 10).round().int().tolist()
     assert steps == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]
     assert "has 4 frames at 25 fps; it is cut to the clip's 3" in caplog.text
-    assert "played to and fro to fill the clip's 11" in caplog.text
+    assert "played forwards and backwards to fill the clip's 11" in caplog.text
 
 
 def test_fit_holds():
@@ -119,7 +119,7 @@ def test_fit_retimes(caplog):
     with caplog.at_level(logging.INFO, "vividtalk"):
         fitted = fit_to_length(ramp(60, 60.0), 25, 25.0)
     assert fitted.fps == 25.0
-    assert "retimed from 60 to 25 fps" in caplog.text
+    assert "resampled from 60 to 25 fps" in caplog.text
     torch.testing.assert_close(fitted.translation[10:12, 0].diff(), torch.tensor([0.24]), atol=1e-5, rtol=0)
 
 

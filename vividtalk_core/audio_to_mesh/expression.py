@@ -23,7 +23,6 @@ PHONES = (
     "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
     "ZH",
 )  # fmt: skip
-SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
 LABIALS = [PHONES.index(name) for name in ("B", "M", "P")]  # the lips meet
 
 Caches = tuple[Cache | None, ...]  # of the layers of one branch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..audio.waveform import read_audio
-from ..motion.files import fill_in, read_motion
+from ..motion.files import fill_in, read_curves
 from ..pipeline import drive
 from .render import open_inputs, settings_of, write_out
 
@@ -17,7 +17,7 @@ def run(args: argparse.Namespace) -> None:
         audio = read_audio(args.audio) if args.audio else None
     with inputs.timer("expression"):
         lips = len(inputs.models.face.head.lip_vertices)
-        expression, pose = fill_in(read_motion(args.motion, lips), lips)
+        expression, pose = fill_in(read_curves(args.motion, lips), lips)
     settings = settings_of(args, inputs, fps=pose.fps)
     stream = drive(inputs.portrait, expression, pose, settings, models=inputs.models, timer=inputs.timer)
     write_out(args, inputs, stream, audio)

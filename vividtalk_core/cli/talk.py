@@ -7,7 +7,7 @@ import argparse
 from ..audio.waveform import read_audio
 from ..audio_to_mesh.articulation import ArticulationSettings
 from ..face.models import FaceModels
-from ..motion.files import read_motion
+from ..motion.files import read_curves
 from ..motion.head_pose import relative_to_frame
 from ..pipeline import talk
 from ..structures import HeadMotion
@@ -48,7 +48,7 @@ def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadMotion
     if kind == "video":
         return relative_to_frame(track_clip(read_video(file, with_audio=False), models, shown).pose)
     if kind == "file":
-        pose = read_motion(file).pose
+        pose = read_curves(file).pose
         if pose is None:
             raise ValueError(f"'{file}' holds no head pose (no 'rotation'): choose another file, or --pose idle")
         return pose

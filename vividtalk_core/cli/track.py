@@ -9,7 +9,7 @@ from ..face.models import FaceModels, load_face_models
 from ..face.track import Track, track_video
 from ..files import check_writable
 from ..hub import resolve_weights
-from ..motion.files import SUFFIXES, write_motion
+from ..motion.files import SUFFIXES, write_curves
 from ..motion.head_pose import relative_to_frame
 from ..video.reader import VideoClip, read_video
 from .progress import ProgressBar
@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     check_writable(args.out, SUFFIXES)
     clip = read_video(args.video, with_audio=False)
     track = track_clip(clip, load_face_models(resolve_weights(args.weights)), args.progress)
-    write_motion(args.out, track.expression, relative_to_frame(track.pose), track.vertices_2d, track.landmarks_2d)
+    write_curves(args.out, track.expression, relative_to_frame(track.pose), track.vertices_2d, track.landmarks_2d)
     sys.stdout.write(f"{args.out}: {len(track.pose.rotation)} frames at {clip.fps:g} fps\n")
 
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from ..audio.waveform import read_audio
@@ -35,8 +34,3 @@ def read_footage(
     clip = read_video(path, fps)
     sound = clip.audio if audio is None else read_audio(audio)
     return Footage(lambda: read_video(path, clip.fps, with_audio=False).frames, clip.fps, sound)
-
-
-def to_float(frame: Tensor) -> Tensor:
-    """A picture [3, H, W] in 0..1."""
-    return frame.float() / 255 if frame.dtype == torch.uint8 else frame.float()

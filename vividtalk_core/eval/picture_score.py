@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..critics.face_embedder import FaceEmbedder, csim
-from .footage import Footage, to_float
+from ..pixels import to_float
+from .footage import Footage
 from .lip_score import known
 from .motion import BackgroundMotion, brightness, flicker, startup_jitter
 from .pictures import face_oval, mouth_box, psnr, ssim

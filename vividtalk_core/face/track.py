@@ -13,6 +13,7 @@ from ..errors import MediaError, NoFaceError, SettingsError
 from ..geometry import project, rotation_angles, rotation_matrix
 from ..head.morphable import landmark_positions, shape
 from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
+from ..pixels import to_float
 from ..progress import Progress
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
 from .align import face_crop, from_crop, to_crop, to_pixel_centres
@@ -133,8 +134,7 @@ def _to_image(frame: Tensor, index: int) -> Tensor:
     """A frame [3, H, W], uint8 or in 0..1, as an image [1, 3, H, W] in 0..1."""
     if frame.ndim != 3 or frame.shape[0] != 3:
         raise MediaError(f"frame {index} must be [3, H, W] RGB; got {list(frame.shape)}")
-    image = frame[None]
-    return image.float() / 255 if image.dtype == torch.uint8 else image.float()
+    return to_float(frame[None])
 
 
 def _landmarks_of(models: FaceModels, image: Tensor, previous: Tensor | None, settings: TrackSettings) -> Tensor | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import project
+from ..pixels import to_float
 from ..structures import CROP, DenseMotion, FaceFit, MeshSequence
 
 SCALE = 4  # drawn larger and scaled down, so that lines are smooth
@@ -59,4 +60,4 @@ def _canvas(face: FaceFit) -> np.ndarray:
 def _picture(canvas: np.ndarray) -> Tensor:
     """[H, W, 3] uint8 canvas to [3, 256, 256] in 0..1."""
     small = cv2.resize(canvas, (CROP, CROP), interpolation=cv2.INTER_AREA)
-    return torch.from_numpy(small).movedim(-1, 0).float() / 255
+    return to_float(torch.from_numpy(small).movedim(-1, 0))

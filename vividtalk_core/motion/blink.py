@@ -1,4 +1,4 @@
-"""Blinks and small movements of the eyes: seeded, with the statistics of people who talk."""
+"""Blinks and small eye movements: seeded, with the statistics of people who talk."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Generator, Tensor
 
+from ..errors import SettingsError
+from ..filters import smoothstep
 from ..structures import ARKIT_NAMES, Expression
 
 
 @dataclass(frozen=True, slots=True)
 class BlinkSettings:
-    """Times in seconds, strengths as coefficients 0..1."""
+    """How eyes blink and look around; times in seconds, strengths as coefficients 0..1."""
 
     per_minute: float = 16.0  # people who talk blink 12 to 20 times a minute
     spread: float = 0.5  # standard deviation of the logarithm of the pauses between blinks
     shortest_pause_s: float = 1.2
     first_s: float = 0.5  # nobody blinks at the first frame
     double_share: float = 0.06  # of blinks that are followed by another at once
-    closing_s: float = 0.075  # lids close faster …
+    closing_s: float = 0.075  # shorter than the opening, as in people
     closed_s: float = 0.02
-    opening_s: float = 0.12  # … than they open
+    opening_s: float = 0.12
     strength: float = 1.0
     squint: float = 0.12  # of eyeSquint and browDown that comes with a full blink
     gaze_amplitude: float = 0.06  # of eyeLook*; 0 = the eyes stay where the portrait's are
@@ -32,13 +34,16 @@ class BlinkSettings:
 
 
 def add_blinks(expression: Expression, seed: int, settings: BlinkSettings = BlinkSettings()) -> Expression:
-    """Blinks and gaze on top of an expression, combined by the larger value.
+    """Blinks and gaze on top of an expression [T, E], combined by the larger value.
 
     They depend on the seed and on time only: a longer clip begins exactly like a shorter one.
+
+    Raises:
+        SettingsError: blinks per minute outside of 0..60.
     """
     if not 0 <= settings.per_minute <= 60:
-        raise ValueError(f"people blink 0 to 60 times a minute; got {settings.per_minute}.")
-    seconds = (torch.arange(len(expression.coefficients), dtype=torch.float64) + 0.5) / expression.fps
+        raise SettingsError(f"blinks must be 0 to 60 per minute; got {settings.per_minute}.")
+    seconds = (torch.arange(expression.frame_count, dtype=torch.float64) + 0.5) / expression.fps
     lids, gaze = blink_curve(seconds, seed, expression.fps, settings), gaze_curve(seconds, seed, settings)
     right, up = gaze.unbind(-1)
     curves = {
@@ -57,7 +62,7 @@ def add_blinks(expression: Expression, seed: int, settings: BlinkSettings = Blin
 
 
 def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[float]:
-    """When the lids are shut, in seconds, ascending."""
+    """When the lids are closed, in seconds, ascending."""
     if settings.per_minute == 0:
         return []
     # even seeds here, odd ones for the gaze: neither shifts when the other is changed
@@ -79,35 +84,40 @@ def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[f
 
 
 def _draw(generator: Generator, distribution: Callable[..., Tensor]) -> float:
+    """One number, a tensor of shape [], in double precision: the same bits on every machine."""
     return float(distribution((), generator=generator, dtype=torch.float64))
 
 
 def blink_curve(seconds: Tensor, seed: int, fps: float, settings: BlinkSettings) -> Tensor:
-    """[T] 0..1, how far the lids are shut at each of the times [T] in s.
+    """[T] 0..1, how far the lids are closed at each of the times [T] in s.
 
-    The middle of a blink is put on a frame: between two frames at 25 fps the lids would never be seen shut.
+    The middle of a blink is moved to the centre of a frame: at 25 fps a blink between two frames would show no frame
+    with closed lids.
     """
     lids = torch.zeros_like(seconds)
     lead_s = settings.closing_s + settings.closed_s  # a blink after the end may begin before it
     for time in blink_times(float(seconds[-1]) + lead_s if len(seconds) else 0.0, seed, settings):
         away = seconds - (math.floor(time * fps) + 0.5) / fps
         travel = torch.where(away < 0, settings.closing_s, settings.opening_s)
-        open_share = ((away.abs() - settings.closed_s / 2) / travel).clamp(0, 1)
-        # 3x² − 2x³: lids start and stop without a jerk
-        lids = torch.maximum(lids, 1 - open_share**2 * (3 - 2 * open_share))
+        # smooth at both ends: lids start and stop without a jump in speed
+        lids = torch.maximum(lids, 1 - smoothstep((away.abs() - settings.closed_s / 2) / travel))
     return lids
 
 
 def gaze_curve(seconds: Tensor, seed: int, settings: BlinkSettings) -> Tensor:
-    """[T, 2] to the viewer's right and up, within ± gaze_amplitude: the eyes rest, jump, and mostly come back."""
+    """[T, 2] to the viewer's right and up, within ± gaze_amplitude, at the times [T] in s.
+
+    The eyes rest for a random pause, jump to a random direction, and return to the middle in 45 % of the jumps.
+    """
     gaze = seconds.new_zeros(len(seconds), 2)
     generator = torch.Generator().manual_seed(2 * seed + 1)
     duration_s = float(seconds[-1]) if len(seconds) else 0.0
     low, high = settings.gaze_pause_s
-    now, here = settings.first_s, (0.0, 0.0)
+    now, here = settings.first_s, (0.0, 0.0)  # s, direction
     while now < duration_s and settings.gaze_amplitude > 0:
-        wait, side, rise, home = (_draw(generator, torch.rand) for _ in range(4))
-        away = 0.0 if home < 0.45 else settings.gaze_amplitude
+        wait, side, rise, returning = (_draw(generator, torch.rand) for _ in range(4))
+        away = 0.0 if returning < 0.45 else settings.gaze_amplitude
+        # half as far up and down as to the sides: the eyes' own range is flatter than wide
         there = (away * (2 * side - 1), 0.5 * away * (2 * rise - 1))
         share = ((seconds - now) / settings.saccade_s).clamp(0, 1)[:, None]
         gaze = gaze + share * _difference(there, here, seconds)
@@ -116,4 +126,5 @@ def gaze_curve(seconds: Tensor, seed: int, settings: BlinkSettings) -> Tensor:
 
 
 def _difference(there: Sequence[float], here: Sequence[float], like: Tensor) -> Tensor:
+    """[K] `there` − `here`, with the number type of `like`."""
     return torch.tensor([b - a for a, b in zip(here, there, strict=True)], dtype=like.dtype)

@@ -1,4 +1,4 @@
-"""Edits of motion by part of the face or angle of the head, lip offsets included: scale, smooth and mix."""
+"""Edits of expression curves and head motion, by part of the face or angle of the head: scale, smooth and mix."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from ..errors import MismatchError, SettingsError
 from ..structures import ARKIT_NAMES, Expression, HeadMotion
 from .resample import gaussian
 
@@ -24,27 +25,46 @@ LIPS = "lips"  # the group that lip offsets belong to
 
 
 def scale_groups(expression: Expression, gains: Mapping[str, float]) -> Expression:
-    """Multiply the motion of each named group of GROUPS; groups that are not named keep theirs. Zero is no motion."""
-    motion, lips = _motion(expression)
-    coefficients = motion * _per_coefficient(gains, 1.0).to(motion)
-    return _with_motion(expression, coefficients, lips * gains.get(LIPS, 1.0))
+    """Multiply the change of each named group of GROUPS by its gain.
+
+    Args:
+        expression: coefficients [T, E] and lip offsets [T, L, 3]; their difference from the neutral is scaled.
+        gains: group → factor, 0 for no change; groups that are not named keep theirs. Lip offsets go with "lips".
+
+    Raises:
+        SettingsError: there is no such group.
+    """
+    change, lips = _change(expression)
+    coefficients = change * _per_coefficient(gains, 1.0).to(change)
+    return _with_change(expression, coefficients, lips * gains.get(LIPS, 1.0))
 
 
 def mix_groups(first: Expression, second: Expression, weights: Mapping[str, float]) -> Expression:
-    """Blend two motions of the same length group by group: weight 0 is the first, 1 the second; unnamed groups are 0.
+    """Blend two expressions of the same length group by group.
 
-    What is mixed is motion, that is the difference from each one's neutral; the result keeps the first one's neutral.
+    Their differences from their own neutrals are mixed; the result keeps the first one's neutral.
+
+    Args:
+        first: coefficients [T, E] and lip offsets [T, L, 3].
+        second: of the same shapes.
+        weights: group → 0 for the first, 1 for the second, in between a straight line; groups that are not named are 0.
+
+    Raises:
+        MismatchError: they differ in length, frame rate or head model.
+        SettingsError: there is no such group.
     """
-    _check_match(first, second, len(first.coefficients), len(second.coefficients))
-    (motion, lips), (other, other_lips) = _motion(first), _motion(second)
+    _check_match(first, second)
+    (change, lips), (other, other_lips) = _change(first), _change(second)
     if lips.shape != other_lips.shape:
-        raise ValueError(f"The lip offsets are for {lips.shape[1]} and {other_lips.shape[1]} vertices: use one model.")
-    mixed = torch.lerp(motion, other, _per_coefficient(weights, 0.0).to(motion).expand_as(motion))
-    return _with_motion(first, mixed, torch.lerp(lips, other_lips, float(weights.get(LIPS, 0.0))))
+        raise MismatchError(
+            f"the lip offsets are for {lips.shape[1]} and {other_lips.shape[1]} vertices: use one head model."
+        )
+    mixed = torch.lerp(change, other, _per_coefficient(weights, 0.0).to(change).expand_as(change))
+    return _with_change(first, mixed, torch.lerp(lips, other_lips, float(weights.get(LIPS, 0.0))))
 
 
 def smooth_all(expression: Expression, sigma_s: float) -> Expression:
-    """Average all curves and the lip offsets over time with a Gaussian of `sigma_s` seconds; 0 changes nothing."""
+    """Smooth coefficients [T, E] and lip offsets [T, L, 3] over time with a Gaussian of `sigma_s` seconds."""
     sigma, lips = sigma_s * expression.fps, expression.lip_offsets
     return dataclasses.replace(
         expression,
@@ -54,14 +74,18 @@ def smooth_all(expression: Expression, sigma_s: float) -> Expression:
 
 
 def scale_angles(pose: HeadMotion, pitch: float, yaw: float, roll: float, shift: float) -> HeadMotion:
-    """Multiply each angle of a head motion, and its translation by `shift`; zero stops it, below zero mirrors it."""
+    """Multiply each angle of a head motion [T, 3], and its translation by `shift`; 0 stops it, below 0 mirrors it."""
     gains = pose.rotation.new_tensor((pitch, yaw, roll))
     return dataclasses.replace(pose, rotation=pose.rotation * gains, translation=pose.translation * shift)
 
 
 def mix_poses(first: HeadMotion, second: HeadMotion, weight: float) -> HeadMotion:
-    """Blend two head motions of the same length: weight 0 is the first, 1 the second, in between a straight line."""
-    _check_match(first, second, len(first.rotation), len(second.rotation))
+    """Blend two head motions [T, 3] of the same length: weight 0 is the first, 1 the second, a straight line between.
+
+    Raises:
+        MismatchError: they differ in length or frame rate.
+    """
+    _check_match(first, second)
     return dataclasses.replace(
         first,
         rotation=torch.lerp(first.rotation, second.rotation, weight),
@@ -73,27 +97,27 @@ def _per_coefficient(values: Mapping[str, float], default: float) -> Tensor:
     """[E] the value of each coefficient's group, a factor for coefficients [T, E]."""
     unknown = sorted(values.keys() - GROUPS.keys())
     if unknown:
-        raise ValueError(f"No such group of coefficients: {', '.join(unknown)}; there are {', '.join(GROUPS)}.")
+        raise SettingsError(f"there is no group of coefficients {', '.join(unknown)}; there are {', '.join(GROUPS)}.")
     groups = {prefix: group for group, prefixes in GROUPS.items() for prefix in prefixes}
     named = (next(group for prefix, group in groups.items() if name.startswith(prefix)) for name in ARKIT_NAMES)
     return torch.tensor([values.get(group, default) for group in named])
 
 
-def _motion(expression: Expression) -> tuple[Tensor, Tensor]:
+def _change(expression: Expression) -> tuple[Tensor, Tensor]:
     """Coefficients [T, E] and lip offsets [T, L, 3] as differences from the neutral."""
     coefficients = expression.coefficients - expression.neutral_coefficients
     return coefficients, expression.lip_offsets - expression.neutral_lip_offsets
 
 
-def _with_motion(expression: Expression, coefficients: Tensor, lips: Tensor) -> Expression:
-    """The expression with another motion, [T, E] and [T, L, 3], on its own neutral."""
+def _with_change(expression: Expression, coefficients: Tensor, lips: Tensor) -> Expression:
+    """The expression with other differences, [T, E] and [T, L, 3], from its own neutral."""
     coefficients = (coefficients + expression.neutral_coefficients).clamp(0, 1)
     return dataclasses.replace(expression, coefficients=coefficients, lip_offsets=lips + expression.neutral_lip_offsets)
 
 
-def _check_match(first: Expression | HeadMotion, second: Expression | HeadMotion, frames: int, others: int) -> None:
-    if frames != others or abs(first.fps - second.fps) > 1e-3:
-        raise ValueError(
-            f"Only motions of one length can be mixed: these have {frames} frames at {first.fps:g} fps and "
-            f"{others} at {second.fps:g}."
+def _check_match(first: Expression | HeadMotion, second: Expression | HeadMotion) -> None:
+    if first.frame_count != second.frame_count or abs(first.fps - second.fps) > 1e-3:
+        raise MismatchError(
+            f"only curves of one length and frame rate can be mixed: these have {first.frame_count} frames at "
+            f"{first.fps:g} fps and {second.frame_count} at {second.fps:g}."
         )

@@ -1,9 +1,9 @@
-"""Motion as a file: named curves in .npz, .json or Live Link Face .csv, read with every check and written whole.
+"""Curve files: named expression curves and head motion in .npz, .json or Live Link Face .csv.
 
 Arrays of an .npz, and keys of a .json: `coefficients [T, E]` with `names [E]`, `lip_offsets [T, L, 3]` model units,
-`rotation [T, 3]` rad, `translation [T, 3]` model units, `fps`. Either half, expression or pose, may be absent.
-`neutral_coefficients [E]` says which values the portrait's own face stands for; empty means a relaxed, closed mouth.
-Without it, it is the first frame: motion from elsewhere moves the portrait by how much it changes.
+`rotation [T, 3]` rad, `translation [T, 3]` model units, `fps`. Either half, expression or head motion, may be absent.
+`neutral_coefficients [E]` are the values at which the portrait's own face does not change; an empty array means a
+relaxed, closed mouth. Without it, the first frame is neutral: the portrait then moves by how much the curves change.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -52,41 +53,43 @@ class Curves:
             )
 
     @property
-    def _present(self) -> Expression | HeadMotion:
-        return self.expression or self.pose  # type: ignore[return-value]  # one of them is there: __post_init__
+    def halves(self) -> list[Expression | HeadMotion]:
+        """Those of the two that the file holds, at least one."""
+        return [half for half in (self.expression, self.pose) if half is not None]
 
     @property
     def fps(self) -> float:
         """Frames per second."""
-        return self._present.fps
+        return self.halves[0].fps
 
     @property
     def frame_count(self) -> int:
         """T."""
-        return self._present.frame_count
+        return self.halves[0].frame_count
 
 
-def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | None = None) -> Curves:
-    """Read a motion file.
+def read_curves(path: str | Path, lip_vertices: int | None = None, fps: float | None = None) -> Curves:
+    """Read a curve file.
 
     Args:
         path: .npz, .json or .csv (Live Link Face).
         lip_vertices: L of the head model that will be driven; a file without lip offsets gets zeros of this many, a
             file with another number is an error. None takes what the file has.
-        fps: for files that do not say theirs; where they do, theirs counts.
+        fps: for files without a frame rate; a rate in the file takes precedence.
 
     Raises:
         MissingFileError: there is no such file.
         CurveFileError: arrays are missing, have wrong shapes, unknown names, NaN, or the file is damaged.
+        SettingsError: the frame rate is out of range.
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"there is no motion file {path}.")
+        raise MissingFileError(f"there is no curve file {path}.")
     if path.suffix.lower() not in SUFFIXES:
-        raise CurveFileError(f"{path.name} is not a motion file; its ending must be one of {', '.join(SUFFIXES)}.")
+        raise CurveFileError(f"{path.name} is not a curve file; its ending must be one of {', '.join(SUFFIXES)}.")
     arrays = {".npz": _read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
     if "fps" not in arrays and fps is None:
-        raise CurveFileError(f"{path.name} does not say its frame rate: it has no 'fps'; give one.")
+        raise CurveFileError(f"{path.name} has no frame rate: there is no 'fps' in it; give one.")
     rate = check_fps(float(np.asarray(arrays.get("fps", fps)).reshape(())))
     if "coefficients" not in arrays and "rotation" not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
@@ -100,7 +103,7 @@ def read_motion(path: str | Path, lip_vertices: int | None = None, fps: float | 
 
 
 def fill_in(curves: Curves, lip_vertices: int) -> tuple[Expression, HeadMotion]:
-    """The half that a motion file does not have: the portrait's own expression, a still head."""
+    """Both halves; an absent one becomes the portrait's own expression (zeros [T, E]) or a head that does not move."""
     expression, pose, frames = curves.expression, curves.pose, curves.frame_count
     if expression is None:
         zeros, lips = torch.zeros(frames, len(ARKIT_NAMES)), torch.zeros(frames, lip_vertices, 3)
@@ -108,21 +111,25 @@ def fill_in(curves: Curves, lip_vertices: int) -> tuple[Expression, HeadMotion]:
     return expression, still_pose(frames, curves.fps) if pose is None else pose
 
 
-def write_motion(
+def write_curves(
     path: str | Path,
     expression: Expression | None = None,
     pose: HeadMotion | None = None,
     vertices_2d: Tensor | None = None,
     landmarks_2d: Tensor | None = None,
 ) -> None:
-    """Write a motion file, whole or not at all.
+    """Write a curve file, whole or not at all.
 
     Args:
         path: .npz or .json keep everything; .csv (Live Link Face) has no lip offsets, no translation and no neutral.
-        expression: the curves, or None for a pose-only file.
-        pose: the head pose, or None.
+        expression: T frames, or None for a file of head motion alone.
+        pose: T frames of head motion, or None.
         vertices_2d: [T, V, 2] px of the tracked video, .npz only.
         landmarks_2d: [T, 478, 2] px of the tracked video, .npz only.
+
+    Raises:
+        OutputError: the ending is none of these.
+        MismatchError: there is neither expression nor head motion, or they differ in length or frame rate.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -133,7 +140,8 @@ def write_motion(
     with whole_file(path) as part:
         if path.suffix.lower() == ".npz":
             with part.open("wb") as stream:
-                np.savez_compressed(stream, **arrays)
+                # keys are arguments here, and numpy has one of its own: without types, mypy takes each for it
+                np.savez_compressed(stream, **cast(dict[str, Any], arrays))
         elif path.suffix.lower() == ".json":
             tables = {k: np.asarray(v).tolist() for k, v in arrays.items() if k not in extra}
             part.write_text(json.dumps(tables), encoding="utf-8")
@@ -141,21 +149,21 @@ def write_motion(
             write_live_link(part, arrays)
 
 
-def _arrays(curves: Curves) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {"fps": np.array(curves.fps, np.float64)}
+def _arrays(curves: Curves) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a file by their keys, with the shapes that the module's docstring gives."""
+    arrays: dict[str, npt.NDArray[Any]] = {"fps": np.array(curves.fps, np.float64)}
     expression, pose = curves.expression, curves.pose
     if expression is not None:
-        # the baseline "rest" is no array: an empty neutral stands for it
-        at_rest = expression.baseline == "rest"
         arrays |= {
             "coefficients": expression.coefficients.cpu().numpy(),
             "names": np.array(ARKIT_NAMES),
             "lip_offsets": expression.lip_offsets.cpu().numpy(),
-            "neutral_coefficients": np.zeros(0, np.float32)
-            if at_rest
-            else expression.neutral_coefficients.cpu().numpy(),
         }
-        if not at_rest:
+        if expression.baseline == "rest":
+            # a file has no key for the baseline: an empty neutral means "rest"
+            arrays["neutral_coefficients"] = np.zeros(0, np.float32)
+        else:
+            arrays["neutral_coefficients"] = expression.neutral_coefficients.cpu().numpy()
             arrays["neutral_lip_offsets"] = expression.neutral_lip_offsets.cpu().numpy()
     if pose is not None:
         arrays |= {"rotation": pose.rotation.cpu().numpy(), "translation": pose.translation.cpu().numpy()}
@@ -176,15 +184,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         arrays = {key: np.asarray(value) for key, value in tables.items()}
     except (ValueError, AttributeError) as error:
         raise CurveFileError(f"{path.name} is not a JSON object of number tables ({error}).") from error
-    if "lip_offsets" in arrays and arrays["lip_offsets"].size == 0:  # [T, 0, 3] loses its last letter in JSON
+    if "lip_offsets" in arrays and arrays["lip_offsets"].size == 0:  # JSON keeps only [T, 0] of [T, 0, 3]
         arrays["lip_offsets"] = np.zeros((arrays["lip_offsets"].shape[0], 0, 3), np.float32)
     return arrays
 
 
 def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: int | None) -> Expression:
+    """Coefficients [T, E] and lip offsets [T, L, 3] of the file, with the neutral that it gives or its first frame."""
     coefficients = _numbers(name, arrays, "coefficients", (None, None))
     if "names" not in arrays:
-        raise CurveFileError(f"{name} has coefficients but no 'names' that say which column is which.")
+        raise CurveFileError(f"{name} has coefficients but no 'names' for their columns.")
     names = [str(column) for column in arrays["names"]]
     coefficients = _by_name(name, coefficients, names)
     lips = _lips(name, arrays, len(coefficients), lip_vertices)
@@ -202,6 +211,7 @@ def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: 
 
 
 def _pose(name: str, arrays: Mapping[str, Any], fps: float) -> HeadMotion:
+    """Rotation [T, 3] and translation [T, 3] of the file; without a translation the head turns in place."""
     rotation = _numbers(name, arrays, "rotation", (None, 3))
     if "translation" not in arrays:
         return HeadMotion(rotation, torch.zeros_like(rotation), fps)
@@ -225,10 +235,10 @@ def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int |
 def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> Tensor:
     """An array of the file as float32, or what is wrong with it; None in `shape` is any size: (None, 3) is [T, 3]."""
     array = np.asarray(arrays[key])
-    wanted = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
+    needed = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
     fits = array.ndim == len(shape) and all(s in (None, size) for s, size in zip(shape, array.shape, strict=True))
     if not fits or not np.issubdtype(array.dtype, np.number):
-        raise CurveFileError(f"'{key}' of {name} must be numbers {wanted}; got {array.dtype} {list(array.shape)}.")
+        raise CurveFileError(f"'{key}' of {name} must be numbers {needed}; got {array.dtype} {list(array.shape)}.")
     bad = int((~np.isfinite(array)).sum())
     if bad:
         raise CurveFileError(f"'{key}' of {name} has {bad} of {array.size} values that are NaN or infinite.")
@@ -244,8 +254,8 @@ def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
     unknown = [column for column in names if column not in ARKIT_NAMES]
     twice = sorted({column for column in names if names.count(column) > 1})
     if unknown or twice:
-        what = f"names that are no ARKit blendshape: {', '.join(unknown)}" if unknown else f"{', '.join(twice)} twice"
-        raise CurveFileError(f"{name} has {what}.")
+        found = f"names that are no ARKit blendshape: {', '.join(unknown)}" if unknown else f"{', '.join(twice)} twice"
+        raise CurveFileError(f"{name} has {found}.")
     missing = [known for known in ARKIT_NAMES if known not in names]
     if missing:
         logger.info("%s has no %s: taken as 0.", name, ", ".join(missing))

@@ -1,4 +1,4 @@
-"""Head pose sources that need no learning: still, idle sway, and poses from elsewhere fitted to a clip.
+"""Head motion without learning: still, idle sway, and motion from other clips fitted to the length of a clip.
 
 What they give is `HeadMotion`, on top of the portrait's own pose: zero is the portrait as it is.
 """
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..audio.speech import analyse, speaking_and_stress
 from ..errors import MismatchError, SettingsError
+from ..filters import smoothstep
 from ..geometry import rotation_angles, rotation_matrix
 from ..structures import MEL_RATE, AudioFeatures, HeadMotion, HeadPose
 from ..time_grid import check_fps, sample_rows
@@ -24,7 +25,7 @@ logger = logging.getLogger("vividtalk")
 
 @dataclass(frozen=True, slots=True)
 class SwaySettings:
-    """How a head moves when nobody directs it."""
+    """The random motion of a head that no other source moves."""
 
     limits_deg: tuple[float, float, float] = (3.0, 4.0, 2.0)  # pitch, yaw, roll at amplitude 1
     slowest_hz: float = 0.06
@@ -38,7 +39,7 @@ class SwaySettings:
 
 
 def still_pose(frames: int, fps: float) -> HeadMotion:
-    """`frames` frames of no motion: the portrait's own pose."""
+    """No motion, zeros [T, 3] for T = `frames`: the portrait's own pose."""
     return HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), check_fps(fps))
 
 
@@ -57,10 +58,16 @@ def idle_pose(
     Args:
         frames: T.
         fps: frames per second.
-        seed: another seed, another performance.
+        seed: of the random frequencies and phases.
         amplitude: 1 = up to about ±3° pitch, ±4° yaw, ±2° roll; 0 = still.
-        features: speech that is nodded to on its accents; None for sway alone.
+        features: speech, for nods on its accents; None for sway alone.
         settings: frequencies and limits.
+
+    Returns:
+        Rotation [T, 3] and translation [T, 3], zero at the first frame.
+
+    Raises:
+        SettingsError: amplitude or frame rate out of range.
     """
     if amplitude < 0 or not math.isfinite(amplitude):
         raise SettingsError(f"the amplitude of the sway must be 0 or more; got {amplitude}.")
@@ -70,8 +77,8 @@ def idle_pose(
         speaking, nods = _speech_drive(features, frames, fps)
         angles = angles * (settings.quiet_share + (1 - settings.quiet_share) * speaking)[:, None]
         angles[:, 0] += math.radians(settings.nod_deg) * nods
-    ease = (seconds / settings.ease_in_s).clamp(0, 1)
-    rotation = angles * (amplitude * ease**2 * (3 - 2 * ease))[:, None]
+    ease = smoothstep(seconds / settings.ease_in_s)
+    rotation = angles * (amplitude * ease)[:, None]
     pivot = torch.tensor(settings.pivot, dtype=torch.float64)
     # R·(x − p) + p = R·x + (p − R·p): a turn about the neck as a turn about the origin
     translation = pivot - rotation_matrix(rotation) @ pivot
@@ -79,7 +86,7 @@ def idle_pose(
 
 
 def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
-    """[T, 3] within −1..1: sums of sinusoids, softly limited."""
+    """[T, 3] within −1..1 at the times [T] in s: sums of sinusoids, limited by tanh."""
     generator = torch.Generator().manual_seed(seed)
     octaves = math.log2(settings.fastest_hz / settings.slowest_hz)
     step = (torch.arange(settings.partials) + torch.rand(3, settings.partials, generator=generator)) / settings.partials
@@ -93,14 +100,18 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
 
 
 def _speech_drive(features: AudioFeatures, frames: int, fps: float) -> tuple[Tensor, Tensor]:
-    """[T] how much is spoken and [T] nods, both 0..1 and smooth."""
+    """[T] how much of the time around a frame is speech, and [T] nods, both 0..1 and smooth."""
     curves = torch.stack(speaking_and_stress(analyse(features.mel).level), -1).double()  # [M, 2]
     rows = sample_rows(curves, torch.arange(frames, dtype=torch.float64) * (MEL_RATE / fps))
     return rows[:, 0], rows[:, 1]
 
 
 def relative_to_frame(pose: HeadPose, frame: int = 0) -> HeadMotion:
-    """An absolute pose as motion from one of its frames f: R_t · R_f⁻¹ and the difference of translations."""
+    """An absolute pose [T, 3] as motion [T, 3] from one of its frames f: R_t · R_f⁻¹, and the translations' difference.
+
+    Raises:
+        MismatchError: the pose has 0 frames.
+    """
     if not pose.frame_count:
         raise MismatchError("the head pose has 0 frames.")
     start = slice(frame, frame + 1)
@@ -113,23 +124,31 @@ def relative_to_frame(pose: HeadPose, frame: int = 0) -> HeadMotion:
 def fit_to_length(pose: HeadMotion, frames: int, fps: float, loop: bool = True) -> HeadMotion:
     """A pose of any length and frame rate for a clip of `frames` frames at `fps`.
 
-    It is retimed to `fps`; what is too long is cut; what is too short runs backwards and forwards (no jump), or holds
-    its last frame if `loop` is False. What was done is logged.
+    It is resampled to `fps`; what is too long is cut; what is too short is played forwards and backwards (no jump), or
+    holds its last frame if `loop` is False. What was done is logged.
+
+    Returns:
+        Rotation [T, 3] and translation [T, 3], T = `frames`.
+
+    Raises:
+        SettingsError: `frames` below 1, or a frame rate out of range.
+        MismatchError: the pose has 0 frames.
     """
     if frames < 1:
         raise SettingsError(f"a clip has at least 1 frame; got {frames}.")
     if not pose.frame_count:
         raise MismatchError("the head pose has 0 frames.")
     if abs(pose.fps - fps) > 1e-3:
-        logger.info("The head pose is retimed from %g to %g fps.", pose.fps, fps)
+        logger.info("The head motion is resampled from %g to %g fps.", pose.fps, fps)
         pose = retime_pose(pose, fps)
     found = pose.frame_count
     if found != frames:
-        what = "cut to" if found > frames else "played to and fro to fill" if loop else "held on its last frame to fill"
-        logger.info("The head pose has %d frames at %g fps; it is %s the clip's %d.", found, fps, what, frames)
+        longer = "played forwards and backwards to fill" if loop else "held on its last frame to fill"
+        change = "cut to" if found > frames else longer
+        logger.info("The head motion has %d frames at %g fps; it is %s the clip's %d.", found, fps, change, frames)
     index = torch.arange(frames)
     if loop and found > 1:
-        # 0 … n−1 … 1: neither end is shown twice in a row
+        # 0 … n−1 … 1: neither end is used for two frames in a row
         index = index % (2 * found - 2)
         index = torch.minimum(index, 2 * found - 2 - index)
     index = index.clamp(max=found - 1)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from ..errors import CurveFileError
 from ..structures import ARKIT_NAMES
 
 ANGLES = ("HeadYaw", "HeadPitch", "HeadRoll")
 EYE_ANGLES = tuple(f"{side}Eye{angle}" for side in ("Left", "Right") for angle in ("Yaw", "Pitch", "Roll"))
-TIME_BASES = (24, 25, 30, 50, 60)  # frames that a timecode's last field can count to
+TIME_BASES = (24, 25, 30, 50, 60)  # frames per second that a timecode's last field may count
 USUAL_FPS = (23.976, 24.0, 25.0, 29.97, 30.0, 48.0, 50.0, 59.94, 60.0)
 WRITTEN_BASE = 60  # what the phone itself writes
 
@@ -27,7 +29,7 @@ def capitalised(name: str) -> str:
 
 
 def write_live_link(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write the arrays of a motion as a .csv; what is absent is 0, and translation and lip offsets have no column."""
+    """Write arrays of curves as a .csv; what is absent is 0, and translation and lip offsets have no column."""
     frames = len(arrays.get("coefficients", arrays.get("rotation", ())))
     coefficients = arrays.get("coefficients", np.zeros((frames, len(ARKIT_NAMES))))
     pitch, yaw, roll = np.asarray(arrays.get("rotation", np.zeros((frames, 3)))).T
@@ -49,18 +51,24 @@ def timecode(seconds: float) -> str:
 
 
 def read_live_link(path: Path) -> dict[str, Any]:
-    """Arrays of a .csv: `coefficients` and `names`, `rotation`, `fps`, each if its columns are there."""
+    """Arrays of a .csv: `coefficients` and `names`, `rotation`, `fps`, each if its columns are there.
+
+    Raises:
+        CurveFileError: it is no table of numbers with timecodes that increase.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not a text file ({error}).") from error
+        raise CurveFileError(f"{path.name} is not a text file ({error}).") from error
     if len(rows) < 2:
-        raise ValueError(f"{path.name} has {len(rows)} rows; a header and at least one frame are needed.")
+        raise CurveFileError(f"{path.name} has {len(rows)} rows; a header and at least one frame are needed.")
     header, body = [column.strip() for column in rows[0]], rows[1:]
     uneven = next((i for i, row in enumerate(body, 2) if len(row) != len(header)), None)
     if uneven:
-        raise ValueError(f"row {uneven} of {path.name} has {len(body[uneven - 2])} values, the header {len(header)}.")
+        raise CurveFileError(
+            f"row {uneven} of {path.name} has {len(body[uneven - 2])} values, the header {len(header)}."
+        )
     columns = dict(zip(header, zip(*body, strict=True), strict=True))
     return _fps(path.name, columns) | _blendshapes(path.name, columns) | _angles(path.name, columns)
 
@@ -76,24 +84,26 @@ def _blendshapes(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str,
 
 
 def _angles(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """`rotation` [T, 3] in rad (pitch, yaw, roll), if the file has the head's angles."""
     missing = [name for name in ANGLES if name not in columns]
     if len(missing) == len(ANGLES):
         return {}
     if missing:
-        raise ValueError(f"{file} has no column {', '.join(missing)}; a head pose needs {', '.join(ANGLES)}.")
+        raise CurveFileError(f"{file} has no column {', '.join(missing)}; a head pose needs {', '.join(ANGLES)}.")
     yaw, pitch, roll = (_column(file, name, columns[name]) for name in ANGLES)
     return {"rotation": np.stack((pitch, yaw, roll), -1)}
 
 
-def _column(file: str, name: str, values: tuple[str, ...]) -> np.ndarray:
+def _column(file: str, name: str, values: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """[T] the numbers of a column."""
     try:
         return np.array([float(value) for value in values])
     except ValueError as error:
-        raise ValueError(f"column {name} of {file} holds something that is not a number ({error}).") from error
+        raise CurveFileError(f"column {name} of {file} holds something that is not a number ({error}).") from error
 
 
 def _fps(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
-    """The frame rate that the timecodes tell, put on the nearest usual one; nothing where they do not tell."""
+    """The frame rate of the timecodes, rounded to a usual one within 0.5 %; nothing where there are no timecodes."""
     codes = columns.get("Timecode", ())
     if len(codes) < 2:
         return {}
@@ -101,12 +111,12 @@ def _fps(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         fields = np.array([[float(part) for part in code.split(":")] for code in codes])
         seconds, ticks = fields[:, :3] @ (3600.0, 60.0, 1.0), fields[:, 3]
     except (ValueError, IndexError) as error:
-        raise ValueError(f"the timecodes of {file} must look like 00:00:01:24.000; got {codes[0]}.") from error
-    # how many frames the last field counts to is not written; with the right number the steps are even
+        raise CurveFileError(f"the timecodes of {file} must look like 00:00:01:24.000; got {codes[0]}.") from error
+    # the file does not say how many frames a second has in its last field; with the right number the steps are equal
     bases = [base for base in TIME_BASES if ticks.max() < base] or [WRITTEN_BASE]
     time = min((seconds + ticks / base for base in reversed(bases)), key=lambda times: round(np.diff(times).std(), 4))
     if time[-1] <= time[0]:
-        raise ValueError(f"the timecodes of {file} do not go forward: {codes[0]} to {codes[-1]}.")
+        raise CurveFileError(f"the timecodes of {file} do not increase: {codes[0]} to {codes[-1]}.")
     fps = (len(codes) - 1) / (time[-1] - time[0])
     usual = min(USUAL_FPS, key=lambda rate: abs(rate - fps))
     if abs(usual - fps) > 0.005 * usual:

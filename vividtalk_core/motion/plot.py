@@ -1,15 +1,17 @@
-"""Motion curves as a picture: for eyes, not for the next stage."""
+"""Expression curves and head angles as a picture, to look at."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ..pixels import to_float
 from ..structures import ARKIT_NAMES, Expression, HeadTrajectory
 
-# What is worth a look, one row each; the larger of the two sides where a name has them.
+# The coefficients that change most when people talk, one row each; the larger side of those with a left and a right.
 CURVES = ("jawOpen", "mouthFunnel", "mouthPucker", "mouthSmile", "mouthPress", "browInnerUp", "eyeBlink")
 ANGLES = ("pitch", "yaw", "roll")
 FULL_DEG = 15.0  # degrees of head motion at the edge of a row
@@ -34,10 +36,10 @@ def draw_curves(expression: Expression, pose: HeadTrajectory | None = None, widt
         degrees = pose.rotation.rad2deg() / (2 * FULL_DEG) + 0.5  # [T, 3], 0.5 is no motion
         rows += [(f"{name} (deg)", degrees[:, i], ANGLE_COLOR) for i, name in enumerate(ANGLES)]
     canvas = np.full((ROW * len(rows), width, 3), BACKGROUND, np.uint8)
-    _draw_seconds(canvas, len(expression.coefficients), expression.fps)
+    _draw_seconds(canvas, expression.frame_count, expression.fps)
     for index, (name, curve, color) in enumerate(rows):
         _draw_row(canvas[index * ROW : (index + 1) * ROW], name, curve, color)
-    return torch.from_numpy(canvas).movedim(-1, 0)[None].float() / 255
+    return to_float(torch.from_numpy(canvas).movedim(-1, 0)[None])
 
 
 def _coefficient(expression: Expression, name: str) -> Tensor:
@@ -46,13 +48,14 @@ def _coefficient(expression: Expression, name: str) -> Tensor:
     return expression.coefficients[:, columns].amax(1)
 
 
-def _draw_seconds(canvas: np.ndarray, frames: int, fps: float) -> None:
+def _draw_seconds(canvas: npt.NDArray[np.uint8], frames: int, fps: float) -> None:
+    """A vertical line per second on a canvas [H, W, 3]."""
     for second in range(int((frames - 1) / fps) + 1):
         x = LABEL + round(second * fps / max(frames - 1, 1) * (canvas.shape[1] - LABEL - MARGIN))
         cv2.line(canvas, (x, 0), (x, canvas.shape[0]), GRID, 1)
 
 
-def _draw_row(row: np.ndarray, name: str, curve: Tensor, color: tuple[int, int, int]) -> None:
+def _draw_row(row: npt.NDArray[np.uint8], name: str, curve: Tensor, color: tuple[int, int, int]) -> None:
     """One curve [T] in 0..1 with its name; row is a view [ROW, width, 3] of the canvas."""
     cv2.putText(row, name, (MARGIN, ROW // 2 + 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, INK, 1, cv2.LINE_AA)
     cv2.line(row, (0, ROW - 1), (row.shape[1], ROW - 1), GRID, 1)

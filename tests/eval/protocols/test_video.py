@@ -13,7 +13,7 @@ from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.cli import evaluate as command
 from vividtalk_core.cli.command import build_parser, main
 from vividtalk_core.critics.sync_expert import SyncConfig, SyncExpert
-from vividtalk_core.eval.footage import Footage, read_footage, to_float
+from vividtalk_core.eval.footage import Footage, read_footage
 from vividtalk_core.eval.lip_score import LipScore, score_lips, spoken_frames
 from vividtalk_core.eval.picture_score import PictureScore, score_pictures
 from vividtalk_core.eval.protocols import folder as table
@@ -141,11 +141,6 @@ def test_speech_is_what_stands_out_of_the_background():
     spoken = spoken_frames(waveform, 16000, 60, 25.0)
     assert spoken[14:24].all() and not spoken[:10].any() and not spoken[30:].any()
     assert spoken.shape == (60,)
-
-
-def test_bytes_become_floats():
-    assert to_float(torch.tensor([255], dtype=torch.uint8)).item() == 1
-    assert to_float(torch.tensor([0.5])).item() == 0.5
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vividtalk_core.motion.files import write_motion
+from vividtalk_core.motion.files import write_curves
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.training.prepare.curve_sets import JAW, RIG, name_columns, observe_curves
 
@@ -107,7 +107,7 @@ def motion(lips, fps=60.0):
 
 
 def test_live_link_file(tmp_path, wav, head_model):
-    write_motion(tmp_path / "take.csv", *motion(0))
+    write_curves(tmp_path / "take.csv", *motion(0))
     seen = observe_curves(tmp_path / "take.csv", wav, head_model)
     assert seen.known == ("jawOpen",)
     assert seen.has_pose
@@ -119,15 +119,15 @@ def test_live_link_file(tmp_path, wav, head_model):
 
 
 def test_own_file_keeps_its_lip_offsets(tmp_path, wav, head_model):
-    write_motion(tmp_path / "take.npz", *motion(len(head_model.lip_vertices)))
+    write_curves(tmp_path / "take.npz", *motion(len(head_model.lip_vertices)))
     seen = observe_curves(tmp_path / "take.npz", wav, head_model)
     assert seen.has_offsets
     assert torch.allclose(seen.lip_offsets, torch.tensor(0.01))
-    write_motion(tmp_path / "other.json", *motion(3, fps=5.0))  # of another head
+    write_curves(tmp_path / "other.json", *motion(3, fps=5.0))  # of another head
     assert not observe_curves(tmp_path / "other.json", wav, head_model).has_offsets
 
 
 def test_pose_alone_teaches_no_mouth(tmp_path, wav, head_model):
-    write_motion(tmp_path / "take.npz", None, motion(0)[1])
+    write_curves(tmp_path / "take.npz", None, motion(0)[1])
     with pytest.raises(ValueError, match=r"take\.npz has a head pose, but no coefficients to learn a mouth from"):
         observe_curves(tmp_path / "take.npz", wav, head_model)

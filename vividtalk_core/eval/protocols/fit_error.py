@@ -23,6 +23,7 @@ from ...face.models import FaceModels, load_face_models
 from ...geometry import project, rotation_matrix
 from ...head.morphable import landmark_positions, shape
 from ...head.topology import INNER_LIPS, OUTER_LIPS
+from ...pixels import to_float
 from ...video.reader import read_image, read_video
 
 log = logging.getLogger("vividtalk")
@@ -98,7 +99,7 @@ def _frames(path: Path, every: int, limit: int) -> Iterator[Tensor]:
         return
     clip = read_video(path, with_audio=False)
     for frame in itertools.islice(clip.frames, 0, every * limit, every):
-        yield frame[None].float() / 255
+        yield to_float(frame[None])
 
 
 def mean_error(errors: list[FitError]) -> FitError:

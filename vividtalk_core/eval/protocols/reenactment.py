@@ -27,8 +27,9 @@ from ...mesh_to_video.generator import painted_alpha
 from ...mesh_to_video.source_view import view_source
 from ...motion.head_pose import relative_to_frame
 from ...pipeline import Models, TalkSettings, TalkStream, drive, load_models
+from ...pixels import to_float
 from ...structures import CROP, Expression, FaceFit, HeadMotion
-from ..footage import Footage, read_footage, to_float
+from ..footage import Footage, read_footage
 from ..pictures import face_oval
 from .reenactment_score import (
     CLOSED_FORM,

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...filters import smoothstep
+from ...pixels import to_float
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
 DARK = 0.02  # below it a change of brightness is added to the colours instead of multiplying them
@@ -128,7 +129,7 @@ def compress(pictures: Tensor, quality: int) -> Tensor:
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     files = [cv2.imencode(".jpg", row, flags)[1] for row in rows]
     decoded = np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files])
-    return torch.from_numpy(decoded).flip(-1).permute(0, 3, 1, 2).float() / 255
+    return to_float(torch.from_numpy(decoded).flip(-1).permute(0, 3, 1, 2))
 
 
 def _luma(pictures: Tensor) -> Tensor:

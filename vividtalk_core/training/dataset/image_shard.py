@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...hub import load_tensors, read_header, save_tensors
+from ...pixels import to_float
 from ...structures import CROP, check_shapes
 from .motion_shard import SPLITS
 
@@ -116,7 +117,7 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
         for name in TENSORS:
             value = getattr(shard, name)
             columns[name].append(value if name.startswith("source") or name == "follow" else value[run])
-    batch = {name: _to_float(torch.stack(values)) for name, values in columns.items()}
+    batch = {name: to_float(torch.stack(values)) for name, values in columns.items()}
     ncc, source_ncc = batch.pop("ncc"), batch.pop("source_ncc")
     batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}
     batch["source_mask"] = source_ncc[:, 3:]
@@ -124,8 +125,3 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
     # known only where all the neighbours are that the step was interpolated from
     batch["step_mask"] = (F.interpolate(batch["step_mask"], size=(CROP, CROP), mode="bilinear") > 0.999).float()
     return batch
-
-
-def _to_float(values: Tensor) -> Tensor:
-    """Any shape [...], float32; uint8 becomes 0..1."""
-    return values.float() / 255 if values.dtype == torch.uint8 else values.float()

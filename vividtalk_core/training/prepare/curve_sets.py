@@ -1,6 +1,6 @@
 """Curves that somebody else captured or animated, with their sound: read as if we had tracked them.
 
-Three forms: Live Link Face .csv, motion files of this pack (.npz, .json), and the .npz of a facial rig, `weights
+Three forms: Live Link Face .csv, curve files of this pack (.npz, .json), and the .npz of a facial rig, `weights
 [T, K]` with `names [K]` and `fps`, as the FACEGOOD rig is published. A coefficient that never moves is not counted as
 observed. The sound is taken to begin with the first frame.
 """
@@ -21,7 +21,7 @@ from ...audio.speech import analyse
 from ...audio.waveform import analysis_gain, read_audio
 from ...eval.lips import pearson
 from ...head.mouth_shape import lip_curves
-from ...motion.files import read_motion
+from ...motion.files import read_curves
 from ...structures import ARKIT_NAMES, Expression, HeadMotion, MorphableModel
 from ...time_grid import check_fps, sample_rows
 from .observation import Observation, retimed, sound_of
@@ -66,7 +66,7 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
     mono = sound_of(read_audio(sound))
     rig = _read_rig(path)
     if rig is None:
-        motion = read_motion(path)
+        motion = read_curves(path)
         expression, pose = motion.expression, motion.pose
         if expression is None:
             raise ValueError(f"{path.name} has a head pose, but no coefficients to learn a mouth from.")

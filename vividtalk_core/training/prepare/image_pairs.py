@@ -30,6 +30,7 @@ from ...mesh_to_video.paint import paint_layer
 from ...mesh_to_video.rasterizer import interpolate
 from ...mesh_to_video.source_view import view_source
 from ...motion.head_pose import relative_to_frame
+from ...pixels import to_float
 from ...progress import Progress
 from ...structures import CROP, Expression, HeadMotion, HeadPose, NccRender, SourceView
 from ...video.reader import read_video
@@ -184,7 +185,7 @@ def render_source(
     Raises:
         ValueError: no face can be fitted in the portrait.
     """
-    face = fit_face(models, frames[source][None].float() / 255)
+    face = fit_face(models, to_float(frames[source][None]))
     view = view_source(face)
     driven = torch.tensor([frame + offset for frame in runs for offset in range(RUN)])
     mesh = drive_mesh(face, _expression(track, source, driven), _motion(track, source, driven))
@@ -196,7 +197,7 @@ def render_source(
         above = paint_layer(paint, CROP, CROP, 1.0)
         layer = layer * (1 - above[:, 3:]) + above
     step, step_mask = _step(render)
-    real = torch.stack([cut_crop(frames[frame][None].float() / 255, face.crop)[0] for frame in driven])
+    real = torch.stack([cut_crop(to_float(frames[frame][None]), face.crop)[0] for frame in driven])
     tensors = {
         "source": face.image[0],
         "source_ncc": _with_mask(view),

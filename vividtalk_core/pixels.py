@@ -1,0 +1,11 @@
+"""Pixel values: 0..1 as floating-point numbers inside the core, 0..255 as uint8 in files and training data."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_float(values: Tensor) -> Tensor:
+    """Values [...] of any type as float32: uint8 0..255 becomes 0..1, every other type keeps its values."""
+    return values.float() / 255 if values.dtype == torch.uint8 else values.float()
