@@ -1,4 +1,4 @@
-"""Rotations, the camera, pixel grids and the warp: every convention of the pack is stated here, once.
+"""Rotations, the camera, pixel grids, the warp, polygons and fits: every convention of the pack is stated here, once.
 
 Convention:
     Space: right-handed; +x the viewer's right, +y up, +z towards the viewer; angles in radians.
@@ -12,7 +12,12 @@ Convention:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
 import torch
+import torch.nn.functional as F
 from kornia.geometry.transform import remap
 from torch import Tensor
 
@@ -87,3 +92,110 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     return remap(
         image.expand(frames, -1, -1, -1), x, y, mode, "border", align_corners=False, normalized_coordinates=True
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Similarity:
+    """The map x ↦ scale · rotation · (x − source_centre) + target_centre in D dimensions."""
+
+    rotation: Tensor  # [..., D, D]
+    scale: Tensor  # [...]
+    source_centre: Tensor  # [..., D]
+    target_centre: Tensor  # [..., D]
+
+    @property
+    def translation(self) -> Tensor:
+        """[..., D] where the origin goes."""
+        turned = (self.rotation @ self.source_centre[..., None])[..., 0]
+        return self.target_centre - self.scale[..., None] * turned
+
+    def apply(self, points: Tensor) -> Tensor:
+        """Points [..., N, D] mapped, [..., N, D]."""
+        turned = (points - self.source_centre[..., None, :]) @ self.rotation.mT
+        return self.scale[..., None, None] * turned + self.target_centre[..., None, :]
+
+
+def fit_similarity(source: Tensor, target: Tensor, weight: Tensor | None = None, scaled: bool = True) -> Similarity:
+    """The similarity that brings points nearest to others, by weighted least squares (Kabsch 1976, Umeyama 1991).
+
+    Args:
+        source: [..., N, D] points.
+        target: [..., N, D] where they should go; either may lack the leading dimensions of the other.
+        weight: [N] of the points, 0 or more; None counts all alike.
+        scaled: False keeps the scale at 1, a rigid motion.
+
+    Returns:
+        A rotation (never a mirror image), a scale and the two centres.
+    """
+    if weight is None:
+        source_centre, target_centre = source.mean(-2), target.mean(-2)
+        from_centre, to_centre = source - source_centre[..., None, :], target - target_centre[..., None, :]
+        weighted, spread = to_centre, (from_centre**2).sum((-2, -1))
+    else:
+        share = (weight / weight.sum())[:, None]  # [N, 1]
+        source_centre, target_centre = (share * source).sum(-2), (share * target).sum(-2)
+        from_centre, to_centre = source - source_centre[..., None, :], target - target_centre[..., None, :]
+        weighted, spread = to_centre * share, (share * from_centre**2).sum((-2, -1))
+    u, s, vt = torch.linalg.svd(torch.einsum("...pi,...pj->...ij", weighted, from_centre))
+    # the best orthogonal matrix may be a mirror image: then the least singular direction is turned round
+    sign = torch.ones_like(s)
+    sign[..., -1] = torch.linalg.det(u @ vt).sign()
+    scale = (s * sign).sum(-1) / spread if scaled else torch.ones_like(s[..., 0])
+    return Similarity((u * sign[..., None, :]) @ vt, scale, source_centre, target_centre)
+
+
+def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
+    """[...] bool, whether points [..., 2] lie inside a closed polygon [N, 2] of any shape (even–odd rule)."""
+    start, edge = polygon, polygon.roll(-1, 0) - polygon
+    offset = points[..., None, :] - start  # [..., N, 2]
+    # half-open at the ends: a ray to the right through a corner crosses exactly one of its two edges
+    spans = (offset[..., 1] < 0) != (points[..., None, 1] < polygon.roll(-1, 0)[:, 1])
+    left_of = offset[..., 0] * edge[:, 1] < offset[..., 1] * edge[:, 0]
+    return (spans & (left_of == (edge[:, 1] > 0))).sum(-1) % 2 == 1
+
+
+def segment_distance(points: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each point to each of N line segments, and where on it the nearest place is.
+
+    Args:
+        points: [..., D].
+        start: [N, D].
+        end: [N, D].
+
+    Returns:
+        Distance [..., N] and share [..., N]: 0 at the start of a segment, 1 at its end.
+    """
+    edge, offset = end - start, points[..., None, :] - start  # [N, D], [..., N, D]
+    share = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-12)).clamp(0, 1)
+    return (offset - share[..., None] * edge).norm(dim=-1), share
+
+
+def polygon_distance(points: Tensor, polygon: Tensor) -> Tensor:
+    """Signed distance [...] of points [..., 2] to a closed polygon [N, 2], positive inside."""
+    distance = segment_distance(points, polygon, polygon.roll(-1, 0))[0].amin(-1)
+    return torch.where(inside_polygon(points, polygon), distance, -distance)
+
+
+def polygon_mask(polygon: Tensor, height: int, width: int) -> Tensor:
+    """[H, W] bool, the pixels that a closed polygon [N, 2] px touches, its border included (cv2.fillPoly).
+
+    For regions in which whole pixels are counted; `inside_polygon` is exact to the pixel's centre.
+    """
+    mask = np.zeros((height, width), np.uint8)
+    cv2.fillPoly(mask, [polygon.cpu().numpy().round().astype(np.int32)], 1)
+    return torch.from_numpy(mask).to(polygon.device) > 0
+
+
+def area_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """Sums [..., V, 3] of the normals, twice an area long, of the triangles [F, 3] around vertices [..., V, 3]."""
+    a, b, c = vertices[..., triangles, :].unbind(-2)
+    faces = torch.linalg.cross(b - a, c - a)
+    normals = torch.zeros_like(vertices)
+    for corner in range(3):
+        normals.index_add_(-2, triangles[:, corner], faces)
+    return normals
+
+
+def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
+    """Unit normals [..., V, 3] of vertices [..., V, 3], area-weighted over the triangles [F, 3] around each."""
+    return F.normalize(area_normals(vertices, triangles), dim=-1)

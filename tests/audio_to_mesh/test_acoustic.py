@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from vividtalk_core.audio.encoder import encode_audio
-from vividtalk_core.audio.speech import BANDS, analyse, band_energy, blur, speaking_and_stress
+from vividtalk_core.audio.speech import BANDS, analyse, band_energy, speaking_and_stress
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.acoustic import AcousticSettings, acoustic_expression
+from vividtalk_core.filters import blur_rows
 from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
 
 RATE = 16_000
@@ -167,11 +168,11 @@ def test_bands():
 def test_blur_is_normalised_and_looks_further_to_one_side():
     impulse = torch.zeros(41, 1)
     impulse[20] = 1
-    out = blur(impulse, 2.0, 5.0)[:, 0]
+    out = blur_rows(impulse, 2.0, 5.0)[:, 0]
     torch.testing.assert_close(out.sum(), torch.tensor(1.0))
     torch.testing.assert_close(out[18] / out[20], torch.exp(torch.tensor(-0.5)))  # rises early by `before`
     torch.testing.assert_close(out[25] / out[20], torch.exp(torch.tensor(-0.5)))  # falls late by `after`
-    torch.testing.assert_close(blur(torch.ones(3, 2), 2.0, 5.0), torch.ones(3, 2))
+    torch.testing.assert_close(blur_rows(torch.ones(3, 2), 2.0, 5.0), torch.ones(3, 2))
 
 
 def test_stress_is_where_it_is_louder():

@@ -1,4 +1,4 @@
-"""The parts of dense motion against what can be said by hand: rigid motion, the card, the spread."""
+"""The parts of dense motion against what can be said by hand: the card, the spread."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 
 from vividtalk_core.geometry import CAMERA_DISTANCE, CROP, FOCAL_LENGTH, pixel_centres, project, rotation_matrix
 from vividtalk_core.head.drive import drive_mesh
-from vividtalk_core.mesh_to_video.dense_motion import STILL_PX, _card_motion, _rigid_motion, _spread, estimate_motion
+from vividtalk_core.mesh_to_video.dense_motion import STILL_PX, _card_motion, _spread, estimate_motion
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.ncc import render_ncc
 from vividtalk_core.mesh_to_video.source_view import view_source
@@ -17,11 +17,6 @@ from vividtalk_core.structures import Expression, HeadMotion, MeshSequence
 @pytest.fixture(scope="module")
 def view(synthetic_face):
     return view_source(synthetic_face)
-
-
-@pytest.fixture(scope="module")
-def cloud():
-    return torch.rand(60, 3, generator=torch.Generator().manual_seed(5)) * 2 - 1
 
 
 def moved(face, rotation=(0.0, 0.0, 0.0), translation=(0.0, 0.0, 0.0)):
@@ -40,34 +35,6 @@ def motion_of(face, view, mesh):
 def nose_pixel(face):
     x, y = face.landmarks[4, :2].long().tolist()
     return y, x
-
-
-@pytest.mark.parametrize("angles", [(0.0, 0.0, 0.0), (0.2, -0.4, 0.1), (0.0, 0.0, 3.0), (-1.0, 1.4, -2.0)])
-def test_rigid_motion_is_recovered(cloud, angles):
-    rotation, shift = rotation_matrix(torch.tensor(angles)), torch.tensor([0.3, -0.2, 0.5])
-    found, offset = _rigid_motion(cloud, cloud @ rotation.T + shift)
-    torch.testing.assert_close(found, rotation, atol=1e-5, rtol=0)
-    torch.testing.assert_close(offset, shift, atol=1e-5, rtol=0)
-
-
-def test_rigid_motion_of_a_mirrored_cloud_is_still_a_rotation(cloud):
-    found, _ = _rigid_motion(cloud, cloud * torch.tensor([-1.0, 1.0, 1.0]))
-    assert float(torch.det(found)) == pytest.approx(1.0, abs=1e-4)
-    torch.testing.assert_close(found @ found.T, torch.eye(3), atol=1e-5, rtol=0)
-
-
-def test_rigid_motion_is_the_best_one_under_noise(cloud):
-    rotation = rotation_matrix(torch.tensor([0.1, 0.2, 0.3]))
-    noisy = cloud @ rotation.T + 0.01 * torch.randn(cloud.shape, generator=torch.Generator().manual_seed(1))
-    found, offset = _rigid_motion(cloud, noisy)
-
-    def error(matrix, shift):
-        return float(((cloud @ matrix.T + shift - noisy) ** 2).sum())
-
-    best = error(found, offset)
-    for angles in torch.eye(3) * 0.01:
-        assert best < error(found @ rotation_matrix(angles), offset)
-    assert best <= error(rotation, torch.zeros(3))
 
 
 def card(view, rotation, translation):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vividtalk_core.filters import blur
+from vividtalk_core.geometry import vertex_normals
 from vividtalk_core.head.drive import drive_mesh
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
@@ -17,7 +18,7 @@ from vividtalk_core.mesh_to_video.paint import paint_over
 from vividtalk_core.mesh_to_video.paste import crop_portrait, paste_back
 from vividtalk_core.mesh_to_video.preview import draw_flow, draw_landmarks, draw_mesh
 from vividtalk_core.mesh_to_video.regions import find_regions
-from vividtalk_core.mesh_to_video.source_view import vertex_normals, view_source
+from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion, MeshSequence, Paint
 
 

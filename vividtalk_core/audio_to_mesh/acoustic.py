@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..audio.encoder import mel_position
-from ..audio.speech import Speech, analyse, blur, speaking_and_stress
+from ..audio.speech import Speech, analyse, speaking_and_stress
+from ..filters import blur_rows
 from ..structures import ARKIT_NAMES, MEL_RATE, AudioFeatures, Expression
 from ..time_grid import sample_rows
 
@@ -63,7 +64,7 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
     """Blendshape name → curve [M] at 100 per second."""
     before, after = settings.attack_s * MEL_RATE, settings.release_s * MEL_RATE
     raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)  # [M, 3]
-    opening, spread, hiss = blur(raw, before, after).unbind(-1)
+    opening, spread, hiss = blur_rows(raw, before, after).unbind(-1)
     _, stress = speaking_and_stress(speech.level)
     shut, apart, lips = speech.closure, 1 - speech.closure, settings.lips
     wide, narrow = lips * spread.clamp(min=0), lips * (-spread).clamp(min=0)

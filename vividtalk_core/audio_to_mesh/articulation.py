@@ -12,8 +12,8 @@ from torch import Tensor
 from ..audio.encoder import feature_rows, mel_windows
 from ..audio.mel import FLOOR
 from ..errors import MismatchError
+from ..filters import blur_rows
 from ..motion.edit import GROUPS, scale_groups
-from ..motion.resample import gaussian
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
 from ..time_grid import frame_count, resampled_positions, sample_rows
 from .expression import ExpressionGenerator, RollState
@@ -84,7 +84,7 @@ def expression_blocks(
     """`generate_expression` in pieces of `BLOCK` frames, for who has no room for the lip offsets of an hour at once."""
     heard, frames = rows_at_model_rate(model, features), features.frame_count
     blocks = _motion_blocks(model, heard, _style(model, id_coefficients, settings.style))
-    motion = gaussian(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
+    motion = blur_rows(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
     position = resampled_positions(frames, model.config.fps, features.fps).to(motion.device)
     for part in sample_rows(motion, position).split(BLOCK):
         yield _curves(model, part, settings, features.fps)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio.encoder import mel_windows
+from ..filters import smoothstep
 from ..structures import MEL_RATE, AudioFeatures, HeadMotion
 from ..time_grid import check_fps, sample_rows
 from .pose_codebook import CHANNELS, CHUNK, PoseCodebook, PoseCodebookConfig
@@ -272,8 +273,7 @@ def sample_head_pose(
 
 def _ease_in(offset: Tensor, seconds: Tensor, duration: float) -> Tensor:
     """[T, 6] an offset [6] that fades out smoothly from time 0."""
-    share = (seconds / duration).clamp(0, 1)
-    return (1 - share**2 * (3 - 2 * share)).float()[:, None] * offset
+    return (1 - smoothstep(seconds / duration)).float()[:, None] * offset
 
 
 def _check_controls(

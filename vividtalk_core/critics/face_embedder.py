@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import fit_similarity
 from ..head.topology import LEFT_IRIS, RIGHT_IRIS
 
 SIZE = 112  # px of the picture that ArcFace-like embedders take
@@ -71,13 +72,8 @@ def align_face(image: Tensor, landmarks: Tensor) -> Tensor:
 
 def similarity(source: Tensor, target: Tensor) -> Tensor:
     """[2, 3] rotation, scale and shift that bring points [N, 2] nearest to others [N, 2], by least squares."""
-    a, b = torch.view_as_complex(source.contiguous()), torch.view_as_complex(target.contiguous())
-    centred = a - a.mean()
-    # points as complex numbers: turning and scaling is one multiplication
-    turn = (centred.conj() @ (b - b.mean())) / (centred.conj() @ centred)
-    shift = b.mean() - turn * a.mean()
-    rows = ((turn.real, -turn.imag, shift.real), (turn.imag, turn.real, shift.imag))
-    return torch.tensor(rows, dtype=source.dtype)
+    fit = fit_similarity(source, target)
+    return torch.cat((fit.scale * fit.rotation, fit.translation[:, None]), 1)
 
 
 def csim(generated: Tensor, reference: Tensor) -> float:

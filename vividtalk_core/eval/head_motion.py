@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.encoder import mel_position
-from ..motion.resample import gaussian
+from ..filters import blur_rows, gaussian
 from ..structures import MEL_RATE, HeadTrajectory
 from ..time_grid import sample_rows
 
@@ -68,14 +68,14 @@ def perplexity(codes: Tensor, count: int) -> float:
 def audio_beats(mel: Tensor) -> Tensor:
     """[B] seconds at which something sets in, of a natural-log mel [M, 80]: peaks of the rise in energy."""
     rise = F.relu(mel.diff(dim=0, prepend=mel[:1])).mean(1, keepdim=True)
-    onset = gaussian(rise, ONSET_BLUR)[:, 0]
+    onset = blur_rows(rise, ONSET_BLUR)[:, 0]
     peaks = _peaks(onset, round(BEAT_APART_S * MEL_RATE))
     return (peaks[onset[peaks] > onset.mean()] + 0.5) / MEL_RATE
 
 
 def motion_beats(pose: HeadTrajectory) -> Tensor:
     """[B] seconds at which the head pauses or turns back: the lowest points of its speed."""
-    slow = -gaussian(speed(pose)[:, None], 1.0)[:, 0]
+    slow = -blur_rows(speed(pose)[:, None], 1.0)[:, 0]
     return (_peaks(slow, max(1, round(BEAT_APART_S / 2 * pose.fps))) + 1.0) / pose.fps
 
 
@@ -93,7 +93,7 @@ def beat_alignment(pose: HeadTrajectory, mel: Tensor) -> float:
     if not len(heard) or not len(seen):
         return 0.0
     distance = (heard[:, None] - seen).abs().amin(1)
-    return float(torch.exp(-distance.square() / (2 * BEAT_SIGMA_S**2)).mean())
+    return float(gaussian(distance, BEAT_SIGMA_S).mean())
 
 
 def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
@@ -103,7 +103,7 @@ def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
     """
     loudness = sample_rows(mel.logsumexp(-1, keepdim=True), mel_position(len(pose.rotation), pose.fps))
     curves = torch.stack((speed(pose), loudness[1:, 0]), 1)  # [T − 1, 2]
-    curves = gaussian(curves, FOLLOW_SIGMA_S * pose.fps)[round(pose.fps / 2) :]
+    curves = blur_rows(curves, FOLLOW_SIGMA_S * pose.fps)[round(pose.fps / 2) :]
     if len(curves) < 2 or (curves.std(0) < STILL).any():
         return 0.0
     return float(torch.corrcoef(curves.T)[0, 1])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import polygon_mask
 from ..head.topology import FACE_OVAL, OUTER_LIPS
 
 MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
@@ -15,9 +14,7 @@ SSIM_WINDOW = 11  # px, of Wang et al. 2004
 
 def face_oval(points: Tensor, height: int, width: int) -> Tensor:
     """[H, W] bool inside the face oval of landmarks [468 or 478, 2] px."""
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [points[list(FACE_OVAL)].numpy().round().astype(np.int32)], 1)
-    return torch.from_numpy(mask) > 0
+    return polygon_mask(points[list(FACE_OVAL)], height, width)
 
 
 def mouth_box(points: Tensor, height: int, width: int) -> Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+from kornia.filters import filter2d_separable
 from torch import Tensor
 
-from ..geometry import pixel_centres, rotation_angles
+from ..filters import gaussian_kernel
+from ..geometry import inside_polygon, pixel_centres, rotation_angles
 from ..head.morphable import shape
 from ..head.topology import FACE_OVAL
 from ..structures import CROP, FaceFit, HeadPose
@@ -19,6 +20,7 @@ from .solve import solve
 
 STILL_FPS = 25.0  # frames per second that a still's single pose is said to have
 MASK_EDGE = 3.0  # px of the 256 crop, standard deviation of the inner-face mask's edge
+MASK_REACH = 9  # px, three standard deviations
 
 
 def fit_face(
@@ -86,21 +88,6 @@ def fit_points(
 
 def face_mask(landmarks: Tensor) -> Tensor:
     """The inner face M [1, 1, 256, 256], 0..1 with a soft edge: the oval of landmarks [478, 2 or 3] px of the crop."""
-    oval = landmarks[list(FACE_OVAL), :2]
-    centres = pixel_centres(CROP, CROP, landmarks.device)
-    start, end = oval[:, None, None], oval.roll(-1, 0)[:, None, None]
-    offset, edge = centres - start, end - start  # [36, H, W, 2], [36, 1, 1, 2]
-    # crossings of a ray to the right of each pixel: odd inside
-    spans = (start[..., 1] > centres[..., 1]) != (end[..., 1] > centres[..., 1])
-    left_of = offset[..., 0] * edge[..., 1] < offset[..., 1] * edge[..., 0]
-    inside = (spans & (left_of == (edge[..., 1] > 0))).sum(0) % 2
-    return _blur(inside.to(landmarks.dtype)[None, None], MASK_EDGE)
-
-
-def _blur(mask: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of [1, 1, H, W] by `sigma` px, border repeated."""
-    reach = int(3 * sigma)
-    taps = torch.exp(-((torch.arange(-reach, reach + 1, device=mask.device) / sigma) ** 2) / 2)
-    taps = (taps / taps.sum()).to(mask.dtype)
-    padded = F.pad(mask, (reach,) * 4, mode="replicate")
-    return F.conv2d(F.conv2d(padded, taps[None, None, None]), taps[None, None, :, None])
+    inside = inside_polygon(pixel_centres(CROP, CROP, landmarks.device), landmarks[list(FACE_OVAL), :2])
+    kernel = gaussian_kernel(MASK_REACH, MASK_EDGE, dtype=landmarks.dtype, device=landmarks.device)[None]
+    return filter2d_separable(inside.to(landmarks.dtype)[None, None], kernel, kernel, "replicate")

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..filters import ramp
+from ..geometry import area_normals
 from ..head.morphable import iris_vertices, landmark_positions
 from ..head.topology import (
     FACE_OVAL,
@@ -108,11 +110,7 @@ def landmark_normals(model: MorphableModel) -> Tensor:
     Halfway between the skin's normal and the way from the neck's axis: the rims of lips and lids are folds whose own
     normals say little.
     """
-    a, b, c = model.mean_shape[model.triangles].unbind(1)
-    face = torch.linalg.cross(b - a, c - a)
-    normals = torch.zeros_like(model.mean_shape)
-    for corner in range(3):
-        normals.index_add_(0, model.triangles[:, corner], face)
+    normals = area_normals(model.mean_shape, model.triangles)
     outward = landmark_positions(model, model.mean_shape) * model.mean_shape.new_tensor((1, 0, 1))
     normals = F.normalize(landmark_positions(model, normals), dim=-1) + F.normalize(outward, dim=-1)
     ahead = normals.new_tensor([[0.0, 0.0, 1.0]]).expand(2, 3)
@@ -131,7 +129,7 @@ def point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tenso
     """
     weight = model.weight * facing_weight(rotation, model.normals).clamp(min=LEAST_FACING)
     opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
-    shown = ((opened - HIDDEN_IRIS) / (SHOWN_IRIS - HIDDEN_IRIS)).clamp(0, 1)
+    shown = ramp(opened, HIDDEN_IRIS, SHOWN_IRIS)
     weight = torch.cat((weight[:, :468], weight[:, 468:] * shown), 1)
     return torch.stack((weight, weight, weight * settings.depth), -1).sqrt()
 
@@ -141,7 +139,7 @@ def facing_weight(rotation: Tensor, normals: Tensor) -> Tensor:
 
     The third row of a rotation is the line of sight in the head frame.
     """
-    return ((rotation[:, 2] @ normals.T + 0.1) / 0.4).clamp(0, 1)
+    return ramp(rotation[:, 2] @ normals.T, -0.1, 0.3)
 
 
 def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:

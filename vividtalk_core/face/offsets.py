@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..filters import gaussian, smoothstep
 from ..geometry import FOCAL_LENGTH, project, rotation_matrix
 from ..head.morphable import landmark_positions
 from ..head.topology import INNER_LIPS, OUTER_LIPS
@@ -39,9 +40,9 @@ def offset_spread(model: MorphableModel) -> OffsetSpread:
     points = landmark_positions(model, parted)
     width = REACH * torch.cdist(points, points).sort(1).values[:, NEIGHBOUR]  # [468]
     distance = torch.cdist(parted, points)  # [V, 468]
-    kernel = torch.exp(-((distance / width) ** 2) / 2)
+    kernel = gaussian(distance, width)
     beyond = (distance.amin(1, keepdim=True) - width.median()).clamp(min=0)
-    weight = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-12) * torch.exp(-((beyond / FADE) ** 2) / 2)
+    weight = kernel / kernel.sum(1, keepdim=True).clamp(min=1e-12) * gaussian(beyond, FADE)
     at_landmarks = (weight[model.landmark_vertices] * model.landmark_weights[..., None]).sum(1)  # [468, 468]
     # least squares with a ridge: several landmarks may share a triangle, which cannot follow all of them
     gram = at_landmarks.T @ at_landmarks + RIDGE * torch.eye(len(at_landmarks), device=weight.device)
@@ -75,5 +76,4 @@ def lip_taper(model: MorphableModel) -> Tensor:
     """Weights [L] of the lip vertices, 1 at the lips, 0 at the region's rim: offsets must not tear the skin there."""
     lips = landmark_positions(model, model.mean_shape)[list(INNER_LIPS + OUTER_LIPS)]  # [N, 3]
     distance = torch.cdist(model.mean_shape[model.lip_vertices], lips).amin(1)
-    share = (1 - distance / distance.amax()).mul(2).clamp(0, 1)
-    return share * share * (3 - 2 * share)
+    return smoothstep((1 - distance / distance.amax()).mul(2))

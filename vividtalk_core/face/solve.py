@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..geometry import CAMERA_DISTANCE, FOCAL_LENGTH, project
+from ..geometry import CAMERA_DISTANCE, FOCAL_LENGTH, fit_similarity, project
 from ..structures import CROP
 from .landmark_model import LandmarkModel, SolveSettings, point_weights
 
@@ -76,19 +76,12 @@ def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -
     frames = len(observed)
     shape = model.shape(identity, model.mean.new_zeros(1, len(model.expression)))[0]
     target = observed * observed.new_tensor((1, -1, -1))
-    weight = (model.weight.clamp(max=1) / model.weight.clamp(max=1).sum())[:, None]
-    source_mean, target_mean = (weight * shape).sum(0), (weight * target).sum(1, keepdim=True)
-    source, moved = shape - source_mean, target - target_mean
-    u, s, vt = torch.linalg.svd(torch.einsum("tpi,pj->tij", moved * weight, source))
-    sign = torch.ones_like(s)
-    sign[:, 2] = torch.linalg.det(u @ vt).sign()
-    rotation = (u * sign[:, None]) @ vt
-    scale = (s * sign).sum(1) / (weight * source**2).sum()  # px per model unit
-    depth = FOCAL_LENGTH / scale
-    x = (target_mean[:, 0, 0] - CROP / 2) / scale
-    y = (target_mean[:, 0, 1] + CROP / 2) / scale
-    translation = torch.stack((x, y, CAMERA_DISTANCE - depth), 1) - rotation @ source_mean
-    return Solution(identity, model.mean.new_zeros(frames, len(model.expression)), rotation, translation)
+    fit = fit_similarity(shape, target, model.weight.clamp(max=1))  # its scale is px per model unit
+    depth = FOCAL_LENGTH / fit.scale
+    x = (fit.target_centre[:, 0] - CROP / 2) / fit.scale
+    y = (fit.target_centre[:, 1] + CROP / 2) / fit.scale
+    translation = torch.stack((x, y, CAMERA_DISTANCE - depth), 1) - fit.rotation @ fit.source_centre
+    return Solution(identity, model.mean.new_zeros(frames, len(model.expression)), fit.rotation, translation)
 
 
 def _refine(

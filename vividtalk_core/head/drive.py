@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..errors import MismatchError
+from ..filters import gaussian
 from ..geometry import rotation_angles, rotation_matrix
 from ..structures import ARKIT_NAMES, Expression, FaceFit, HeadMotion, HeadPose, MeshSequence
 from .lids import lid_closure
@@ -112,7 +113,7 @@ def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:
     jaw = face.model.exp_basis[ARKIT_NAMES.index("jawOpen")].norm(dim=-1)
     lower_share = (jaw / jaw[face.model.lip_vertices].amax()).clamp(0, 1)
     distance = torch.cdist(closed[:, :2], ((upper + lower) / 2)[:, :2])  # [V, 7]
-    nearness = torch.exp(-((distance / LIP_SEAM_REACH) ** 2) / 2)
+    nearness = gaussian(distance, LIP_SEAM_REACH)
     pull = (nearness @ gap) / nearness.sum(1, keepdim=True).clamp(min=1)  # [V, 3]
     share = lower_share * LOWER_LIP_SHARE - (1 - lower_share) * (1 - LOWER_LIP_SHARE)
     in_front = (closed[:, 2] > lower[:, 2].amin() - 0.3)[:, None]

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import blur, smoothstep
-from ..geometry import CAMERA_DISTANCE, CROP, pixel_centres, project, unproject, warp
+from ..filters import blur, smoothstep, upsample
+from ..geometry import CAMERA_DISTANCE, CROP, fit_similarity, pixel_centres, project, unproject, warp
 from ..nn import frame_batches, inference
 from ..progress import Progress
 from ..structures import DenseMotion, NccRender, SourceView
@@ -101,7 +101,7 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
     extra = _spread(mesh - card, skin)  # ears and scalp steer it, or they would be dragged along by the nose
     extra = extra * view.follow[..., None]  # but no wall behind them
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
-    flow = flow * smoothstep((flow.norm(dim=-1, keepdim=True) - STILL_PX[0]) / (STILL_PX[1] - STILL_PX[0]))
+    flow = flow * smoothstep(flow.norm(dim=-1, keepdim=True), *STILL_PX)
     triangle = render.fragments.triangle_index[0]
     hidden = (triangle >= 0) & (confidence < 0.05)
     inner = triangle.clamp(min=0)
@@ -136,7 +136,7 @@ def _spread(motion: Tensor, weight: Tensor) -> Tensor:
     near, far = blur(coarse, NEAR_PX), blur(coarse, FAR_PX)
     total = near + FAR_SHARE * far
     spread = total[:, :2] / (total[:, 2:] + STILL_SHARE * FAR_SHARE)
-    return F.interpolate(spread, size=(CROP, CROP), mode="bilinear", align_corners=False)[0].movedim(0, -1)
+    return upsample(spread, CROP)[0].movedim(0, -1)
 
 
 def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
@@ -145,7 +145,8 @@ def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
     driven: [V, 3] camera space.
     """
     source = view.mesh.vertices[0]
-    rotation, translation = _rigid_motion(source[view.regions.rigid], driven[view.regions.rigid])
+    rigid = fit_similarity(source[view.regions.rigid], driven[view.regions.rigid], scaled=False)
+    rotation, translation = rigid.rotation, rigid.translation
     depth = CAMERA_DISTANCE - source[view.regions.rigid, 2].mean()  # of the card in the portrait
     step = CROP // COARSE
     centres = pixel_centres(COARSE, COARSE, source.device) * step
@@ -156,16 +157,4 @@ def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
     reach = ((through - eye) @ normal) / (ray @ normal)  # [h, w]
     points = (eye + ray * reach[..., None] - translation) @ rotation  # back to the portrait's card
     coarse = project(points)[..., :2] - centres
-    return F.interpolate(
-        coarse.movedim(-1, 0)[None], size=(CROP, CROP), mode="bilinear", align_corners=False
-    )[0].movedim(0, -1)  # fmt: skip
-
-
-def _rigid_motion(source: Tensor, driven: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotation [3, 3] and translation [3] that take source [N, 3] to driven [N, 3] (Kabsch)."""
-    middle, moved = source.mean(0), driven.mean(0)
-    u, _, v = torch.linalg.svd((driven - moved).T @ (source - middle))
-    sign = torch.ones(3, device=source.device)
-    sign[2] = torch.det(u @ v).sign()
-    rotation = u @ torch.diag(sign) @ v
-    return rotation, moved - rotation @ middle
+    return upsample(coarse.movedim(-1, 0)[None], CROP)[0].movedim(0, -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..filters import smoothstep
-from ..geometry import pixel_centres, project
+from ..geometry import pixel_centres, project, segment_distance
 from ..head.morphable import landmark_positions
 from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS, RIGHT_LID_PAIRS
 from ..structures import FaceFit, MeshSequence, Paint, SourceView
@@ -71,13 +71,11 @@ def _line(
     if opening < MIN_OPENING * eye_width:
         return pixels.new_zeros(pixels.shape[:2])
     closed = 1 - (driven[lower] - driven[upper])[2:5, 1].mean() / opening
-    strength = smoothstep((closed - CLOSING[0]) / (CLOSING[1] - CLOSING[0]))
+    strength = smoothstep(closed, *CLOSING)
     knots = _contact(driven, pairs, corners)
-    start, edge = knots[:-1], knots[1:] - knots[:-1]  # [8, 2]
-    offset = pixels[..., None, :] - start  # [h, w, 8, 2]
-    along = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-9)).clamp(0, 1)
-    distance, segment = (offset - along[..., None] * edge).norm(dim=-1).min(-1)
-    place = (segment + along.gather(-1, segment[..., None])[..., 0]) / len(edge)  # 0 at one corner, 1 at the other
+    distances, along = segment_distance(pixels, knots[:-1], knots[1:])  # [h, w, 8] each
+    distance, segment = distances.min(-1)
+    place = (segment + along.gather(-1, segment[..., None])[..., 0]) / (len(knots) - 1)  # 0 and 1 at the two corners
     thickness = LINE_WIDTH * eye_width * (4 * place * (1 - place)).clamp(min=0.15).sqrt()
     return strength * torch.exp(-((distance / thickness) ** 2)) * smoothstep(place * (1 - place) * 12)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import blur, smoothstep
+from ..filters import blur, smoothstep, upsample
 from ..structures import CROP
 
 REACH_PX = 12  # px of the crop around what moves or is painted: jaw and cheek follow the lips
@@ -24,11 +24,10 @@ def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> 
     Returns:
         [T, 1, 256, 256] 0..1; exactly 0 in a frame without motion and paint.
     """
-    moving = smoothstep((flow.norm(dim=-1)[:, None] * (CROP / 2) - MOVING_PX[0]) / (MOVING_PX[1] - MOVING_PX[0]))
+    moving = smoothstep(flow.norm(dim=-1)[:, None] * (CROP / 2), *MOVING_PX)
     if painted is not None:
         moving = moving.maximum(painted)
     step = CROP // COARSE
     reach = 2 * round(REACH_PX / step) + 1
     coarse = F.max_pool2d(F.max_pool2d(moving, step), reach, 1, reach // 2)  # [T, 1, 64, 64]
-    smooth = F.interpolate(blur(coarse, 1.5), size=(CROP, CROP), mode="bilinear", align_corners=False)
-    return smooth * follow
+    return upsample(blur(coarse, 1.5), CROP) * follow

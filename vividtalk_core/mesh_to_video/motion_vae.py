@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..filters import upsample
 from ..nn import Conv, Hourglass, Residual, Up, zero_conv
 from ..structures import CROP
 
@@ -81,7 +82,7 @@ class MotionVae(nn.Module):
         x = self.up(self.from_latent(z))  # [B, b, 64, 64]
         x = self.join(torch.cat((x, self.lips(lip_maps)), 1))
         x = F.pixel_shuffle(self.head(x), 2)  # [B, 3, 128, 128]
-        x = F.interpolate(x, size=(CROP, CROP), mode="bilinear", align_corners=False)
+        x = upsample(x, CROP)
         motion = x[:, :2].movedim(1, -1) * (RESIDUAL_PX * 2 / CROP)  # [B, 256, 256, 2]
         return MotionVaeOutput(motion, x[:, 2:], mean, log_variance)
 

@@ -13,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import blur, smoothstep
-from ..geometry import CROP, pixel_centres, project
+from ..filters import blur, ramp, smoothstep
+from ..geometry import CROP, pixel_centres, polygon_distance, project
 from ..head.morphable import landmark_positions
 from ..head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from ..progress import Progress
 from ..structures import DenseMotion, FaceFit, MeshSequence, Paint, SourceView
 from .rasterizer import interpolate, rasterize
-from .regions import polygon_distance
 
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour: the inside begins to show, and is all there is
@@ -29,6 +28,7 @@ STRETCHED = (0.15, 0.5)  # own gap over driven gap: below the first nothing of t
 # second all of it
 SHUT = (0.4, 0.15)  # driven gap over own gap: below the first lips that showed teeth begin to hide the last of them,
 # below the second nothing is seen of them
+OWN_GAP_PX = (1.0, 2.0)  # own gap: below the first the portrait's lips are closed, above the second open
 SEAM_PX = (-0.9, -0.1)  # px of the crop outside the lips' contour: where the line between closed lips ends, and is full
 SEAM = 2.6  # brightness of that line beside the cavity's
 LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is in the shade
@@ -105,7 +105,7 @@ def render_lip_seam(view: SourceView, mesh: MeshSequence, detail: int) -> Paint:
     alphas = []
     for outline, box in zip(lips, boxes, strict=True):
         points = pixel_centres(*size, box.device) / detail + box[:2]  # [h, w, 2] px of the crop
-        alphas.append(_ramp(polygon_distance(points, outline), SEAM_PX) * _share_shut(own_lips[0], outline))
+        alphas.append(ramp(polygon_distance(points, outline), *SEAM_PX) * _share_shut(own_lips[0], outline))
     color = (mouth_palette(view).cavity * SEAM).view(1, 3, 1, 1).expand(len(lips), -1, *size)
     return Paint(color, torch.stack(alphas)[:, None], boxes)
 
@@ -141,12 +141,7 @@ def _inner_lips(face: FaceFit, mesh: MeshSequence) -> Tensor:
 
 def _opening(points: Tensor, outline: Tensor) -> Tensor:
     """0..1 at points [h, w, 2], 1 inside the outline [N, 2]; the lips' landmarks are surer than the mesh's edges."""
-    return _ramp(polygon_distance(points, outline), LIP_EDGE_PX)
-
-
-def _ramp(value: Tensor, limits: tuple[float, float]) -> Tensor:
-    """0..1, any shape [...]: 0 at the first limit, 1 at the second."""
-    return ((value - limits[0]) / (limits[1] - limits[0])).clamp(0, 1)
+    return ramp(polygon_distance(points, outline), *LIP_EDGE_PX)
 
 
 def _share_kept(own: Tensor, driven: Tensor) -> Tensor:
@@ -154,7 +149,7 @@ def _share_kept(own: Tensor, driven: Tensor) -> Tensor:
 
     Both outlines are [N, 2] px.
     """
-    return smoothstep(_ramp(_gap(own) / _gap(driven).clamp(min=1e-3), STRETCHED))
+    return smoothstep(_gap(own) / _gap(driven).clamp(min=1e-3), *STRETCHED)
 
 
 def _share_shut(own: Tensor, driven: Tensor) -> Tensor:
@@ -162,8 +157,8 @@ def _share_shut(own: Tensor, driven: Tensor) -> Tensor:
 
     Both outlines are [N, 2] px. 0 where the portrait's own lips are closed: they have a line of their own.
     """
-    apart = smoothstep(_gap(own) - 1)  # px: from one to two
-    return smoothstep(_ramp(_gap(driven) / _gap(own).clamp(min=1e-3), SHUT)) * apart
+    apart = smoothstep(_gap(own), *OWN_GAP_PX)
+    return smoothstep(_gap(driven) / _gap(own).clamp(min=1e-3), *SHUT) * apart
 
 
 def _gap(outline: Tensor) -> Tensor:
@@ -200,7 +195,7 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     color = torch.where(teeth > 0, enamel, torch.where(inside.tongue, tongue, cavity))
     # lips shade what is behind them
     reach = max(1.5, teeth.shape[1] * 0.035)
-    return (color * (0.62 + 0.38 * smoothstep((blur(inside.opening, reach) - 0.35) / 0.5))).clamp(0, 1)
+    return (color * (0.62 + 0.38 * smoothstep(blur(inside.opening, reach), 0.35, 0.85))).clamp(0, 1)
 
 
 def mouth_palette(view: SourceView) -> Palette:

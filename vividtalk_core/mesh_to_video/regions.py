@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..filters import ramp
+from ..geometry import polygon_distance
 from ..head.morphable import landmark_positions
 from ..head.topology import FACE_OVAL
 from ..structures import MorphableModel, Regions
@@ -43,17 +45,4 @@ def _in_parts(model: MorphableModel, names: tuple[str, ...]) -> Tensor:
 def _inside_oval(vertices: Tensor, oval: Tensor) -> Tensor:
     """[V] 0..1: inside the oval [N, 3] seen from the front, softened; vertices [V, 3] at the back count as outside."""
     signed = polygon_distance(vertices[:, :2], oval[:, :2])
-    return ((signed + OVAL_SOFTNESS) / OVAL_SOFTNESS).clamp(0, 1) * (vertices[:, 2] > -0.1)
-
-
-def polygon_distance(points: Tensor, polygon: Tensor) -> Tensor:
-    """Signed distance [...] of points [..., 2] to a closed polygon [N, 2], positive inside."""
-    start, edge = polygon, polygon.roll(-1, 0) - polygon
-    offset = points[..., None, :] - start  # [..., N, 2]
-    along = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-12)).clamp(0, 1)
-    distance = (offset - along[..., None] * edge).norm(dim=-1).amin(-1)
-    # half-open at the ends: a ray through a corner crosses exactly one of its two edges
-    above = (offset[..., 1] < 0) != (points[..., None, 1] < polygon.roll(-1, 0)[:, 1])
-    crossing = start[:, 0] + edge[:, 0] * offset[..., 1] / edge[:, 1]
-    inside = (above & (points[..., None, 0] < crossing)).sum(-1) % 2 == 1
-    return torch.where(inside, distance, -distance)
+    return ramp(signed, -OVAL_SOFTNESS, 0) * (vertices[:, 2] > -0.1)

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..filters import blur, smoothstep
-from ..geometry import pixel_centres, project
+from ..filters import blur, ramp, smoothstep
+from ..geometry import pixel_centres, polygon_mask, project, vertex_normals
 from ..head.drive import face_mesh
 from ..head.topology import FACE_OVAL
 from ..progress import Progress
@@ -19,6 +19,8 @@ from .regions import find_regions
 
 FADE_PX = 26  # px of the crop over which motion dies out in the background beside the head
 BORDER_PX = 10  # px of the crop over which it dies out at the crop's own border
+# Cosine of the angle between skin and viewer: beyond 84° the skin is a smear of pixels, below 70° it is fully trusted.
+FACING = (0.10, 0.35)
 COLLAR = 0.55  # of the face height below the chin: where the neck stands still
 VISIBLE = 0.06  # model units a vertex may lie behind the z-buffer and still count as seen
 
@@ -52,22 +54,11 @@ def rasterize_mesh(mesh: MeshSequence, regions: Regions, progress: Progress | No
     return Fragments(torch.where(index >= 0, numbers[index.clamp(min=0)], -1), fragments.barycentric, fragments.depth)
 
 
-def vertex_normals(vertices: Tensor, triangles: Tensor) -> Tensor:
-    """Unit normals [..., V, 3] of vertices [..., V, 3], area-weighted over the triangles around each."""
-    a, b, c = (vertices[..., triangles[:, i], :] for i in range(3))
-    faces = torch.linalg.cross(b - a, c - a)
-    normals = torch.zeros_like(vertices)
-    for corner in range(3):
-        normals.index_add_(-2, triangles[:, corner], faces)
-    return F.normalize(normals, dim=-1)
-
-
 def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tensor, regions: Regions) -> Tensor:
     """[V] 0..1 from facing and visibility; px [V, 3], the z-buffer [H, W]."""
     normals = vertex_normals(vertices, triangles)
     towards = F.normalize(vertices.new_tensor((0.0, 0.0, 10.0)) - vertices, dim=-1)
-    # skin that turns away by more than 84° (cos 0.10) is a smear of pixels; below 70° (cos 0.35) it is fully trusted
-    facing = (((normals * towards).sum(-1) - 0.10) / 0.25).clamp(0, 1)
+    facing = ramp((normals * towards).sum(-1), *FACING)
     x, y = (pixels[:, i].floor().long().clamp(0, CROP - 1) for i in (0, 1))
     # the nearest surface within a pixel: at a silhouette the pixel under a vertex may miss the mesh
     nearest = -F.max_pool2d(-depth.clamp(max=1e3)[None, None], 3, 1, 1)[0, 0]
@@ -77,14 +68,16 @@ def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tens
 
 def _follow(face: FaceFit) -> Tensor:
     """[256, 256] how far each pixel of the crop follows the head's rigid motion."""
-    person = (face.person_mask[0, 0] > 0.5).cpu().numpy().astype(np.uint8)
-    oval = face.landmarks[list(FACE_OVAL), :2].cpu().numpy()
-    cv2.fillPoly(person, [oval.round().astype(np.int32)], 1)  # a matte may miss a painted face; the fit did not
-    away = torch.from_numpy(cv2.distanceTransform(1 - person, cv2.DIST_L2, 5)).to(face.image.device)
+    oval = face.landmarks[list(FACE_OVAL), :2]
+    # a matte may miss a painted face; the fit did not
+    person = (face.person_mask[0, 0] > 0.5) | polygon_mask(oval, CROP, CROP)
+    away = torch.from_numpy(cv2.distanceTransform((~person).cpu().numpy().astype(np.uint8), cv2.DIST_L2, 5))
+    away = away.to(face.image.device)
     beside = smoothstep(1 - away / FADE_PX)
     chin, brow = float(oval[:, 1].max()), float(oval[:, 1].min())
     rows = pixel_centres(CROP, CROP, face.image.device)[..., 1]
-    above_collar = smoothstep((chin + COLLAR * (chin - brow) - rows) / (COLLAR * (chin - brow)))
+    collar = COLLAR * (chin - brow)
+    above_collar = smoothstep((chin + collar - rows) / collar)
     return blur(beside * above_collar, 3.0)
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..errors import MismatchError, SettingsError
+from ..filters import blur_rows
 from ..structures import ARKIT_NAMES, Expression, HeadMotion
-from .resample import gaussian
 
 # Parts of the face that are edited together, by the beginning of their coefficients' names.
 GROUPS = {
@@ -68,8 +68,8 @@ def smooth_all(expression: Expression, sigma_s: float) -> Expression:
     sigma, lips = sigma_s * expression.fps, expression.lip_offsets
     return dataclasses.replace(
         expression,
-        coefficients=gaussian(expression.coefficients, sigma),
-        lip_offsets=gaussian(lips.flatten(1), sigma).view_as(lips),
+        coefficients=blur_rows(expression.coefficients, sigma),
+        lip_offsets=blur_rows(lips.flatten(1), sigma).view_as(lips),
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import TypeVar
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import MismatchError, SettingsError
+from ..errors import MismatchError
+from ..filters import blur_rows
 from ..structures import HeadTrajectory
 from ..time_grid import check_fps, frame_count, resampled_positions, sample_rows
 
@@ -20,7 +18,7 @@ Trajectory = TypeVar("Trajectory", bound=HeadTrajectory)
 def smooth_pose(pose: Trajectory, sigma_s: float) -> Trajectory:
     """Smooth a head's rotation [T, 3] and translation [T, 3] over time with a Gaussian of `sigma_s` seconds."""
     sigma = sigma_s * pose.fps
-    return replace(pose, rotation=gaussian(pose.rotation, sigma), translation=gaussian(pose.translation, sigma))
+    return replace(pose, rotation=blur_rows(pose.rotation, sigma), translation=blur_rows(pose.translation, sigma))
 
 
 def retime_pose(pose: Trajectory, fps: float, frames: int | None = None) -> Trajectory:
@@ -49,16 +47,3 @@ def frame_positions(frames_in: int, fps_in: float, fps_out: float, frames_out: i
         raise MismatchError("a curve of 0 frames cannot be retimed; at least 1 frame is needed.")
     frames_out = frame_count(frames_in / fps_in, fps_out) if frames_out is None else frames_out
     return resampled_positions(frames_out, fps_in, check_fps(fps_out))
-
-
-def gaussian(rows: Tensor, sigma: float) -> Tensor:
-    """Smooth rows [T, D] along time with a Gaussian of `sigma` rows, the ends repeated."""
-    if sigma < 0 or not math.isfinite(sigma):
-        raise SettingsError(f"the time of smoothing must be 0 or more; got {sigma:g} frames.")
-    # 99.7 % of a Gaussian lie within three σ
-    reach = math.ceil(3 * sigma)
-    if reach == 0 or rows.shape[1] == 0:
-        return rows
-    kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=rows.dtype, device=rows.device) / sigma) ** 2)
-    padded = F.pad(rows.T[:, None], (reach, reach), mode="replicate")
-    return F.conv1d(padded, (kernel / kernel.sum())[None, None])[:, 0].T

@@ -6,9 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from ...filters import upsample
 from ...hub import load_tensors, read_header, save_tensors
 from ...pixels import to_float
 from ...structures import CROP, check_shapes
@@ -121,7 +121,7 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
     ncc, source_ncc = batch.pop("ncc"), batch.pop("source_ncc")
     batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}
     batch["source_mask"] = source_ncc[:, 3:]
-    batch["step"] = F.interpolate(batch["step"].movedim(-1, 1), size=(CROP, CROP), mode="bilinear").movedim(1, -1)
+    batch["step"] = upsample(batch["step"].movedim(-1, 1), CROP).movedim(1, -1)
     # known only where all the neighbours are that the step was interpolated from
-    batch["step_mask"] = (F.interpolate(batch["step_mask"], size=(CROP, CROP), mode="bilinear") > 0.999).float()
+    batch["step_mask"] = (upsample(batch["step_mask"], CROP) > 0.999).float()
     return batch

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ...critics.discriminator import Judgement
 from ...critics.perceptual import perceptual_distance
+from ...filters import smoothstep
 from ...geometry import warp
 from ...head.topology import (
     LEFT_BROW_LOWER,
@@ -136,8 +137,7 @@ def _around(points: Tensor, across: Tensor, size: int) -> Tensor:
     columns, rows = (axes[:, i, :, None] / half[..., None] * centres for i in (0, 1))  # [N, 2, size] each
     offset = columns[:, :, None] + rows[..., None] - ((low + high) / 2 / half)[..., None, None]  # [N, 2, H, W]
     radius = offset.square().square().sum(1).sqrt().sqrt()  # [N, H, W] of a superellipse of the 4th power
-    fade = ((1 - radius) / FADE + 1).clamp(0, 1)
-    return (fade * fade * (3 - 2 * fade))[:, None]
+    return smoothstep((1 - radius) / FADE + 1)[:, None]
 
 
 def _weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:

@@ -13,7 +13,7 @@ from ...audio.encoder import mel_position
 from ...audio.mel import log_mel
 from ...audio.speech import analyse
 from ...audio.waveform import analysis_gain
-from ...motion.resample import gaussian
+from ...filters import blur_rows
 from ...time_grid import sample_rows
 from ..dataset.motion_shard import SAMPLES_PER_FRAME, Shard
 
@@ -68,7 +68,7 @@ def estimate_lag(
         settings: how.
     """
     sigma = settings.trend_s * fps
-    heard, seen = (curve - gaussian(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
+    heard, seen = (curve - blur_rows(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
     lags = torch.arange(-settings.reach, settings.reach + 1)
     scores = torch.stack([correlation_at(heard, seen, valid, int(lag)) for lag in lags])
     peak = int(scores.argmax())

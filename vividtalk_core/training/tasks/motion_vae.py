@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ...critics.perceptual import load_perceptual
+from ...filters import ramp
 from ...hub import load_module, save_module
 from ...mesh_to_video.gate import change_gate
 from ...mesh_to_video.motion_vae import MotionVae, MotionVaeConfig, MotionVaeOutput, combine
@@ -97,8 +98,7 @@ class MotionTask:
         """Cross-entropy of the occlusion map with what the warp alone explains, on the head."""
         with torch.no_grad():
             error = (compose_base(frames, flow) - frames["target"]).abs().mean(1, keepdim=True)
-            low, high = SHOWN_ERROR
-            shown = 1 - ((F.avg_pool2d(error, 5, 1, 2) - low) / (high - low)).clamp(0, 1)
+            shown = 1 - ramp(F.avg_pool2d(error, 5, 1, 2), *SHOWN_ERROR)
         terms = F.binary_cross_entropy(occlusion.float().clamp(1e-4, 1 - 1e-4), shown, reduction="none")
         return l1(terms, torch.zeros_like(terms), frames["follow"])
 
