@@ -68,6 +68,14 @@ def test_rows_are_blurred_like_a_plain_loop(sigma, past):
     torch.testing.assert_close(blur_rows(rows, sigma, past), plain)
 
 
+def test_a_blurred_impulse_has_its_width_and_keeps_the_sum():
+    impulse = torch.zeros(41, 1)
+    impulse[20] = 1
+    smooth = blur_rows(impulse, 2.0)[:, 0]
+    torch.testing.assert_close(smooth.sum(), torch.tensor(1.0))
+    torch.testing.assert_close(smooth[22] / smooth[20], torch.tensor(math.exp(-0.5)))
+
+
 def test_a_wide_future_makes_a_step_rise_early_and_a_wide_past_makes_it_late():
     step = torch.cat((torch.zeros(20), torch.ones(20)))[:, None]
     early, late = blur_rows(step, 4.0, 1.0), blur_rows(step, 1.0, 4.0)

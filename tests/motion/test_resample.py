@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from vividtalk_core.errors import MismatchError, SettingsError
-from vividtalk_core.motion.resample import frame_positions, gaussian, retime_pose, smooth_pose
+from vividtalk_core.errors import MismatchError
+from vividtalk_core.motion.resample import frame_positions, retime_pose, smooth_pose
 from vividtalk_core.structures import HeadMotion, HeadPose
 
 
@@ -10,17 +10,6 @@ from vividtalk_core.structures import HeadMotion, HeadPose
 def line():
     """Rows [10, 3] that rise by 0.1 a frame."""
     return torch.linspace(0, 0.9, 10)[:, None].expand(-1, 3).contiguous()
-
-
-def test_a_gaussian_has_its_width_and_keeps_the_sum():
-    impulse = torch.zeros(41, 1)
-    impulse[20] = 1
-    smooth = gaussian(impulse, 2.0)[:, 0]
-    torch.testing.assert_close(smooth.sum(), torch.tensor(1.0))
-    torch.testing.assert_close(smooth[22] / smooth[20], torch.exp(torch.tensor(-0.5)))
-    assert gaussian(impulse, 0.0) is impulse
-    with pytest.raises(SettingsError, match="0 or more; got -1"):
-        gaussian(impulse, -1.0)
 
 
 def test_another_rate_keeps_time(line):
