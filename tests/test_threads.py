@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from vividtalk_core.threads import MOST_WORKERS, default_workers, in_order, single_threaded, usable_cores
+from vividtalk_core.threads import MOST_WORKERS, by_chunks, default_workers, in_order, single_threaded, usable_cores
 
 
 @pytest.fixture
@@ -73,3 +73,12 @@ def test_an_error_reaches_the_caller():
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(KeyError):
         next(results)
+
+
+def test_chunks_are_joined_in_order_and_progress_is_told():
+    seen = []
+    whole = by_chunks(
+        lambda part: torch.arange(10)[part] * 2, 10, lambda parts: torch.cat(list(parts)), lambda *s: seen.append(s)
+    )
+    assert torch.equal(whole, torch.arange(10) * 2)
+    assert seen == [(4, 10), (8, 10), (10, 10)]

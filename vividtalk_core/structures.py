@@ -6,9 +6,11 @@ I identity components, D feature width, H W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -250,6 +252,11 @@ class MeshSequence:
         """Some of the meshes."""
         return replace(self, vertices=self.vertices[part])
 
+    @classmethod
+    def joined(cls, parts: Sequence[MeshSequence]) -> MeshSequence:
+        """The inverse of `frames`: the meshes [T, V, 3] of all parts in a row."""
+        return replace(parts[0], vertices=torch.cat([part.vertices for part in parts]))
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Fragments:
@@ -274,6 +281,15 @@ class Fragments:
     def frames(self, part: slice) -> Fragments:
         """Some of the frames."""
         return Fragments(self.triangle_index[part], self.barycentric[part], self.depth[part])
+
+    @classmethod
+    def joined(cls, parts: Sequence[Fragments]) -> Fragments:
+        """The inverse of `frames`: the frames [T, H, W] of all parts in a row."""
+        return cls(
+            torch.cat([part.triangle_index for part in parts]),
+            torch.cat([part.barycentric for part in parts]),
+            torch.cat([part.depth for part in parts]),
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -365,6 +381,19 @@ class NccRender:
             mesh=self.mesh.frames(part),
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[NccRender]) -> NccRender:
+        """The inverse of `frames`: the frames [T, 3, H, W] of all parts in a row, of one portrait."""
+        return cls(
+            torch.cat([part.ncc for part in parts]),
+            torch.cat([part.face_mask for part in parts]),
+            torch.cat([part.projected_texture for part in parts]),
+            torch.cat([part.lip_maps for part in parts]),
+            Fragments.joined([part.fragments for part in parts]),
+            MeshSequence.joined([part.mesh for part in parts]),
+            parts[0].view,
+        )
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DenseMotion:
@@ -384,6 +413,11 @@ class DenseMotion:
     def frames(self, part: slice) -> DenseMotion:
         """Some of the frames."""
         return DenseMotion(self.flow[part], self.occlusion[part])
+
+    @classmethod
+    def joined(cls, parts: Sequence[DenseMotion]) -> DenseMotion:
+        """The inverse of `frames`: the frames [T, H, W, 2] of all parts in a row."""
+        return cls(torch.cat([part.flow for part in parts]), torch.cat([part.occlusion for part in parts]))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -412,6 +446,17 @@ class Paint:
         beneath = None if self.beneath is None else self.beneath[part]
         return Paint(self.color[part], self.alpha[part], self.box[part], beneath)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Paint]) -> Paint:
+        """The inverse of `frames`: the frames [T, 3, h, w] of all parts in a row, of one size."""
+        beneath = [part.beneath for part in parts if part.beneath is not None]
+        return cls(
+            torch.cat([part.color for part in parts]),
+            torch.cat([part.alpha for part in parts]),
+            torch.cat([part.box for part in parts]),
+            torch.cat(beneath) if beneath else None,
+        )
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GeneratedFrames:
@@ -429,3 +474,9 @@ class GeneratedFrames:
     def frames(self, part: slice) -> GeneratedFrames:
         """Some of the frames."""
         return GeneratedFrames(self.motion.frames(part), tuple(paint.frames(part) for paint in self.paints), self.fps)
+
+    @classmethod
+    def joined(cls, parts: Sequence[GeneratedFrames]) -> GeneratedFrames:
+        """The inverse of `frames`: the frames of all parts in a row."""
+        layers = zip(*(part.paints for part in parts), strict=True)
+        return cls(DenseMotion.joined([part.motion for part in parts]), tuple(map(Paint.joined, layers)), parts[0].fps)

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 
+from .progress import Progress
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+CHUNK = 4  # frames that a worker makes at once
 MOST_WORKERS = 4  # each holds a chunk of frames; beyond four, small operations wait for Python's lock
 
 
@@ -77,3 +80,29 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)  # a caller that stops early waits for what is in work, no longer
+
+
+def by_chunks(
+    function: Callable[[slice], Result],
+    total: int,
+    join: Callable[[Sequence[Result]], Result],
+    progress: Progress | None = None,
+    workers: int = 0,
+) -> Result:
+    """One value of all frames, made in chunks side by side, with one thread in each torch operation.
+
+    Args:
+        function: makes the value of some of the frames; a frame's bits must not depend on the others.
+        total: number of frames.
+        join: puts the values of all chunks together.
+        progress: called after each chunk, in the caller's thread.
+        workers: threads; 0 is `default_workers`.
+    """
+    ranges = [slice(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
+    values = []
+    with single_threaded():
+        for part, value in zip(ranges, in_order(function, ranges, workers or default_workers()), strict=True):
+            values.append(value)
+            if progress:
+                progress(part.stop, total)
+    return join(values)

@@ -19,7 +19,16 @@ from vividtalk_core.mesh_to_video.paste import crop_portrait, paste_back
 from vividtalk_core.mesh_to_video.preview import draw_flow, draw_landmarks, draw_mesh
 from vividtalk_core.mesh_to_video.regions import find_regions
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion, MeshSequence, Paint
+from vividtalk_core.structures import (
+    ARKIT_NAMES,
+    DenseMotion,
+    Expression,
+    GeneratedFrames,
+    HeadMotion,
+    MeshSequence,
+    NccRender,
+    Paint,
+)
 
 
 @pytest.fixture(scope="module")
@@ -309,3 +318,24 @@ def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven
 def test_the_reference_texture_is_that_of_the_portraits_own_mesh(synthetic_face, view):
     wanted = render_ncc(view, view.mesh).projected_texture
     assert torch.equal(reference_texture(view), wanted)
+
+
+def test_parts_of_a_clip_joined_are_the_clip(view, driven, corrected, frame_generator):
+    """Chunks of every value of stage 2, made apart and joined, are bit for bit the values of the whole clip."""
+    mesh, render, motion, _ = driven
+    parts = [slice(0, 2), slice(2, 3)]
+    renders = [render_ncc(view, mesh.frames(part)) for part in parts]
+    motions = [estimate_motion(part) for part in renders]
+    frames = [generate_frames(*pair, frame_generator) for pair in zip(renders, motions, strict=True)]
+    joined = NccRender.joined(renders)
+    for name in ("ncc", "face_mask", "projected_texture", "lip_maps"):
+        assert torch.equal(getattr(joined, name), getattr(render, name))
+    assert torch.equal(joined.fragments.barycentric, render.fragments.barycentric)
+    assert torch.equal(joined.mesh.vertices, mesh.vertices) and joined.view is view
+    assert torch.equal(DenseMotion.joined(motions).flow, motion.flow)
+    together = GeneratedFrames.joined(frames)
+    assert together.frame_count == 3 and len(together.paints) == len(corrected.paints)
+    for found, expected in zip(together.paints, corrected.paints, strict=True):
+        for name in ("color", "alpha", "box", "beneath"):
+            one, other = getattr(found, name), getattr(expected, name)
+            assert (one is None and other is None) or torch.equal(one, other)
