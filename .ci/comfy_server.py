@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,22 @@ class Run:
 class ComfyServer:
     """Starts with `with`, and is always stopped at its end."""
 
-    def __init__(self, folder: Path, pack: Path, inputs: Iterable[Path] = ()):
-        """Take ComfyUI and its environment from `folder`, link `pack` into it and copy the input files."""
-        self.folder, self.pack, self.inputs = folder, pack, inputs
+    def __init__(
+        self,
+        folder: Path,
+        pack: Path,
+        prepare: Callable[[Path], object] = lambda inputs: None,
+        launcher: Sequence[str] = (),
+    ):
+        """Set up a server that is like a fresh install: nothing is in its input folder.
+
+        Args:
+            folder: where ComfyUI and its environment are installed.
+            pack: the custom node pack, linked into its custom_nodes.
+            prepare: called with the empty input folder before the server starts.
+            launcher: a command that starts the server as its arguments, e.g. with fewer rights.
+        """
+        self.folder, self.pack, self.prepare, self.launcher = folder, pack, prepare, launcher
         self.base = Path(tempfile.mkdtemp(prefix="comfyui-"))
         self.port = _free_port()
         self.process: subprocess.Popen | None = None
@@ -122,8 +135,7 @@ class ComfyServer:
         for name in ("custom_nodes", "input", "output", "temp", "user", "models"):
             (self.base / name).mkdir()
         (self.base / "custom_nodes" / PACK_NAME).symlink_to(self.pack, target_is_directory=True)
-        for path in self.inputs:
-            shutil.copy(path, self.base / "input")
+        self.prepare(self.base / "input")
         arguments = ["--cpu", "--listen", "127.0.0.1", "--port", str(self.port), "--base-directory", str(self.base)]
         arguments += ["--database-url", f"sqlite:///{self.base}/comfyui.db"]
         arguments += ["--disable-api-nodes", "--disable-auto-launch", "--log-stdout"]
@@ -131,7 +143,7 @@ class ComfyServer:
         settings["OMP_NUM_THREADS"] = "1"  # two threads take ten times as long when anything else uses a core
         with (self.base / "server.log").open("wb") as log:
             self.process = subprocess.Popen(
-                [self.folder / "venv/bin/python", "main.py", *arguments],
+                [*self.launcher, self.folder / "venv/bin/python", "main.py", *arguments],
                 cwd=self.folder / "ComfyUI",
                 env=os.environ | settings,
                 stdin=subprocess.DEVNULL,

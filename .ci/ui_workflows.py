@@ -1,20 +1,31 @@
-"""Makes workflows/*.json (what people open) from workflows/api/*.json in the real front end of ComfyUI.
+"""Makes workflows/*.json (what people open) from workflows/api/*.json and layouts.py in the real front end of ComfyUI.
 
-Needs playwright in the environment that runs it and a Chromium; nothing but the loopback server is asked.
+Each node carries the pack that it comes from and its version, so that who receives the file without the pack is offered
+it. Making the files needs playwright in the environment that runs it and a Chromium; nothing but the loopback server is
+asked. `--stamp` needs neither: it writes the version of pyproject.toml into the files as they are.
 
-usage: python .ci/ui_workflows.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
+usage: .comfy/venv/bin/python .ci/ui_workflows.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
+       python3 .ci/ui_workflows.py --stamp
 """
+
+from __future__ import annotations
 
 import argparse
 import json
-import tempfile
+import re
+import uuid
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from comfy_server import ComfyServer
-from playwright.sync_api import Page, sync_playwright
+from layouts import LAYOUTS, arrange
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
 
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = ROOT / "workflows"
+PREFIX = "VividTalk_"
+CORE = "comfy-core"  # the id that the registry gives to ComfyUI's own nodes
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"]
 READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50"
 SETTINGS = {
@@ -23,25 +34,43 @@ SETTINGS = {
     "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.0,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
 }
-COLUMN, GAP = 360, 60  # px between the left sides of columns, and between nodes of one column
 MISSING = "() => app.graph.nodes.filter(n => !LiteGraph.registered_node_types[n.type]).map(n => n.type)"
-SHOWS = ["PreviewImage", "MaskPreview", "SaveVideo"]  # these grow when they have something to show
-TIDY = """([column, gap, shows]) => {
-  for (const n of app.graph.nodes) {
-    if (shows.includes(n.type)) n.setSize([column - gap, column - gap]);
-    for (const w of n.widgets ?? []) if (w.name === "control_after_generate") w.value = "fixed";
-  }
-  const depth = {}, links = app.graph.links;
-  const find = n => depth[n.id] ??= 1 + Math.max(-1, ...(n.inputs ?? []).filter(i => i.link != null)
-    .map(i => find(app.graph.getNodeById((links.get?.(i.link) ?? links[i.link]).origin_id))));
-  const bottom = {};
-  const late = n => 1000 * shows.includes(n.type) + n.id;
-  for (const n of [...app.graph.nodes].sort((a, b) => late(a) - late(b))) {
-    const x = find(n);
-    n.pos = [x * column, bottom[x] ?? 0];
-    bottom[x] = n.pos[1] + n.size[1] + gap;
-  }
+FIX_SEEDS = """() => {
+  const widgets = app.graph.nodes.flatMap(n => n.widgets ?? []);
+  for (const w of widgets) if (w.name === "control_after_generate") w.value = "fixed";
 }"""
+
+
+def pack_properties() -> dict[str, str]:
+    """What a node of this pack carries, from pyproject.toml: name in the registry, repository, version."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # tomllib came with Python 3.11
+
+    def value(key: str) -> str:
+        found = re.search(rf'^{key} = "(.+)"$', text, re.MULTILINE)
+        if found is None:
+            raise ValueError(f"pyproject.toml has no {key}")
+        return found[1]
+
+    return {
+        "cnr_id": value("name"),
+        "aux_id": value("Repository").removeprefix("https://github.com/"),
+        "ver": value("version"),
+    }
+
+
+def stamp(workflow: dict[str, Any], comfyui_version: str | None = None) -> None:
+    """Write into each node where it comes from; ComfyUI's own keep their version unless one is given."""
+    of_pack = pack_properties()
+    for node in workflow["nodes"]:
+        if node["type"].startswith(PREFIX):
+            node["properties"] |= of_pack
+        elif node["type"] != "MarkdownNote" and comfyui_version is not None:
+            node["properties"] |= {"cnr_id": CORE, "ver": comfyui_version}
+
+
+def write(path: Path, workflow: dict[str, Any]) -> None:
+    """As text that a person can compare."""
+    path.write_text(json.dumps(workflow, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def open_page(page: Page, url: str) -> None:
@@ -56,20 +85,24 @@ def open_page(page: Page, url: str) -> None:
     page.wait_for_timeout(1500)
 
 
-def convert(page: Page, source: Path) -> dict:
-    """The UI format of an API-format file, in columns from left to right, seeds fixed."""
+def convert(page: Page, source: Path) -> dict[str, Any]:
+    """The UI format of an API-format file as its layout says, seeds fixed."""
     graph = json.loads(source.read_text(encoding="utf-8"))
     page.evaluate("async ([graph, name]) => { await app.loadApiJson(graph, name) }", [graph, source.stem])
     page.wait_for_timeout(1000)
     missing = page.evaluate(MISSING)
     if missing:
         raise ValueError(f"{source.name}: the front end does not know {missing}")
-    page.evaluate(TIDY, [COLUMN, GAP, SHOWS])
+    page.evaluate(FIX_SEEDS)
     # as text: the values that JSON leaves out would come back as null, which the front end itself refuses
-    return json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize())"))
+    workflow = json.loads(page.evaluate("() => JSON.stringify(app.graph.serialize())"))
+    workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"vividtalk/{source.stem}"))  # the same each time
+    workflow["extra"] = {}
+    arrange(workflow, LAYOUTS[source.stem])
+    return workflow
 
 
-def reopen(page: Page, workflow: dict, picture: Path | None) -> None:
+def reopen(page: Page, workflow: dict[str, Any], picture: Path | None) -> None:
     """Open the result as a user does; fail if the front end complains."""
     page.evaluate("async ([workflow]) => { await app.loadGraphData(workflow, true, true, 'check') }", [workflow])
     page.wait_for_timeout(1000)
@@ -82,28 +115,38 @@ def reopen(page: Page, workflow: dict, picture: Path | None) -> None:
         page.screenshot(path=picture)
 
 
+def convert_all(chromium: str, pictures: Path | None) -> None:
+    """Make every workflow anew."""
+    from comfy_server import ComfyServer
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright, ComfyServer(ROOT / ".comfy", ROOT) as server:
+        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1800, "height": 1000}, locale="en-US")
+        open_page(page, server.url)
+        comfyui_version = server.get("/system_stats")["system"]["comfyui_version"]
+        for source in sorted((WORKFLOWS / "api").glob("*.json")):
+            workflow = convert(page, source)
+            stamp(workflow, comfyui_version)
+            reopen(page, workflow, pictures and pictures / f"{source.stem}.png")
+            write(WORKFLOWS / source.name, workflow)
+        browser.close()
+
+
 def main() -> None:
-    """Convert every workflow."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Convert every workflow, or only write the version into each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chromium", default="/usr/bin/chromium")
     parser.add_argument("--pictures", type=Path, help="folder for screenshots")
+    parser.add_argument("--stamp", action="store_true", help="write the version of pyproject.toml, and nothing else")
     options = parser.parse_args()
-    demo = ROOT / "vividtalk_core/assets/demo"
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        names = [path.name for path in demo.iterdir()] + ["driving.mp4"]
-        inputs = [Path(folder) / f"vividtalk_{name}" for name in names]
-        for path in inputs:
-            known = demo / path.name.removeprefix("vividtalk_")
-            path.write_bytes(known.read_bytes() if known.is_file() else b"")
-        with ComfyServer(ROOT / ".comfy", ROOT, inputs) as server:
-            browser = playwright.chromium.launch(executable_path=options.chromium, args=FLAGS)
-            page = browser.new_page(viewport={"width": 1800, "height": 1000}, locale="en-US")
-            open_page(page, server.url)
-            for source in sorted((WORKFLOWS / "api").glob("*.json")):
-                workflow = convert(page, source)
-                reopen(page, workflow, options.pictures and options.pictures / f"{source.stem}.png")
-                (WORKFLOWS / source.name).write_text(json.dumps(workflow, indent=2) + "\n", encoding="utf-8")
-            browser.close()
+    if not options.stamp:
+        convert_all(options.chromium, options.pictures)
+        return
+    for path in sorted(WORKFLOWS.glob("*.json")):
+        workflow = json.loads(path.read_text(encoding="utf-8"))
+        stamp(workflow)
+        write(path, workflow)
 
 
 if __name__ == "__main__":

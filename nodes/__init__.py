@@ -2,12 +2,13 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import audio_to_mesh, edit, evaluate, face, head_pose, mesh_to_video, models, motion, talk
+from . import audio_to_mesh, demo, edit, evaluate, face, head_pose, mesh_to_video, models, motion, talk
 
 
 class VividTalk(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         models.register_folder()
+        demo.place_demo_files()
         return [
             talk.TalkingHead,
             talk.TalkingHeadVideo,

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
+DEMO = ROOT / "vividtalk_core/assets/demo"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 IMAGES = {"talking_head": ["3", 0], "full_graph": ["19", 0], "pose_from_video": ["8", 0]}  # where the frames come from
 FPS = 25
@@ -74,23 +75,21 @@ def read_pictures(paths):
 
 
 @pytest.fixture(scope="module")
-def speech_s(comfy_inputs):
+def speech_s():
     from vividtalk_core.audio.waveform import read_audio
 
-    (path,) = (path for path in comfy_inputs if "speech" in path.name)
-    waveform, sample_rate = read_audio(path)
+    waveform, sample_rate = read_audio(DEMO / "speech.flac")
     return waveform.shape[-1] / sample_rate
 
 
 @pytest.fixture(scope="module")
-def face(comfy_inputs):
+def face():
     """Where the mouth is in the portrait (left, top, right, bottom px), and which pixels are far from the head."""
     from vividtalk_core.face.fit import fit_face
     from vividtalk_core.face.models import load_face_models
     from vividtalk_core.video.reader import read_image
 
-    (path,) = (path for path in comfy_inputs if "portrait" in path.name)
-    portrait = read_image(path)
+    portrait = read_image(DEMO / "portrait.jpg")
     fit = fit_face(load_face_models(), portrait)
     lips = fit.landmarks[[61, 291, 0, 17], :2] * (fit.crop.size / 256)  # corners, top and bottom, MediaPipe's numbers
     lips = lips + lips.new_tensor((fit.crop.left, fit.crop.top))
