@@ -2,17 +2,24 @@
 
 import copy
 import json
+import re
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+import vividtalk_core
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 DEMO = ROOT / "vividtalk_core/assets/demo"
 NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 IMAGES = {"talking_head": ["3", 0], "full_graph": ["19", 0], "pose_from_video": ["8", 0]}  # where the frames come from
+PARKED = {"26", "27", "28", "29", "30"}  # of the full graph: present and not connected to the result
 FPS = 25
+NOTE = "MarkdownNote"
+TITLE_BAR = 30  # px above a node's position
 
 
 def load(path):
@@ -47,13 +54,71 @@ def test_every_workflow_has_both_formats_a_thumbnail_and_a_test():
     assert sorted(thumbnails) == NAMES and max(thumbnails.values()) < 100_000
 
 
+def nodes_of(workflow):
+    """The nodes of a UI-format workflow that the server knows; notes exist in the front end alone."""
+    return [node for node in workflow["nodes"] if node["type"] != NOTE]
+
+
+def box(node):
+    """Left, top, right, bottom px of a node with its title."""
+    (x, y), (width, height) = node["pos"], node["size"]
+    return x, y - TITLE_BAR, x + width, y + height
+
+
+def overlap(one, other):
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def inside(inner, outer):
+    return inner[0] >= outer[0] and inner[1] >= outer[1] and inner[2] <= outer[2] and inner[3] <= outer[3]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_ui_format_is_the_same_graph(name):
     workflow, graph = load(WORKFLOWS / f"{name}.json"), api(name)
-    assert {str(node["id"]): node["type"] for node in workflow["nodes"]} == {
+    assert {str(node["id"]): node["type"] for node in nodes_of(workflow)} == {
         node_id: node["class_type"] for node_id, node in graph.items()
     }
-    assert ui_links(workflow) == links(graph)
+    assert {node_id: sources for node_id, sources in ui_links(workflow).items() if node_id in graph} == links(graph)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_say_which_pack_and_version_they_come_from(name):
+    from ui_workflows import pack_properties
+
+    ours = pack_properties()
+    assert ours["cnr_id"] == "vividtalk" and ours["ver"] == vividtalk_core.__version__
+    for node in nodes_of(load(WORKFLOWS / f"{name}.json")):
+        properties = node["properties"]
+        if node["type"].startswith("VividTalk_"):
+            assert {key: properties.get(key) for key in ours} == ours, "run: python3 .ci/ui_workflows.py --stamp"
+        else:
+            assert properties["cnr_id"] == "comfy-core" and re.fullmatch(r"\d+\.\d+\.\d+", properties["ver"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nodes_and_groups_stand_apart(name):
+    workflow = load(WORKFLOWS / f"{name}.json")
+    boxes = [box(node) for node in workflow["nodes"]]
+    left_top_size = [group["bounding"] for group in workflow["groups"]]
+    frames = [(x, y, x + width, y + height) for x, y, width, height in left_top_size]
+    assert not [pair for pair in combinations(boxes, 2) if overlap(*pair)]
+    assert not [pair for pair in combinations(frames, 2) if overlap(*pair)]
+    assert all(inside(node, frame) for node in boxes for frame in frames if overlap(node, frame))
+    assert [node for node in workflow["nodes"] if node["type"] == NOTE], "a note says what to change"
+
+
+def test_groups_of_the_full_graph_are_the_stages_of_the_paper():
+    titles = [group["title"] for group in load(WORKFLOWS / "full_graph.json")["groups"]]
+    for title in ("Portrait → 3DMM", "Stage 1: audio → mesh", "Stage 2: mesh → video", "Output"):
+        assert title in titles
+
+
+def test_every_socket_type_has_a_colour():
+    types = set(re.findall(r'io\.Custom\("(\w+)"\)', (ROOT / "nodes/sockets.py").read_text(encoding="utf-8")))
+    script = (ROOT / "web/js/socket_colours.js").read_text(encoding="utf-8")
+    coloured = re.findall(r'^  (VIVIDTALK_\w+): "(#[0-9a-f]{6})",$', script, re.MULTILINE)
+    assert types == {name for name, _ in coloured} and len({colour for _, colour in coloured}) == len(types)
 
 
 def read_video(path):
@@ -147,3 +212,9 @@ def test_progress_was_shown_to_the_end(result):
     steps = [data for kind, data in run.events if kind == "progress"]
     assert any(step["value"] == step["max"] == len(pictures) for step in steps)
     assert run.previews > 0
+
+
+def test_parked_nodes_do_not_run(result):
+    run, _, _, _ = result
+    ran = {data["node"] for kind, data in run.events if kind == "executing"}
+    assert not ran & PARKED
