@@ -8,11 +8,12 @@ from dataclasses import asdict
 import torch
 from comfy_api.latest import Input, io
 
+from ..vividtalk_core.eval.evaluators import Evaluators
 from ..vividtalk_core.eval.footage import Footage
 from ..vividtalk_core.eval.head_motion import beat_alignment, diversity, energy_below
 from ..vividtalk_core.eval.lip_score import score_lips
 from ..vividtalk_core.eval.protocols.folder import flat
-from ..vividtalk_core.eval.protocols.video import Judges, evaluate, lips_of
+from ..vividtalk_core.eval.protocols.video import evaluate, lips_of
 from ..vividtalk_core.eval.sync import load_sync_expert, sync_score
 from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.head.mouth_shape import lip_curves
@@ -158,8 +159,8 @@ class VideoCompare(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Models, generated: Input.Video, reference: Input.Video) -> io.NodeOutput:
-        judges = Judges(model.face, load_sync_expert())
-        result = evaluate(judges, footage(generated), footage(reference), progress=convert.progress())
-        pictures = asdict(result.pictures)
-        values = [number(pictures[name]) for name in ("face_psnr", "mouth_psnr", "face_ssim")]
+        evaluators = Evaluators(model.face, load_sync_expert())
+        result = evaluate(evaluators, footage(generated), footage(reference), progress=convert.progress())
+        images = asdict(result.images)
+        values = [number(images[name]) for name in ("face_psnr", "mouth_psnr", "face_ssim")]
         return io.NodeOutput(*values, number(result.mouth_distance), json.dumps(flat(result), indent=2))

@@ -16,6 +16,7 @@ from vividtalk_core.critics.face_embedder import (
     csim,
     similarity,
 )
+from vividtalk_core.errors import MissingFileError, WeightsError
 from vividtalk_core.head.topology import LEFT_IRIS, RIGHT_IRIS
 
 FIVE = (RIGHT_IRIS[0], LEFT_IRIS[0], NOSE_TIP, *MOUTH_CORNERS)
@@ -122,9 +123,9 @@ def test_csim_is_the_mean_cosine():
 
 
 def test_bad_embedders_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no face embedder"):
+    with pytest.raises(MissingFileError, match="there is no face embedder"):
         FaceEmbedder(tmp_path / "none.onnx")
     path = tmp_path / "bad.onnx"
     path.write_bytes(b"not a network")
-    with pytest.raises(ValueError, match=r"OpenCV cannot run '.*bad.onnx' on a \[1, 3, 112, 112\] picture"):
+    with pytest.raises(WeightsError, match=r"OpenCV cannot run '.*bad.onnx' on a \[1, 3, 112, 112\] image"):
         FaceEmbedder(path)

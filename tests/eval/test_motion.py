@@ -20,13 +20,13 @@ SIZE = 100
 
 
 def face(frames, noise=0.0):
-    """Landmarks [T, 478, 2] that fill the box 40..60, 40..70, which trembles by `noise` [T] px."""
+    """Landmarks [T, 478, 2] that fill the box 40..60, 40..70, with a jitter of `noise` [T] px."""
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(478, 2, generator=generator) * torch.tensor([20.0, 30.0]) + 40
     points[0], points[1] = torch.tensor([40.0, 40.0]), torch.tensor([60.0, 70.0])
     points[EYES[0]], points[EYES[1]] = torch.tensor([45.0, 50.0]), torch.tensor([55.0, 50.0])
-    tremble = torch.randn(frames, 478, 2, generator=generator)
-    return points + tremble * torch.as_tensor(noise).reshape(-1, 1, 1)
+    jitter = torch.randn(frames, 478, 2, generator=generator)
+    return points + jitter * torch.as_tensor(noise).reshape(-1, 1, 1)
 
 
 def noise(*shape, seed=0):
@@ -72,7 +72,7 @@ def test_nothing_can_be_said_without_background_or_motion():
     assert math.isnan(close.ratio())
 
 
-def test_startup_jitter_is_how_much_more_the_start_trembles():
+def test_startup_jitter_is_that_of_the_start_over_that_of_the_rest():
     steady = startup_jitter(face(100, 0.1), 25.0)
     assert steady == pytest.approx(1, abs=0.1)
     jolt = torch.full((100,), 0.1)
@@ -105,21 +105,21 @@ def test_brightness_looks_at_the_face_only():
 def test_second_differences_count_in_the_regions_of_the_middle_frame():
     frames = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     masks = torch.rand(5, 2, 8, 8, generator=torch.Generator().manual_seed(1)) > 0.5
-    tremble = SecondDifference()
+    jitter = SecondDifference()
     for frame, regions in zip(frames, masks, strict=True):
-        tremble.add(frame, tuple(regions))
-    for region, mean in enumerate(tremble.means()):
+        jitter.add(frame, tuple(regions))
+    for region, mean in enumerate(jitter.means()):
         wanted = [
             (frames[t + 1] - 2 * frames[t] + frames[t - 1])[:, masks[t, region]].abs().mean().item() for t in (1, 2, 3)
         ]
         assert mean == pytest.approx(255 * sum(wanted) / 3, rel=1e-5)
 
 
-def test_steady_change_does_not_tremble():
+def test_steady_change_has_no_jitter():
     everywhere, nowhere = torch.ones(4, 4, dtype=torch.bool), torch.zeros(4, 4, dtype=torch.bool)
-    tremble = SecondDifference()
+    jitter = SecondDifference()
     for step in range(2):
-        tremble.add(torch.full((3, 4, 4), step / 8), (everywhere, nowhere))
-    assert all(math.isnan(mean) for mean in tremble.means()), "two frames have no second difference"
-    tremble.add(torch.full((3, 4, 4), 2 / 8), (everywhere, nowhere))
-    assert tremble.means() == [0, 0]
+        jitter.add(torch.full((3, 4, 4), step / 8), (everywhere, nowhere))
+    assert all(math.isnan(mean) for mean in jitter.means()), "two frames have no second difference"
+    jitter.add(torch.full((3, 4, 4), 2 / 8), (everywhere, nowhere))
+    assert jitter.means() == [0, 0]

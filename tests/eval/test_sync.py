@@ -1,9 +1,10 @@
-"""The sync expert, its figures, and its training."""
+"""The sync expert, its metrics, and its training."""
 
 import pytest
 import torch
 
 from vividtalk_core.critics.sync_expert import SyncConfig, SyncExpert, sync_loss
+from vividtalk_core.errors import MediaError
 from vividtalk_core.eval.sync import SyncScore, at_rate, load_sync_expert, offset_distances, sync_score
 from vividtalk_core.hub import load_module, save_module
 from vividtalk_core.structures import ARKIT_NAMES
@@ -89,7 +90,7 @@ def test_distances_are_means_over_windows():
 
 
 def test_too_short_a_clip_is_refused():
-    with pytest.raises(ValueError, match=r"32 frames .* too few to judge sync: 33 are needed, 1.3 s"):
+    with pytest.raises(MediaError, match=r"32 frames .* too few to measure sync: use a clip of 33 or more, 1.3 s"):
         offset_distances(Echo(), random(32, 2), random(32, 2), 15)
 
 

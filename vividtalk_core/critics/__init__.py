@@ -1,1 +1,1 @@
-"""Networks that judge: perceptual distance, sync expert, face embedder, discriminator."""
+"""Networks that measure quality: perceptual distance, sync expert, face embedder, discriminator."""

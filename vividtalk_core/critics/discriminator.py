@@ -1,4 +1,4 @@
-"""The discriminator that the generator is trained against: small patches, judged at several scales."""
+"""The discriminator that the generator is trained against: it classifies patches of an image at several scales."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Judgement = list[tuple[list[Tensor], Tensor]]  # for each scale: features of eac
 
 @dataclass(frozen=True, slots=True)
 class DiscriminatorConfig:
-    """Size of the discriminator. With these numbers a logit of the finer scale sees 38 px, of the coarser 76 px."""
+    """Size of the discriminator. A logit then depends on 38 px at the finer scale and on 76 px at the coarser."""
 
     widths: tuple[int, ...] = (16, 32, 64)  # channels of each layer, each at half the size of the one before
-    scales: int = 2  # each judges the picture at half the size of the one before
-    condition_channels: int = 0  # of what a picture is judged with, e.g. 3 of the projected texture; 0 = nothing
+    scales: int = 2  # each takes the image at half the size of the one before
+    condition_channels: int = 0  # of a second input, e.g. 3 of the projected texture; 0 = none
 
 
 class _PatchDiscriminator(nn.Module):
-    """Judges patches of one scale."""
+    """Classifies patches at one scale."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         channels = (3 + config.condition_channels, *config.widths)
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2, padding=1) for a, b in pairwise(channels))
-        # the first layer has no norm, so that the colours of the picture are judged as well
+        # the first layer has no norm, which would remove the mean colours of the image
         self.norms = nn.ModuleList(nn.InstanceNorm2d(width, affine=True) for width in config.widths[1:])
         self.out = nn.Conv2d(channels[-1], 1, 3, padding=1)
 
@@ -46,7 +46,7 @@ class _PatchDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-    """Patch discriminators of the picture at full, half, … size (Wang et al. 2018), as in FOMM.
+    """Patch discriminators of the image at full, half, … size (Wang et al. 2018), as in FOMM.
 
     Args:
         config: its size.
@@ -58,7 +58,7 @@ class MultiScaleDiscriminator(nn.Module):
         self.scales = nn.ModuleList(_PatchDiscriminator(self.config) for _ in range(self.config.scales))
 
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Judgement:
-        """Judge pictures.
+        """Classify the patches of images as real or generated.
 
         Args:
             images: [B, 3, H, W] in 0..1.
@@ -66,6 +66,9 @@ class MultiScaleDiscriminator(nn.Module):
 
         Returns:
             For each scale the features [B, width, h, w] of each layer and the logits [B, 1, h, w]; high means real.
+
+        Raises:
+            ValueError: the condition has another number of channels than the config says.
         """
         found = 0 if condition is None else condition.shape[1]
         if found != self.config.condition_channels:
@@ -79,9 +82,10 @@ class MultiScaleDiscriminator(nn.Module):
 
 
 def frozen(discriminator: nn.Module, images: Tensor, condition: Tensor | None = None) -> Judgement:
-    """What the discriminator says of pictures [B, 3, H, W], with gradients to the pictures and none to its weights.
+    """The discriminator's output for images [B, 3, H, W], with gradients to the images and none to its weights.
 
-    The terms of the generator go through here, so that their backward pass does not train the discriminator.
+    The losses of the generator use it, so that their backward pass does not train the discriminator.
     """
     weights = {name: value.detach() for name, value in discriminator.named_parameters()}
-    return functional_call(discriminator, weights, (images, condition))
+    judgement: Judgement = functional_call(discriminator, weights, (images, condition))
+    return judgement

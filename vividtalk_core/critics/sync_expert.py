@@ -1,7 +1,7 @@
-"""A small SyncNet: what is heard and what lips do, embedded so that they are near where they belong together.
+"""A small SyncNet: embeddings of speech and of lip curves that are near each other where both are in sync.
 
-The recipe is SyncNet's (Chung and Zisserman 2016), with lip curves in place of pictures: two encoders, trained to tell
-windows of one moment from windows of other moments and other speakers.
+The method is SyncNet's (Chung and Zisserman 2016), with lip curves in place of images: two encoders, trained to
+distinguish windows of one moment from windows of other moments and of other speakers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class SyncConfig:
 
     @property
     def window(self) -> int:
-        """Frames that one embedding looks at."""
+        """Number of frames that one embedding depends on."""
         return 1 + 2 * sum(self.dilations)
 
 
@@ -38,7 +38,7 @@ class Encoder(nn.Module):
 
     def __init__(self, channels: int, width: int, config: SyncConfig) -> None:
         super().__init__()
-        self.dropout = config.dropout
+        self.dropout, self.dilations = config.dropout, config.dilations
         self.inlet = nn.Linear(channels, width)
         self.convs = nn.ModuleList(nn.Conv1d(width, width, 3, dilation=d) for d in config.dilations)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in config.dilations)
@@ -47,11 +47,11 @@ class Encoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Embed every window of frames [B, T, C]."""
         x = F.gelu(self.inlet(frames))  # [B, T, W]
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            reach = conv.dilation[0]
-            y = F.gelu(conv(norm(x).mT).mT)  # [B, T − 2·reach, W]
-            x = x[:, reach:-reach] + F.dropout(y, self.dropout, self.training)
-        return F.normalize(self.outlet(x), dim=-1)
+        for conv, norm, dilation in zip(self.convs, self.norms, self.dilations, strict=True):
+            y = F.gelu(conv(norm(x).mT).mT)  # [B, T − 2·dilation, W]
+            # no padding: an embedding must not depend on frames outside its window
+            x = x[:, dilation:-dilation] + F.dropout(y, self.dropout, self.training)
+        return F.normalize(self.outlet(x), dim=-1)  # [B, T − window + 1, D]
 
 
 class SyncExpert(nn.Module):
@@ -65,28 +65,31 @@ class SyncExpert(nn.Module):
 
     def speech(self, features: Tensor) -> Tensor:
         """Unit embeddings [B, T − window + 1, D] of audio features [B, T, 320] at video rate (`encode_audio`)."""
-        # the mean over the clip is the microphone and the room
-        return self.speech_encoder(features - features.mean(1, keepdim=True))
+        # the mean over the clip depends on the microphone and the room only
+        embeddings: Tensor = self.speech_encoder(features - features.mean(1, keepdim=True))
+        return embeddings
 
     def lips(self, curves: Tensor) -> Tensor:
         """Unit embeddings [B, T − window + 1, D] of aperture and width [B, T, 2] in IOD.
 
-        Only what moves is looked at: the mean over the clip, which is the person, is taken off.
+        The mean over the clip is subtracted, because it depends on the person and not on the speech.
         """
-        return self.lip_encoder((curves - curves.mean(1, keepdim=True)) / LIP_UNIT)
+        embeddings: Tensor = self.lip_encoder((curves - curves.mean(1, keepdim=True)) / LIP_UNIT)
+        return embeddings
 
     def forward(self, features: Tensor, curves: Tensor) -> tuple[Tensor, Tensor]:
-        """`speech` and `lips` of the same T frames."""
+        """`speech` of features [B, T, 320] and `lips` of curves [B, T, 2] of the same T frames."""
         return self.speech(features), self.lips(curves)
 
 
 def sync_loss(expert: SyncExpert, features: Tensor, curves: Tensor) -> Tensor:
-    """Mean cosine distance, 0..2, of lips from the sound that they go with; a loss for generators.
+    """Mean cosine distance, 0..2, of lips from their sound; a loss for generators.
 
     Args:
-        expert: trained; freeze it.
+        expert: with trained, frozen weights.
         features: [B, T, 320] of `encode_audio`, T at least `window`.
         curves: [B, T, 2] aperture and width in IOD; gradients pass.
     """
     speech, lips = expert(features, curves)
-    return 1 - (speech * lips).sum(-1).mean()
+    cosine = (speech * lips).sum(-1)  # [B, T − window + 1]
+    return 1 - cosine.mean()

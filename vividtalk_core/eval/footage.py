@@ -1,10 +1,11 @@
-"""Videos that are watched more than once, from files or from memory."""
+"""Videos that can be read more than once, from files or from memory."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from ..video.reader import read_video
 class Footage:
     """A video and its sound."""
 
-    frames: Callable[[], Iterable[Tensor]]  # of [3, H, W], uint8 or 0..1, from the first whenever it is called
+    frames: Callable[[], Iterable[Tensor]]  # of [3, H, W], uint8 or 0..1; each call starts at the first frame
     fps: float  # frames per second
     audio: tuple[Tensor, int] | None = None  # waveform [C, N] that starts with the first frame, and its rate in Hz
 
@@ -24,13 +25,17 @@ class Footage:
 def read_footage(
     path: str | os.PathLike[str], fps: float | None = None, audio: str | os.PathLike[str] | None = None
 ) -> Footage:
-    """A video file, read anew each time.
+    """A video file, decoded anew each time its frames are asked for.
 
     Args:
         path: any video.
-        fps: frames per second to resample to; None keeps its own.
+        fps: frames per second to resample to; None keeps the video's own rate.
         audio: a sound file in place of the video's own sound.
+
+    Raises:
+        MissingFileError: one of the files does not exist.
+        MediaError: the video or the sound cannot be decoded.
     """
     clip = read_video(path, fps)
-    sound = clip.audio if audio is None else read_audio(audio)
+    sound = clip.audio if audio is None else read_audio(Path(audio))
     return Footage(lambda: read_video(path, clip.fps, with_audio=False).frames, clip.fps, sound)

@@ -1,6 +1,6 @@
-"""How a head moves: how much, how smoothly, how varied, and whether it goes with the speech.
+"""Metrics of head motion: how much, how smoothly, how varied, and whether it follows the speech.
 
-Angles are in rad and speeds in degrees per second. What counts as natural is the same figure of real speakers.
+Angles are in rad and speeds in degrees per second. A value is natural if it is near the same metric of real speakers.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..audio.encoder import mel_position
+from ..errors import SettingsError
 from ..filters import blur_rows, gaussian
 from ..structures import MEL_RATE, HeadTrajectory
 from ..time_grid import sample_rows
 
-BEAT_SIGMA_S = 0.1  # of beat alignment, as in the field's papers
+BEAT_SIGMA_S = 0.1  # of beat alignment, as papers on co-speech motion use it
 BEAT_APART_S = 0.2  # syllables come at 3 to 6 a second
-ONSET_BLUR = 2.0  # mel frames
-FOLLOW_SIGMA_S = 0.16  # syllables are smoothed away, phrases are not
+ONSET_BLUR = 2.0  # mel frames, so that noise in single frames is not counted as an onset
+FOLLOW_SIGMA_S = 0.16  # smooths syllables away but keeps phrases
 STILL = 1e-6  # standard deviation of a curve that does not move
 
 
@@ -39,18 +40,27 @@ def energy_below(pose: HeadTrajectory, hertz: float = 3.0) -> float:
 
 
 def speed(pose: HeadTrajectory) -> Tensor:
-    """[T − 1] degrees per second from each frame to the next."""
-    return pose.rotation.diff(dim=0).norm(dim=1).rad2deg() * pose.fps
+    """Degrees per second from each frame to the next, of shape [T − 1]."""
+    step: Tensor = pose.rotation.diff(dim=0).norm(dim=1)
+    return step.rad2deg() * pose.fps
 
 
 def join_speed(pose: HeadTrajectory, window: int) -> tuple[float, float]:
-    """How fast the head moves where windows of `window` frames join: the largest speed there, and the clip's own 99th
-    percentile, both in degrees per second. Beyond it a join would be seen.
-    """  # noqa: D205
+    """Speed of the head where windows of `window` frames join.
+
+    Returns:
+        The largest speed at a join, and the 99th percentile over the clip, both in degrees per second. A join that is
+        faster than the latter is visible.
+
+    Raises:
+        SettingsError: the clip is not longer than one window.
+    """
     speeds = speed(pose)
     joins = speeds[window - 1 :: window]
     if not len(joins):
-        raise ValueError(f"{len(pose.rotation)} frames hold no join of windows of {window} frames.")
+        raise SettingsError(
+            f"{len(pose.rotation)} frames hold no join of windows of {window} frames: use a longer clip."
+        )
     return float(joins.max()), float(speeds.quantile(0.99))
 
 
@@ -60,13 +70,13 @@ def reconstruction_rms(error: Tensor) -> float:
 
 
 def perplexity(codes: Tensor, count: int) -> float:
-    """exp(entropy) of codes [N] out of `count`: `count` where all are used alike, 1 where only one is."""
+    """exp(entropy) of codes, shape [N], out of `count`: `count` if all are equally frequent, 1 if only one is used."""
     share = torch.bincount(codes.flatten(), minlength=count).double() / codes.numel()
     return float(torch.special.entr(share).sum().exp())
 
 
 def audio_beats(mel: Tensor) -> Tensor:
-    """[B] seconds at which something sets in, of a natural-log mel [M, 80]: peaks of the rise in energy."""
+    """Times [B] in seconds of the onsets in a natural-log mel [M, 80]: peaks of the rise in energy."""
     rise = F.relu(mel.diff(dim=0, prepend=mel[:1])).mean(1, keepdim=True)
     onset = blur_rows(rise, ONSET_BLUR)[:, 0]
     peaks = _peaks(onset, round(BEAT_APART_S * MEL_RATE))
@@ -74,13 +84,13 @@ def audio_beats(mel: Tensor) -> Tensor:
 
 
 def motion_beats(pose: HeadTrajectory) -> Tensor:
-    """[B] seconds at which the head pauses or turns back: the lowest points of its speed."""
+    """Times in seconds, shape [B], at which the head pauses or turns back: the minima of its speed."""
     slow = -blur_rows(speed(pose)[:, None], 1.0)[:, 0]
     return (_peaks(slow, max(1, round(BEAT_APART_S / 2 * pose.fps))) + 1.0) / pose.fps
 
 
 def _peaks(curve: Tensor, apart: int) -> Tensor:
-    """Indices [P] of the values of a curve [T] that are the largest within ± `apart`, the ends left out."""
+    """Indices of the values of a curve, shape [T], that are the largest within ± `apart`, without the ends."""
     largest = F.max_pool1d(curve[None, None], 2 * apart + 1, 1, apart)[0, 0]
     inner = (curve == largest) & (curve > curve.min())
     inner[:1] = inner[-1:] = False
@@ -89,17 +99,17 @@ def _peaks(curve: Tensor, apart: int) -> Tensor:
 
 def beat_alignment(pose: HeadTrajectory, mel: Tensor) -> float:
     """Mean over the beats of the sound (mel [M, 80]) of exp(−d²/2σ²), d to the nearest beat of the head, σ 0.1 s."""
-    heard, seen = audio_beats(mel), motion_beats(pose)
-    if not len(heard) or not len(seen):
+    onsets, pauses = audio_beats(mel), motion_beats(pose)
+    if not len(onsets) or not len(pauses):
         return 0.0
-    distance = (heard[:, None] - seen).abs().amin(1)
+    distance = (onsets[:, None] - pauses).abs().amin(1)
     return float(gaussian(distance, BEAT_SIGMA_S).mean())
 
 
 def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
     """Correlation −1..1 of the head's speed with the loudness of a natural-log mel [M, 80], both smoothed (σ 0.16 s).
 
-    The first half second, in which a head sets in from rest, does not count.
+    The first half second, in which a generated head starts to move from rest, does not count.
     """
     loudness = sample_rows(mel.logsumexp(-1, keepdim=True), mel_position(len(pose.rotation), pose.fps))
     curves = torch.stack((speed(pose), loudness[1:, 0]), 1)  # [T − 1, 2]
@@ -110,9 +120,12 @@ def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
 
 
 def seed_distance(poses: Sequence[HeadTrajectory]) -> float:
-    """How different several motions are: mean distance in degrees between the angles of any two, frame by frame."""
+    """Difference of several motions: mean distance in degrees between the angles of any two, frame by frame.
+
+    SettingsError for fewer than two.
+    """
     if len(poses) < 2:
-        raise ValueError(f"a distance needs two motions or more; got {len(poses)}.")
+        raise SettingsError(f"a distance between seeds needs two motions or more; got {len(poses)}.")
     angles = torch.stack([pose.rotation for pose in poses]).rad2deg()  # [S, T, 3]
     pairs = torch.combinations(torch.arange(len(angles)))
     return float((angles[pairs[:, 0]] - angles[pairs[:, 1]]).square().mean(-1).sqrt().mean())

@@ -1,4 +1,4 @@
-"""How two curves of a mouth compare; the curves themselves are made by `head.mouth_shape`."""
+"""Comparison of two curves of a mouth; the curves themselves come from `head.mouth_shape`."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..errors import MediaError, MismatchError
 from ..head.mouth_shape import inter_ocular, upright
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 
 LIPS = OUTER_LIPS + INNER_LIPS
-STILL = 1e-8  # standard deviation below which a curve does not move
+STILL = 1e-8  # standard deviation below which a curve does not move: rounding, not motion
 
-Span = tuple[float, float]
+Span = tuple[float, float]  # start and end in seconds
 
 
 def pearson(a: Tensor, b: Tensor) -> float:
-    """Pearson correlation of two curves [T]; 0 when one of them does not move."""
+    """Pearson correlation of two curves of shape [T]; 0 when one of them does not move."""
     _check_pair(a, b)
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     spread = a.norm() * b.norm()
@@ -25,23 +26,26 @@ def pearson(a: Tensor, b: Tensor) -> float:
 
 
 def amplitude_ratio(generated: Tensor, reference: Tensor) -> float:
-    """Standard deviation of a curve [T] over that of the reference [T']: 1 is wanted, 0 does not move."""
+    """Standard deviation of a curve, shape [T], over that of the reference, shape [T']: 1 is best, 0 does not move."""
     return _ratio(generated.double().std(), reference.double().std())
 
 
 def velocity_ratio(generated: Tensor, reference: Tensor) -> float:
-    """Mean absolute change per frame of a curve [T] over that of the reference [T'], at the same frame rate."""
+    """Mean change per frame of a curve, shape [T], over that of the reference, shape [T'], at one frame rate."""
     return _ratio(generated.double().diff().abs().mean(), reference.double().diff().abs().mean())
 
 
-def _ratio(made: Tensor, wanted: Tensor) -> float:
-    if not wanted > STILL:
-        raise ValueError("the reference does not move: there is nothing to compare the motion with")
-    return float(made / wanted)
+def _ratio(generated: Tensor, reference: Tensor) -> float:
+    """Quotient of two numbers, tensors of shape []; MediaError if the reference is 0."""
+    if not reference > STILL:
+        raise MediaError(
+            "the mouth of the reference does not move: there is no motion to compare with; choose a clip with speech"
+        )
+    return float(generated / reference)
 
 
 def audio_gain(generated_right: Tensor, generated_wrong: Tensor, reference: Tensor) -> float:
-    """Error with the wrong audio over the error with the right one: 1 ignores the audio, above 1.4 is wanted.
+    """Error with the wrong audio over the error with the right one: 1 ignores the audio, above 1.4 is good.
 
     The error is the root mean square difference of the curves after each one's own mean is taken off: how far a mouth
     is open at rest comes from the portrait, not from the audio.
@@ -51,23 +55,24 @@ def audio_gain(generated_right: Tensor, generated_wrong: Tensor, reference: Tens
         generated_wrong: the same from somebody else's audio.
         reference: the same of the real video.
     """
-    right, wrong = (_centred_error(g, reference) for g in (generated_right, generated_wrong))
+    right, wrong = _centred_error(generated_right, reference), _centred_error(generated_wrong, reference)
     return wrong / max(right, STILL)
 
 
-def _centred_error(made: Tensor, wanted: Tensor) -> float:
-    _check_pair(made, wanted)
-    error = made.double() - wanted.double()
+def _centred_error(predicted: Tensor, target: Tensor) -> float:
+    """Root mean square difference of curves [T] or [T, K] without each curve's own mean."""
+    _check_pair(predicted, target)
+    error = predicted.double() - target.double()
     return float((error - error.mean(0)).square().mean().sqrt())
 
 
 def frozen_share(curves: Tensor, speech: Tensor, threshold: float = 1e-3) -> float:
-    """Share of the transitions within speech in which the mouth stands still; below 0.08 is wanted.
+    """Share of the transitions within speech in which the mouth does not move; below 0.08 is good.
 
     Args:
-        curves: [T] or [T, K] in IOD, e.g. aperture and width; all must stand still.
-        speech: [T] bool, True where somebody speaks; a transition counts if both its frames do.
-        threshold: IOD per frame below which a curve stands still.
+        curves: [T] or [T, K] in IOD, e.g. aperture and width; all must be still.
+        speech: [T] bool, True where somebody speaks; a transition counts if both its frames are speech.
+        threshold: IOD per frame below which a curve is still.
 
     Returns:
         0..1; NaN without a transition within speech.
@@ -84,14 +89,14 @@ def closure_recall(
 
     They meet when the least aperture from `reach_s` before the phone to `reach_s` after it lies in the lowest `share`
     of the clip's own range, from its 2nd to its 95th percentile. The range makes it independent of the tracker's bias
-    and of how wide a person opens; a mouth that hardly moves is not meant to be judged by it.
+    and of how wide a person opens the mouth; of a mouth that hardly moves it says nothing.
 
     Args:
-        aperture: [T] IOD.
+        aperture: IOD, shape [T].
         closures: start and end in seconds of each p, b and m.
         fps: frames per second of the aperture.
-        reach_s: what the phones' borders may be wrong by, beyond half a frame.
-        share: of the range.
+        reach_s: seconds by which the times of the phones may be wrong, beyond half a frame.
+        share: of the range, 0..1.
 
     Returns:
         0..1; NaN without a closure.
@@ -107,18 +112,21 @@ def closure_recall(
 
 
 def sync_offset(generated: Tensor, reference: Tensor, reach: int = 12) -> int:
-    """Frames by which a curve [T] lags the reference [T]: where their correlation over ±reach frames is largest.
+    """Frames by which a curve lags the reference, both of shape [T]: where their correlation is largest.
 
-    Positive is late. At least 2 · reach frames must remain in common.
+    Lags of up to ± reach frames are tried; positive is late. The clip needs at least 3 · reach frames: MediaError.
     """
     _check_pair(generated, reference)
     if len(reference) < 3 * reach:
-        raise ValueError(f"{len(reference)} frames are too few to look {reach} frames around: {3 * reach} are needed")
+        raise MediaError(
+            f"{len(reference)} frames are too few to look for an offset of up to {reach} frames: use a clip of "
+            f"{3 * reach} or more"
+        )
     return max(range(-reach, reach + 1), key=lambda lag: (lag_correlation(generated, reference, lag), -abs(lag)))
 
 
 def lag_correlation(generated: Tensor, reference: Tensor, lag: int) -> float:
-    """Correlation of a curve [T] with the reference [T] `lag` frames earlier."""
+    """Correlation of a curve, shape [T], with the reference, shape [T], `lag` frames earlier."""
     count = len(reference) - abs(lag)
     return pearson(generated[max(lag, 0) :][:count], reference[max(-lag, 0) :][:count])
 
@@ -126,11 +134,11 @@ def lag_correlation(generated: Tensor, reference: Tensor, lag: int) -> float:
 def mouth_distance(generated: Tensor, reference: Tensor) -> float:
     """M-LMD: mean distance in IOD of the 40 lip landmarks of two clips, frame by frame.
 
-    Before, each mouth is centred, scaled by its clip's inter-ocular distance and turned until the eyes are level, so
-    that head motion in the plane, place and size do not count (Chen et al. 2018 centre it only).
+    Before that, each mouth is centred, scaled by its clip's inter-ocular distance and turned until the eyes are level:
+    head motion in the image plane, position and size do not count (Chen et al. 2018 only centre it).
 
     Args:
-        generated: [T, 468 or 478, 2 or 3] px.
+        generated: [T, N, 2] or [T, N, 3] px, N = 468 or 478 landmarks.
         reference: the same of the real clip.
     """
     _check_pair(generated, reference)
@@ -145,5 +153,9 @@ def _mouth_shape(landmarks: Tensor) -> Tensor:
 
 
 def _check_pair(a: Tensor, b: Tensor) -> None:
+    """MismatchError unless two curves [T, ...] have one shape."""
     if a.shape != b.shape:
-        raise ValueError(f"curves of one length are compared; got {list(a.shape)} and {list(b.shape)}")
+        raise MismatchError(
+            f"only curves of one length can be compared; got {list(a.shape)} and {list(b.shape)}: cut both to the "
+            "frames that they have in common"
+        )

@@ -1,4 +1,7 @@
-"""Motion that should not be there: a background that moves, a jolt at the start, flicker, pixels that tremble."""
+"""Motion that should not be there: in the background, at the start of a clip, as flicker, and as jitter.
+
+Jitter is the mean absolute second difference over time: 0 for anything that stands still or moves evenly.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +13,16 @@ from torch import Tensor
 
 from ..head.mouth_shape import inter_ocular
 
-START_S = 0.4  # what counts as the start
-GRID = 16  # blocks across the face, for flicker
+START_S = 0.4  # of a clip that count as its start: filters of generators settle within it
+GRID = 16  # blocks across the face, for flicker: large enough that motion within one averages out
 SIDE_MARGIN = 0.75  # of the face's width: hair and hands beside it
 TOP_MARGIN = 0.5  # of the face's height
 LUMINANCE = torch.tensor((0.299, 0.587, 0.114))[:, None, None]  # BT.601
-LEAST_SHARE = 0.03  # of the frame that must be background
+LEAST_SHARE = 0.03  # of the frame that must be background; fewer pixels give no stable mean
 
 
 def face_box(landmarks: Tensor) -> Tensor:
-    """[4] left, top, right, bottom in px around landmarks [T, 468 or 478, 2 or 3] of a whole clip."""
+    """[4] left, top, right, bottom in px around landmarks [T, N, 2] or [T, N, 3] of a clip."""
     points = landmarks[:, :468, :2].flatten(0, 1)
     return torch.cat((points.amin(0), points.amax(0)))
 
@@ -28,7 +31,7 @@ def background_mask(landmarks: Tensor, height: int, width: int) -> Tensor:
     """[H, W] bool: what lies beside and above the head in every frame; nothing below the brows, where shoulders are.
 
     Args:
-        landmarks: [T, 468 or 478, 2 or 3] px of the whole clip.
+        landmarks: [T, N, 2] or [T, N, 3] px of the whole clip, N = 468 or 478.
         height: px.
         width: px.
     """
@@ -37,14 +40,18 @@ def background_mask(landmarks: Tensor, height: int, width: int) -> Tensor:
     rows = torch.arange(height)[:, None] + 0.5
     columns = torch.arange(width) + 0.5
     beside = (columns < left - side) | (columns > right + side)
-    return (rows < top - above) | (beside & (rows < (top + bottom) / 2))
+    above_head: Tensor = rows < top - above
+    return above_head | (beside & (rows < (top + bottom) / 2))
 
 
 class BackgroundMotion:
     """Background-motion ratio of a clip whose frames come one by one.
 
     The mean absolute change from frame to frame beside and above the head, over that within the face box: about 0 for
-    a still background, about 1 where all moves alike. The camera must stand still for it to say anything.
+    a still background, about 1 where everything moves alike. It is meaningful only if the camera does not move.
+
+    Args:
+        landmarks: [T, N, 2] or [T, N, 3] px of the whole clip, N = 468 or 478.
     """
 
     def __init__(self, landmarks: Tensor) -> None:
@@ -53,7 +60,7 @@ class BackgroundMotion:
         self.sums = [0.0, 0.0]  # background, face
 
     def add(self, frame: Tensor) -> None:
-        """Look at the next frame [3, H, W] in 0..1."""
+        """Take the next frame [3, H, W] in 0..1 into account."""
         if self.previous is None:
             height, width = frame.shape[1:]
             self.background = background_mask(self.landmarks, height, width)
@@ -73,24 +80,24 @@ class BackgroundMotion:
 
 
 def startup_jitter(landmarks: Tensor, fps: float, start_s: float = START_S) -> float:
-    """How much more the face trembles in the first moments than later: 1 is alike, well above 1 is a jolt.
+    """Jitter of the face in the first moments over its jitter later: 1 is equal, well above 1 is a jump at the start.
 
-    Trembling is the mean length of the second difference of the landmarks, in inter-ocular distances per frame².
+    Jitter is here the mean length of the second difference of the landmarks, in inter-ocular distances per frame².
 
     Args:
-        landmarks: [T, 468 or 478, 2 or 3] px.
+        landmarks: [T, N, 2] or [T, N, 3] px, N = 468 or 478.
         fps: frames per second.
         start_s: seconds that count as the start.
 
     Returns:
-        The ratio; NaN for a clip shorter than three starts or one that stands still.
+        The ratio; NaN for a clip shorter than three starts or one without any motion.
     """
     points = landmarks[:, :468, :2].double() / inter_ocular(landmarks)
-    tremble = points.diff(n=2, dim=0).norm(dim=-1).mean(-1)
+    jitter = points.diff(n=2, dim=0).norm(dim=-1).mean(-1)
     first = max(1, round(start_s * fps))
-    if len(tremble) < 3 * first or not tremble[first:].any():
+    if len(jitter) < 3 * first or not jitter[first:].any():
         return float("nan")
-    return float(tremble[:first].mean() / tremble[first:].mean())
+    return float(jitter[:first].mean() / jitter[first:].mean())
 
 
 def brightness(frame: Tensor, landmarks: Tensor) -> Tensor:
@@ -113,9 +120,9 @@ def flicker(blocks: Tensor) -> float:
 
 
 class SecondDifference:
-    """How much pixels tremble: the mean of |x[t + 1] − 2·x[t] + x[t − 1]| of a clip whose frames come one by one.
+    """Jitter of pixels: the mean of |x[t + 1] − 2·x[t] + x[t − 1]| of a clip whose frames come one by one.
 
-    A moving edge has it too: compare with the real video of the same motion.
+    A moving edge has a second difference too: compare with the real video of the same motion.
     """
 
     def __init__(self) -> None:
@@ -125,7 +132,7 @@ class SecondDifference:
         self.count = 0
 
     def add(self, frame: Tensor, masks: Sequence[Tensor]) -> None:
-        """Look at the next frame [3, H, W] in 0..1 with its regions [H, W] bool, as many for each frame.
+        """Take the next frame [3, H, W] in 0..1 into account, with its regions [H, W] bool, as many for each frame.
 
         A second difference counts in the regions of its middle frame.
         """

@@ -1,24 +1,28 @@
-"""CPBD: how sharp a picture looks, without a reference (Narvekar and Karam 2011)."""
+"""CPBD: perceived sharpness of an image, without a reference (Narvekar and Karam 2011)."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
-BLOCK = 64  # px
+Floats = npt.NDArray[np.float32]
+Bools = npt.NDArray[np.bool_]
+
+BLOCK = 64  # px; this and the numbers below are those of the paper
 EDGE_SHARE = 0.002  # of a block's pixels, from which it counts as one with edges
 CONTRAST = 50  # of 255, up to which a block is of low contrast
 JUST_NOTICEABLE = (5.0, 3.0)  # px of blur at an edge of low and of high contrast
-BETA = 3.6
+BETA = 3.6  # exponent of the probability that an edge is seen as blurred
 JUST_BLURRED = 0.63  # probability at the just noticeable blur
 
 
 def cpbd(image: Tensor) -> float:
-    """Cumulative probability of blur detection of a picture: the share of edges too sharp to be seen as blurred.
+    """Cumulative probability of blur detection of an image: the share of edges too sharp to be seen as blurred.
 
     Edges are Canny's, their width is measured along the row between the nearest extrema (Marziliano et al. 2002).
-    Published figures depend on the edge detector and on the size of the picture: compare at one size.
+    Published values depend on the edge detector and on the size of the image: compare at one size.
 
     Args:
         image: [3, H, W] RGB, uint8 or 0..1.
@@ -26,7 +30,7 @@ def cpbd(image: Tensor) -> float:
     Returns:
         0 (all blurred) … 1 (all sharp); NaN where no block has edges.
     """
-    grey = to_grey(image).round()  # in 256 steps the faint feet of an edge are flat
+    grey = to_grey(image).round()  # without rounding, faint slopes at the foot of an edge would make it wider
     edges = _vertical_edges(grey)
     width = _edge_widths(grey)
     probabilities = []
@@ -42,20 +46,22 @@ def cpbd(image: Tensor) -> float:
     return float((np.concatenate(probabilities) <= JUST_BLURRED).mean())
 
 
-def to_grey(image: Tensor) -> np.ndarray:
+def to_grey(image: Tensor) -> Floats:
     """Luminance [H, W] float32 0..255 of [3, H, W], uint8 or 0..1."""
     pixels = image.permute(1, 2, 0).float().cpu().numpy() * (1 if not image.is_floating_point() else 255)
-    return cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    grey: Floats = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY).astype(np.float32, copy=False)
+    return grey
 
 
-def _vertical_edges(grey: np.ndarray) -> np.ndarray:
-    """[H, W] bool Canny edges that are crossed rather by a row than by a column."""
+def _vertical_edges(grey: Floats) -> Bools:
+    """[H, W] bool Canny edges that are nearer to vertical than to horizontal."""
     edges = cv2.Canny(grey.astype(np.uint8), 50, 150) > 0
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
-    return edges & (np.abs(across) >= np.abs(down))
+    vertical: Bools = edges & (np.abs(across) >= np.abs(down))
+    return vertical
 
 
-def _edge_widths(grey: np.ndarray) -> np.ndarray:
+def _edge_widths(grey: Floats) -> Floats:
     """[H, W] px between the extrema of the row to the left and the right of each pixel, as if it were an edge."""
     steps = np.diff(grey, axis=1)  # step x leads from pixel x to x + 1
     rising = np.zeros(grey.shape, bool)
@@ -64,14 +70,14 @@ def _edge_widths(grey: np.ndarray) -> np.ndarray:
     return np.where(rising, up, down).astype(np.float32)
 
 
-def _run_lengths(step: np.ndarray) -> np.ndarray:
-    """[H, W] how many steps [H, W − 1] that are True touch each pixel without a break, to both sides together."""
+def _run_lengths(step: Bools) -> npt.NDArray[np.int64]:
+    """For each pixel [H, W] the number of unbroken True steps [H, W − 1] to its left and right together."""
     height, count = step.shape
     column = np.arange(count)
     # the last break before each step, and the first one at or after it
     broken = np.maximum.accumulate(np.where(step, -1, column), axis=1)
     ahead = np.minimum.accumulate(np.where(step, count, column)[:, ::-1], axis=1)[:, ::-1]
-    left, right = np.zeros((height, count + 1), int), np.zeros((height, count + 1), int)
+    left, right = np.zeros((height, count + 1), np.int64), np.zeros((height, count + 1), np.int64)
     left[:, 1:] = column - broken
     right[:, :-1] = ahead - column
     return left + right

@@ -1,87 +1,97 @@
-"""How far a made picture strays from the portrait's style: its colours, its lines and its flat areas.
+"""Change of style from the portrait to a generated image: of its colours, its lines and its flat areas.
 
-Distributions are compared, not pixels: a face that only turns keeps its style, one that is painted anew as a photograph
+Distributions are compared, not pixels: a face that only turns keeps its style, a drawing that becomes a photograph
 does not.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..errors import MismatchError, NoFaceError
 from .motion import LUMINANCE
 
 LEVELS = 256  # quantiles by which two distributions are compared
-EDGE = 24.0  # of 255 per px, from which the slope of the brightness is a line
-SHARPEST = 0.98  # quantile of the slope that stands for the sharpness of lines
+EDGE = 24.0  # of 255 per px: a steeper slope of the brightness counts as a line
+SHARPEST = 0.98  # quantile of the slope that measures the sharpness of lines; the maximum would be noise
 SOBEL = torch.tensor(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))) / 8  # a slope of 1 per px gives 1
 
 
 @dataclass(frozen=True, slots=True)
 class StyleChange:
-    """A made picture beside the portrait; distances of 0 and ratios of 1 are no change."""
+    """A generated image beside the portrait; distances of 0 and ratios of 1 mean no change."""
 
     color_distance: float  # ΔE of Lab: how far colours move to turn one histogram into the other; 2 is just visible
-    saturation_ratio: float  # mean chroma, made ÷ portrait
-    edge_ratio: float  # share of pixels that lie on a line, made ÷ portrait
-    sharpness_ratio: float  # slope of the steepest lines, made ÷ portrait
+    saturation_ratio: float  # mean chroma, generated ÷ portrait
+    edge_ratio: float  # share of pixels that lie on a line, generated ÷ portrait
+    sharpness_ratio: float  # slope of the steepest lines, generated ÷ portrait
     gradient_distance: float  # octaves: how far slopes move to turn one histogram into the other
 
 
-def style_change(portrait: Tensor, made: Tensor, where: Tensor, made_where: Tensor | None = None) -> StyleChange:
-    """Compare the style of a made picture with the portrait's, at one size.
+def style_change(
+    portrait: Tensor, generated: Tensor, where: Tensor, generated_where: Tensor | None = None
+) -> StyleChange:
+    """Compare the style of a generated image with the portrait's, at one size.
 
     Args:
         portrait: [1, 3, H, W] RGB in 0..1.
-        made: [1, 3, H, W] RGB in 0..1.
-        where: [H, W] bool, the part of the portrait that is looked at, e.g. `face_oval`.
-        made_where: [H, W] bool, the same part of the made picture; None looks at the same place.
+        generated: [1, 3, H, W] RGB in 0..1.
+        where: [H, W] bool, the part of the portrait that is compared, e.g. `face_oval`.
+        generated_where: [H, W] bool, the same part of the generated image; None takes the same place.
 
     Raises:
-        ValueError: pictures of two sizes, or a part without pixels.
+        MismatchError: images of two sizes.
+        NoFaceError: a part has no pixels.
     """
-    parts = (where, where if made_where is None else made_where)
-    if portrait.shape != made.shape:
-        raise ValueError(f"style is compared at one size; got {list(portrait.shape)} and {list(made.shape)}")
+    parts = (where, where if generated_where is None else generated_where)
+    if portrait.shape != generated.shape:
+        raise MismatchError(
+            f"style is compared at one size; got {list(portrait.shape)} and {list(generated.shape)}: resize one image"
+        )
     if not all(part.any() for part in parts):
-        raise ValueError("style is compared inside a part of the picture; it has no pixels")
-    colors = [_lab(picture)[:, part] for picture, part in zip((portrait, made), parts, strict=True)]  # [3, N]
-    slopes = [_slope(picture)[part] for picture, part in zip((portrait, made), parts, strict=True)]  # [N]
+        raise NoFaceError("style is compared inside the face; the face lies outside of the image: it has no pixels")
+    colors = [_lab(image)[:, part] for image, part in zip((portrait, generated), parts, strict=True)]  # [3, N]
+    slopes = [_slope(image)[part] for image, part in zip((portrait, generated), parts, strict=True)]  # [N]
     octaves = [torch.log2(1 + slope)[None] for slope in slopes]
     return StyleChange(
-        color_distance=float(_distances(*colors).norm()),
-        saturation_ratio=_ratio(*(color[1:].norm(dim=0).mean() for color in colors)),
-        edge_ratio=_ratio(*((slope > EDGE).float().mean() for slope in slopes)),
-        sharpness_ratio=_ratio(*(slope.quantile(SHARPEST) for slope in slopes)),
-        gradient_distance=float(_distances(*octaves)),
+        color_distance=float(_distances(colors[0], colors[1]).norm()),
+        saturation_ratio=_ratio([color[1:].norm(dim=0).mean() for color in colors]),
+        edge_ratio=_ratio([(slope > EDGE).float().mean() for slope in slopes]),
+        sharpness_ratio=_ratio([slope.quantile(SHARPEST) for slope in slopes]),
+        gradient_distance=float(_distances(octaves[0], octaves[1])),
     )
 
 
-def _lab(picture: Tensor) -> Tensor:
-    """[3, H, W] CIE Lab of [1, 3, H, W]."""
+def _lab(image: Tensor) -> Tensor:
+    """[3, H, W] CIE Lab of an RGB image [1, 3, H, W]."""
     from kornia.color import rgb_to_lab
 
-    return rgb_to_lab(picture)[0]
+    return rgb_to_lab(image)[0]
 
 
-def _slope(picture: Tensor) -> Tensor:
-    """[H, W] slope of the brightness, 0..255 per px, of [1, 3, H, W]."""
-    grey = 255 * (picture * LUMINANCE).sum(1, keepdim=True)
+def _slope(image: Tensor) -> Tensor:
+    """[H, W] slope of the brightness, 0..255 per px, of an image [1, 3, H, W]."""
+    grey = 255 * (image * LUMINANCE).sum(1, keepdim=True)
     kernels = torch.stack((SOBEL, SOBEL.T))[:, None]
-    return F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)[0].norm(dim=0)
+    slope: Tensor = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)[0].norm(dim=0)
+    return slope
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """[K] Wasserstein-1 distances of K distributions, of which there are samples [K, N] and [K, M]."""
+    """Wasserstein-1 distances, shape [K], of K pairs of distributions, from samples [K, N] and [K, M]."""
     levels = (torch.arange(LEVELS) + 0.5) / LEVELS
+    # equally many levels of both, because the two parts of the images have different numbers of pixels
     return (a.quantile(levels, dim=1) - b.quantile(levels, dim=1)).abs().mean(0)
 
 
-def _ratio(portrait: Tensor, made: Tensor) -> float:
-    """Made over portrait; 1 where both are nothing."""
+def _ratio(values: Sequence[Tensor]) -> float:
+    """Generated over portrait, given as (portrait, generated), each a tensor of shape []; 1 where both are 0."""
+    portrait, generated = values
     if not portrait > 0:
-        return float("inf") if made > 0 else 1.0
-    return float(made / portrait)
+        return float("inf") if generated > 0 else 1.0
+    return float(generated / portrait)

@@ -1,4 +1,4 @@
-"""How well lips follow the sound: LSE-C, LSE-D and the offset, with the sync expert of this pack."""
+"""Lip sync: LSE-C, LSE-D and the offset, measured with the sync expert of this pack."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from torch import Tensor
 
 from ..audio.encoder import encode_audio, feature_rows
 from ..critics.sync_expert import SyncConfig, SyncExpert
+from ..errors import MediaError
 from ..hub import WeightSet, load_module, resolve_weights
 from ..structures import check_shapes
+from ..time_grid import resampled_positions, sample_rows
 
 REACH = 15  # frames that sound is shifted by to either side, as SyncNet does
 
 
 @dataclass(frozen=True, slots=True)
 class SyncScore:
-    """SyncNet's figures, of this pack's expert: they compare with each other, not with published ones."""
+    """SyncNet's metrics, measured with this pack's expert: not comparable with published values."""
 
     lse_c: float  # confidence: median over the offsets of the mean distance, less the least; higher is better
     lse_d: float  # the least mean distance of lips and sound over the offsets, 0..2; lower is better
@@ -48,7 +50,7 @@ def sync_score(
         reach: frames of the expert's rate.
 
     Raises:
-        ValueError: the clip is too short to be shifted.
+        MediaError: the clip is too short to be shifted.
     """
     check_shapes(curves=(curves, "T 2"))
     rate = expert.config.fps
@@ -61,31 +63,31 @@ def sync_score(
 
 
 def offset_distances(expert: SyncExpert, features: Tensor, curves: Tensor, reach: int) -> Tensor:
-    """Mean distance [2·reach + 1] of lips from the sound `lag` frames before them, lag from −reach to reach.
+    """Mean distance of lips from the sound `lag` frames before them, for each lag from −reach to reach.
 
     Args:
         expert: the networks.
         features: [T, 320].
         curves: [T, 2] IOD.
         reach: frames.
+
+    Returns:
+        Distances of shape [2·reach + 1].
     """
     least = expert.config.window + 2 * reach
     if len(features) < least:
-        raise ValueError(
-            f"{len(features)} frames of sound and picture in common are too few to judge sync: {least} are needed, "
-            f"{least / expert.config.fps:.1f} s"
+        raise MediaError(
+            f"{len(features)} frames that have both sound and image are too few to measure sync: use a clip of "
+            f"{least} or more, {least / expert.config.fps:.1f} s"
         )
-    speech, lips = (e[0] for e in expert(features[None], curves[None]))
-    distance = torch.cdist(lips, speech)  # [lip window, speech window]
+    speech, lips = expert(features[None], curves[None])  # [1, windows, D]
+    distance = torch.cdist(lips[0], speech[0])  # [lip window, speech window]
     return torch.stack([distance.diagonal(-lag).mean() for lag in range(-reach, reach + 1)])
 
 
 def at_rate(curves: Tensor, fps: float, rate: float) -> Tensor:
-    """Curves [T, K] at another frame rate [T', K], linearly interpolated between the frames' middles."""
+    """Curves [T, K] at another frame rate [T', K], linearly interpolated between the middles of the frames."""
     if fps == rate:
         return curves
     count = max(1, round(len(curves) * rate / fps))
-    position = ((torch.arange(count, dtype=torch.float64) + 0.5) * fps / rate - 0.5).clamp(0, len(curves) - 1)
-    low = position.floor().long()
-    high = (low + 1).clamp(max=len(curves) - 1)
-    return torch.lerp(curves[low], curves[high], (position - low).to(curves)[:, None])
+    return sample_rows(curves, resampled_positions(count, fps, rate))

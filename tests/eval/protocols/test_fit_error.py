@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vividtalk_core.errors import MissingFileError, NoFaceError, SettingsError
 from vividtalk_core.eval.protocols.fit_error import FitError, fit_error, folder_errors, landmark_errors, mean_error
 from vividtalk_core.face.models import load_face_models
 from vividtalk_core.geometry import project
@@ -59,12 +60,12 @@ def test_landmarks_of_the_model_itself_have_no_error(models):
 def test_mean_counts_each_file_once():
     mean = mean_error([FitError("a", 9, 0.4, 1.0), FitError("b", 1, 0.8, 2.0)])
     assert mean == FitError("mean of 2", 10, pytest.approx(0.6), pytest.approx(1.5))
-    with pytest.raises(ValueError, match="nothing to average"):
+    with pytest.raises(NoFaceError, match="nothing to average"):
         mean_error([])
 
 
 def test_refusals(models, tmp_path):
-    with pytest.raises(FileNotFoundError, match="no pictures or videos in"):
+    with pytest.raises(MissingFileError, match="no images or videos in"):
         folder_errors(models, tmp_path)
-    with pytest.raises(ValueError, match="every and limit must be at least 1; got 0 and 40"):
+    with pytest.raises(SettingsError, match="every and limit must be at least 1; got 0 and 40"):
         folder_errors(models, tmp_path, every=0)

@@ -1,6 +1,5 @@
-"""Self-reenactment on a clip whose motion is known to be within reach: one that the renderer made itself."""
+"""Self-reenactment on a clip whose motion is known to be within reach: one that the renderer made."""
 
-import json
 import logging
 from dataclasses import asdict
 from pathlib import Path
@@ -12,18 +11,19 @@ from torch import nn
 
 from vividtalk_core import pipeline
 from vividtalk_core.critics import perceptual
+from vividtalk_core.errors import MissingFileError, SettingsError
+from vividtalk_core.eval.evaluators import Evaluators
 from vividtalk_core.eval.footage import Footage
 from vividtalk_core.eval.protocols import reenactment
 from vividtalk_core.eval.protocols.reenactment import (
     ReenactmentSettings,
     find_perceptual,
-    main,
     motion_from,
-    read_words,
+    reenact_files,
     self_reenactment,
     still_parts,
 )
-from vividtalk_core.eval.protocols.reenactment_score import CLOSED_FORM, NETWORK, REAL, STATIC, Examiner
+from vividtalk_core.eval.protocols.reenactment_score import CLOSED_FORM, NETWORK, REAL, STATIC
 from vividtalk_core.face.track import track_video
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
@@ -78,14 +78,14 @@ def clip(models):
 
 
 @pytest.fixture(scope="module")
-def examiner(models):
-    return Examiner(models.face, Pixels(), Pixels())
+def evaluators(models):
+    return Evaluators(models.face, embedder=Pixels(), perceptual=Pixels())
 
 
 @pytest.fixture(scope="module")
-def result(models, generator, examiner, clip):
+def result(models, generator, evaluators, clip):
     return self_reenactment(
-        models.replaced(models.mesh_to_video.replaced(None, generator)), Footage(lambda: clip, 25.0), examiner, FEW
+        models.replaced(models.mesh_to_video.replaced(None, generator)), Footage(lambda: clip, 25.0), evaluators, FEW
     )
 
 
@@ -116,11 +116,11 @@ def test_what_is_not_moved_is_the_portrait_bit_for_bit(result):
     assert result.rows[STATIC].still_change is None
 
 
-def test_trembling_is_measured_by_the_real_video(result):
+def test_jitter_is_a_ratio_to_that_of_the_real_video(result):
     real, made = result.rows[REAL], result.rows[CLOSED_FORM]
-    assert (real.face_tremble, real.border_tremble) == (1, 1)
-    assert 0.2 < made.face_tremble < 3, "the renderer made both"
-    assert result.rows[STATIC].face_tremble is None
+    assert (real.face_jitter, real.border_jitter) == (1, 1)
+    assert 0.2 < made.face_jitter < 3, "both come from the renderer"
+    assert result.rows[STATIC].face_jitter is None
 
 
 def test_the_portrait_is_as_sharp_and_as_itself_as_can_be(result):
@@ -130,13 +130,13 @@ def test_the_portrait_is_as_sharp_and_as_itself_as_can_be(result):
 
 
 def test_a_clip_that_stands_still_is_given_back(models, clip):
-    still = self_reenactment(models, Footage(lambda: [clip[0]] * 3, 25.0), Examiner(models.face), FEW)
+    still = self_reenactment(models, Footage(lambda: [clip[0]] * 3, 25.0), Evaluators(models.face), FEW)
     assert list(still.rows) == [STATIC, CLOSED_FORM, REAL], "without networks there is no row for them"
     made = still.rows[CLOSED_FORM]
     assert made.face_psnr > 35  # the tracker settles over the first frames
     assert still.rows[STATIC].face_psnr == pytest.approx(100)
     assert (made.csim, made.perceptual, still.embedder, still.backbone) == (None, None, None, None)
-    assert made.face_tremble is None, "nothing trembles in the real video"
+    assert made.face_jitter is None, "the real video has no jitter"
 
 
 def test_motion_on_top_of_a_chosen_frame(models, clip):
@@ -151,7 +151,7 @@ def test_motion_on_top_of_a_chosen_frame(models, clip):
 
 def test_any_frame_may_be_the_portrait(models, clip):
     settings = ReenactmentSettings(frames=4, pictures=4, source=3)
-    last = self_reenactment(models, Footage(lambda: clip, 25.0), Examiner(models.face), settings)
+    last = self_reenactment(models, Footage(lambda: clip, 25.0), Evaluators(models.face), settings)
     assert last.frames == 4 and last.rows[CLOSED_FORM].face_psnr > last.rows[STATIC].face_psnr
 
 
@@ -165,53 +165,32 @@ def test_where_motion_dies_out_and_beyond(models, clip):
     )
 
 
-# ---- the command
-
-
-def test_words():
-    videos, settings, options = read_words(["a.mp4", "--frames=9", "--table", "b.mp4", "--embedder=e.onnx"])
-    assert videos == [Path("a.mp4"), Path("b.mp4")] and settings == ReenactmentSettings(frames=9)
-    assert options == {"table": "", "embedder": "e.onnx"}
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["a.mp4", "--size=3"], "there is no option --size: write VIDEO"),
-        (["--table"], "no video is named: write VIDEO"),
-        (["a.mp4", "--frames", "75"], "--frames takes a whole number: write --frames=NUMBER; got ''"),
-        (["a.mp4", "--frames=2"], "got frames 2, pictures 30, source 0"),
-        (["a.mp4", "--source=300"], "the source is one of the frames; got frames 200, pictures 30, source 300"),
-        (["a.mp4", "--weights=nowhere"], "weights 'nowhere': no such folder"),
-        (["a.mp4", "--embedder=e.onnx"], "there is no face embedder 'e.onnx'"),
-    ],
-)
-def test_wrong_words(words, message, capsys, models, monkeypatch):
-    if "--weights=nowhere" not in words:
-        monkeypatch.setattr(reenactment, "load_models", lambda weights: models)
-    assert main(words) == 2
-    error = capsys.readouterr().err
-    assert message in error and error.count("\n") == 1
-
-
-def test_the_command_prints_a_line_for_each_clip_and_a_table(monkeypatch, capsys, caplog, clip, models):
-    def read(path):
-        return Footage(lambda: clip if path.name != "short.mp4" else clip[:2], 25.0)
-
-    monkeypatch.setattr(reenactment, "load_models", lambda weights: models)
-    monkeypatch.setattr(reenactment, "read_footage", read)
-    monkeypatch.setattr(reenactment, "find_perceptual", lambda: None)
-    with caplog.at_level(logging.WARNING, "vividtalk"):
-        assert main(["folder/a.mp4", "short.mp4", "b.mp4", "--frames=3", "--pictures=2", "--table"]) == 0
-    a, b, *table = capsys.readouterr().out.splitlines()
-    assert [json.loads(line)["clip"] for line in (a, b)] == ["a.mp4", "b.mp4"]
-    assert json.loads(a)["frames"] == 3 and json.loads(a)["rows"][CLOSED_FORM]["face_psnr"] > 0
-    assert table[0].startswith("| median of 2 | face PSNR dB |")
-    assert "short.mp4 is left out: frame 0 of a clip of 3 or more is needed; the clip has 2 frames" in caplog.text
-
-
 def test_without_the_backbone_its_column_is_left_out(monkeypatch, caplog):
     monkeypatch.setattr(perceptual, "PACKAGE", "no_such_package")
     with caplog.at_level(logging.WARNING, "vividtalk"):
         assert find_perceptual() is None
     assert "The perceptual distance is left out: the perceptual backbone is not installed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"frames": 2}, "got frames 2, pictures 30, source 0"),
+        ({"source": 300}, "the source must be one of the frames; got frames 200, pictures 30, source 300"),
+    ],
+)
+def test_settings_are_checked(values, message):
+    with pytest.raises(SettingsError, match=message):
+        ReenactmentSettings(**values)
+
+
+def test_a_clip_that_cannot_be_used_is_left_out_and_a_missing_one_is_an_error(
+    monkeypatch, models, clip, caplog, tmp_path
+):
+    monkeypatch.setattr(reenactment, "read_footage", lambda path: Footage(lambda: clip[:2], 25.0))
+    with caplog.at_level(logging.WARNING, "vividtalk"):
+        assert list(reenact_files(models, [Path("short.mp4")], Evaluators(models.face), FEW)) == []
+    assert "short.mp4 is left out: frame 0 of a clip of 3 or more is needed; the clip has 2 frames" in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(MissingFileError):
+        list(reenact_files(models, [tmp_path / "none.mp4"], Evaluators(models.face), FEW))

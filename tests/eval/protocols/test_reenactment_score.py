@@ -1,19 +1,19 @@
-"""Crops, regions and the figures of one row."""
+"""Crops, regions and the metrics of one row."""
 
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from vividtalk_core.eval.evaluators import Evaluators
 from vividtalk_core.eval.protocols.reenactment_score import (
     BORDER_PX,
-    Examiner,
+    FrameSample,
     RowMeter,
-    Shot,
     face_cpbd,
     oval_border,
+    sample_frame,
     small_crop,
-    take_shot,
     to_native,
 )
 from vividtalk_core.eval.sharpness import cpbd
@@ -34,7 +34,7 @@ def points_in(left, top, right, bottom):
 def meter():
     crop = Crop(0, 0, 256, 256, 256)
     frame = noise(3, 256, 256)
-    return RowMeter(Examiner(None), Shot(frame, frame[None], points_in(64, 64, 192, 192)), crop)
+    return RowMeter(Evaluators(None), FrameSample(frame, frame[None], points_in(64, 64, 192, 192)), crop)
 
 
 def test_a_crop_is_shown_at_256():
@@ -53,9 +53,9 @@ def test_landmarks_are_looked_for_where_they_are_expected():
         return torch.full((1, 478, 3), 100.0), None
 
     models = SimpleNamespace(landmarker=SimpleNamespace(landmarks=landmarks))
-    shot = take_shot(models, torch.rand(3, 256, 256), Crop(0, 0, 256, 256, 256), points_in(50, 60, 150, 160))
+    sample = sample_frame(models, torch.rand(3, 256, 256), Crop(0, 0, 256, 256, 256), points_in(50, 60, 150, 160))
     assert asked[0][0] == (1, 3, 256, 256) and asked[0][1] == pytest.approx([100, 110], abs=0.01)
-    torch.testing.assert_close(shot.points, torch.full((478, 2), 100.0), atol=0.51, rtol=0)
+    torch.testing.assert_close(sample.points, torch.full((478, 2), 100.0), atol=0.51, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +83,9 @@ def test_the_border_lies_on_both_sides():
 
 def test_sharpness_is_that_of_whole_blocks_around_the_face():
     frame, crop = noise(3, 300, 300), Crop(20, 10, 256, 300, 300)
-    shot = Shot(frame, frame[None, :, 10:266, 20:276], points_in(70, 60, 170, 180))  # 100 × 120 px: 128 × 128
-    like = shot.points + 5.0
-    assert face_cpbd(shot, crop, like) == cpbd(frame[:, 10 + 56 : 10 + 184, 20 + 56 : 20 + 184])
+    sample = FrameSample(frame, frame[None, :, 10:266, 20:276], points_in(70, 60, 170, 180))  # 100 × 120 px: 128 × 128
+    like = sample.points + 5.0
+    assert face_cpbd(sample, crop, like) == cpbd(frame[:, 10 + 56 : 10 + 184, 20 + 56 : 20 + 184])
 
 
 def test_the_largest_change_of_what_should_stand_still(meter):
@@ -104,25 +104,25 @@ def test_the_largest_change_of_what_should_stand_still(meter):
     assert meter.values["background_change"][1] == pytest.approx(51 / 300, abs=0.01)
 
 
-def test_figures_are_means_over_the_pictures(meter):
+def test_metrics_are_means_over_the_images(meter):
     for error in (0.01, 0.1):
-        shot = Shot(meter.source.frame, (meter.source.small + error), meter.source.points + 2.0)
-        meter.look(shot, meter.source.points)
+        sample = FrameSample(meter.source.frame, (meter.source.small + error), meter.source.points + 2.0)
+        meter.measure(sample, meter.source.points)
         points = points_in(64, 64, 192, 192)
         points[:, 0] = points[torch.randperm(478, generator=torch.Generator().manual_seed(1)), 0]  # not on one line
-        meter.compare(shot, meter.source.small, points)
+        meter.compare(sample, meter.source.small, points)
     score = meter.score(meter)
     assert score.mouth_psnr == pytest.approx((40 + 20) / 2, abs=0.01)
     assert score.misregistration_px == pytest.approx(8**0.5, abs=1e-3)
     assert score.mouth_distance == pytest.approx(0, abs=1e-5), "a shift of the whole face is no other mouth"
-    assert (score.csim, score.perceptual, score.face_tremble, score.still_change) == (None, None, None, None)
+    assert (score.csim, score.perceptual, score.face_jitter, score.still_change) == (None, None, None, None)
 
 
-def test_trembling_is_a_share_of_the_real_one(meter):
-    real = RowMeter(meter.examiner, meter.source, meter.crop)
+def test_jitter_is_a_ratio_to_the_real_one(meter):
+    real = RowMeter(meter.evaluators, meter.source, meter.crop)
     everywhere = (torch.ones(256, 256, dtype=torch.bool),) * 3
     for value in (0.0, 0.2, 0.0, 0.2):
-        meter.tremble.add(torch.full((3, 256, 256), value), everywhere)
-        real.tremble.add(torch.full((3, 256, 256), value / 2), everywhere)
+        meter.jitter.add(torch.full((3, 256, 256), value), everywhere)
+        real.jitter.add(torch.full((3, 256, 256), value / 2), everywhere)
     score = meter.score(real)
-    assert (score.face_tremble, score.border_tremble, score.edge_tremble) == pytest.approx((2, 2, 2))
+    assert (score.face_jitter, score.border_jitter, score.edge_jitter) == pytest.approx((2, 2, 2))

@@ -1,13 +1,13 @@
-"""The table of self-reenactment from figures that were made up."""
+"""The table of self-reenactment from made-up values."""
 
 from vividtalk_core.eval.protocols.reenactment_score import CLOSED_FORM, NETWORK, REAL, STATIC, RowScore
-from vividtalk_core.eval.protocols.reenactment_table import better_share, figures_of, gains, to_markdown
+from vividtalk_core.eval.protocols.reenactment_table import better_share, gains, to_markdown, values_of
 
 ROWS = (
     (STATIC, RowScore(face_psnr=20.0, csim=1.0)),
-    (CLOSED_FORM, RowScore(face_psnr=26.0, csim=0.9, face_ssim=0.8, perceptual=0.20, face_tremble=0.5, still_change=0)),
-    (NETWORK, RowScore(face_psnr=27.5, csim=0.9, face_ssim=0.9, perceptual=0.10, face_tremble=1.0, still_change=0)),
-    (REAL, RowScore(csim=0.95, face_tremble=1.0)),
+    (CLOSED_FORM, RowScore(face_psnr=26.0, csim=0.9, face_ssim=0.8, perceptual=0.20, face_jitter=0.5, still_change=0)),
+    (NETWORK, RowScore(face_psnr=27.5, csim=0.9, face_ssim=0.9, perceptual=0.10, face_jitter=1.0, still_change=0)),
+    (REAL, RowScore(csim=0.95, face_jitter=1.0)),
 )
 OTHER = (
     (STATIC, RowScore(face_psnr=22.0)),
@@ -31,7 +31,7 @@ def test_medians_and_gains():
     assert [row["face PSNR dB"] for row in table.values()] == ["21.00", "27.00", "28.00", "–", "+1.00", "100 %"]
     assert table["network better in"]["SSIM"] == "50 %" and table["network better in"]["perceptual"] == "100 %"
     assert table["network − closed form"]["perceptual"] == "-0.0750"
-    assert table["network better in"]["tremble ÷ real: face"] == "–", "neither more nor less is better"
+    assert table["network better in"]["jitter ÷ real: face"] == "–", "neither more nor less is better"
 
 
 def test_the_worst_still_pixel_counts():
@@ -49,5 +49,5 @@ def test_without_networks_nothing_is_compared():
 
 
 def test_a_clip_without_a_figure_is_not_counted():
-    assert figures_of(CLIPS, REAL, "csim") == [0.95]
+    assert values_of(CLIPS, REAL, "csim") == [0.95]
     assert gains(CLIPS, "csim") == [0.0] and better_share(CLIPS, "csim") == 0

@@ -13,13 +13,15 @@ from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.cli import evaluate as command
 from vividtalk_core.cli.command import build_parser, main
 from vividtalk_core.critics.sync_expert import SyncConfig, SyncExpert
+from vividtalk_core.errors import MismatchError
+from vividtalk_core.eval.evaluators import Evaluators
 from vividtalk_core.eval.footage import Footage, read_footage
+from vividtalk_core.eval.image_score import ImageScore, score_images
 from vividtalk_core.eval.lip_score import LipScore, score_lips, spoken_frames
-from vividtalk_core.eval.picture_score import PictureScore, score_pictures
 from vividtalk_core.eval.protocols import folder as table
 from vividtalk_core.eval.protocols import video as evaluation
-from vividtalk_core.eval.protocols.folder import evaluate_folder, figures, find_rows, flat, medians, to_markdown
-from vividtalk_core.eval.protocols.video import Evaluation, HeadScore, Judges, Watched, compare, evaluate, lips_of
+from vividtalk_core.eval.protocols.folder import evaluate_folder, find_rows, flat, medians, metrics, to_markdown
+from vividtalk_core.eval.protocols.video import Evaluation, HeadScore, TrackedVideo, compare, evaluate, lips_of
 from vividtalk_core.eval.sync import SyncScore
 from vividtalk_core.structures import HeadPose
 from vividtalk_core.video.writer import VideoWriter
@@ -54,84 +56,84 @@ def footage(seed=0, frames=FRAMES, audio=True):
     return Footage(lambda: iter(pictures), FPS, sound(seed) if audio else None)
 
 
-def watched(seed=0, frames=FRAMES, audio=True):
+def tracked(seed=0, frames=FRAMES, audio=True):
     pose = HeadPose(0.1 * noise(frames, 3, seed=seed), torch.zeros(frames, 3), FPS)
     track = SimpleNamespace(landmarks_2d=landmarks(seed, frames), pose=pose)
-    return Watched(footage(seed, frames, audio), track)
+    return TrackedVideo(footage(seed, frames, audio), track)
 
 
 @pytest.fixture(scope="module")
-def judges():
+def evaluators():
     torch.manual_seed(0)
     expert = SyncExpert(SyncConfig(speech_width=8, lip_width=8, embedding=4)).eval()
     embedder = SimpleNamespace(name="colours", embed=lambda image, points: image.mean((1, 2)))
-    return Judges(None, expert, embedder)
+    return Evaluators(None, expert, embedder)
 
 
-def test_a_video_equals_itself(judges):
-    result = compare(judges, watched(), watched())
+def test_a_video_equals_itself(evaluators):
+    result = compare(evaluators, tracked(), tracked())
     assert result.frames == FRAMES and result.fps == FPS and result.embedder == "colours"
     assert result.lips.aperture_correlation == pytest.approx(1) and result.lips.offset_frames == 0
     assert result.lips.amplitude_ratio == pytest.approx(1) and result.lips.velocity_ratio == pytest.approx(1)
     assert result.mouth_distance == 0
-    assert result.pictures.face_psnr == pytest.approx(100) and result.pictures.face_ssim == pytest.approx(1)
+    assert result.images.face_psnr == pytest.approx(100) and result.images.face_ssim == pytest.approx(1)
 
 
-def test_figures_are_those_of_their_functions(judges):
-    made, real, wrong = watched(0), watched(5), watched(6)
+def test_metrics_are_those_of_their_functions(evaluators):
+    generated, real, wrong = tracked(0), tracked(5), tracked(6)
     closures = [(0.5, 0.6), (1.0, 1.1)]
-    result = compare(judges, made, real, wrong, closures)
-    speech = spoken_frames(*made.footage.audio, FRAMES, FPS)
-    curves = [lips_of(video.points) for video in (made, real, wrong)]
+    result = compare(evaluators, generated, real, wrong, closures)
+    speech = spoken_frames(*generated.footage.audio, FRAMES, FPS)
+    curves = [lips_of(video.points) for video in (generated, real, wrong)]
     assert result.lips == score_lips(curves[0], curves[1], FPS, speech, closures, curves[2])
     assert result.lips.audio_gain is not None and result.lips.closure_recall in (0, 0.5, 1)
     assert isinstance(result.sync, SyncScore)
     assert result.head.diversity == pytest.approx(math.degrees(0.1), rel=0.3)
 
 
-def test_without_a_reference_what_compares_is_none(judges):
-    result = compare(judges, watched(audio=False))
+def test_without_a_reference_what_compares_is_none(evaluators):
+    result = compare(evaluators, tracked(audio=False))
     assert result.sync is result.mouth_distance is result.embedder is None
     assert result.lips == LipScore() and result.head.beat_alignment is None
-    assert result.pictures.face_psnr is result.pictures.csim is None
-    assert result.pictures.flicker > 0
+    assert result.images.face_psnr is result.images.csim is None
+    assert result.images.flicker > 0
 
 
-def test_the_longer_video_is_cut(judges):
-    assert compare(judges, watched(), watched(1, FRAMES - 10)).frames == FRAMES - 10
+def test_the_longer_video_is_cut(evaluators):
+    assert compare(evaluators, tracked(), tracked(1, FRAMES - 10)).frames == FRAMES - 10
 
 
-def test_clips_too_short_for_the_expert_have_no_sync(judges):
-    assert compare(judges, watched(frames=40)).sync is None
+def test_clips_too_short_for_the_expert_have_no_sync(evaluators):
+    assert compare(evaluators, tracked(frames=40)).sync is None
 
 
-def test_frame_rates_must_agree(judges):
-    slow = watched(1)
+def test_frame_rates_must_agree(evaluators):
+    slow = tracked(1)
     slow = replace(slow, footage=replace(slow.footage, fps=30.0))
-    with pytest.raises(ValueError, match="the videos run at 25 and 30 frames per second"):
-        compare(judges, watched(), slow)
-    with pytest.raises(ValueError, match="the videos run at 25 and 30 frames per second"):
-        evaluate(judges, footage(), slow.footage)
+    with pytest.raises(MismatchError, match="the videos run at 25 and 30 frames per second"):
+        compare(evaluators, tracked(), slow)
+    with pytest.raises(MismatchError, match="the videos run at 25 and 30 frames per second"):
+        evaluate(evaluators, footage(), slow.footage)
 
 
-def test_evaluate_tracks_every_video(judges, monkeypatch):
+def test_evaluate_tracks_every_video(evaluators, monkeypatch):
     seen = []
 
     def track(face, frames, fps, progress):
         seen.append((len(list(frames)), fps))
-        return watched(len(seen)).track
+        return tracked(len(seen)).track
 
     monkeypatch.setattr(evaluation, "track_video", track)
-    result = evaluate(judges, footage(), footage(1), wrong=footage(2))
+    result = evaluate(evaluators, footage(), footage(1), wrong=footage(2))
     assert seen == [(FRAMES, FPS)] * 3
     assert result.lips.audio_gain is not None
 
 
-def test_pictures_of_another_size_are_brought_to_the_generated_ones():
+def test_images_of_another_size_are_brought_to_that_of_the_generated_ones():
     coarse = torch.rand(5, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    made, large = (torch.nn.functional.interpolate(coarse, size=(s, s), mode="bilinear") for s in (SIZE, 2 * SIZE))
+    small, large = (torch.nn.functional.interpolate(coarse, size=(s, s), mode="bilinear") for s in (SIZE, 2 * SIZE))
     points = landmarks(frames=5)
-    score = score_pictures(Footage(lambda: made, FPS), points, Footage(lambda: large, FPS), points * 2)
+    score = score_images(Footage(lambda: small, FPS), points, Footage(lambda: large, FPS), points * 2)
     assert score.face_psnr > 40
 
 
@@ -145,7 +147,7 @@ def test_speech_is_what_stands_out_of_the_background():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Two rows and a misled one, of two clips; one has phones."""
+    """Two rows and one with wrong audio, of two clips; one has phones."""
     root = tmp_path_factory.mktemp("rows")
     for row, clips in {"real": "ab", "causal": "ab", "causal.wrong": "a", "acoustic": "b"}.items():
         (root / row).mkdir()
@@ -157,7 +159,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def test_footage_can_be_watched_twice(folder):
+def test_footage_can_be_read_twice(folder):
     video = read_footage(folder / "real/a.mp4")
     assert [len(list(video.frames())) for _ in range(2)] == [10, 10]
     assert video.fps == 25 and video.audio[1] == 48000
@@ -184,17 +186,17 @@ def faked(monkeypatch):
     """The tracker replaced by known landmarks; the calls are counted."""
     calls = []
 
-    def watch(judges, video, progress=None):
+    def track_footage(evaluators, video, progress=None):
         calls.append(video)
-        return Watched(video, watched(len(calls), 10).track)
+        return TrackedVideo(video, tracked(len(calls), 10).track)
 
-    monkeypatch.setattr(table, "watch", watch)
+    monkeypatch.setattr(table, "track_footage", track_footage)
     return calls
 
 
-def test_every_clip_of_every_row_is_judged_beside_the_real_one(folder, faked):
-    told = []
-    result = evaluate_folder(Judges(None), folder, lambda *args: told.append(args))
+def test_every_clip_of_every_row_is_compared_with_the_real_one(folder, faked):
+    calls = []
+    result = evaluate_folder(Evaluators(None), folder, lambda *args: calls.append(args))
     assert {row: list(clips) for row, clips in result.items()} == {
         "real": ["a", "b"], "acoustic": ["b"], "causal": ["a", "b"]
     }  # fmt: skip
@@ -203,13 +205,13 @@ def test_every_clip_of_every_row_is_judged_beside_the_real_one(folder, faked):
     assert result["causal"]["a"].lips.audio_gain is not None and result["causal"]["b"].lips.audio_gain is None
     assert result["causal"]["a"].lips.closure_recall is not None and result["causal"]["b"].lips.closure_recall is None
     assert len(faked) == 6  # each real clip once
-    assert told[0] == (0, 5, "real/a") and told[-1] == (5, 5, "")
+    assert calls[0] == (0, 5, "real/a") and calls[-1] == (5, 5, "")
 
 
 def an_evaluation(correlation, lse_c=None):
     return Evaluation(
         75, 25.0, None, None if lse_c is None else SyncScore(lse_c, 1.0, 2), LipScore(aperture_correlation=correlation),
-        None, HeadScore(2.0, 0.9, None), PictureScore(*[None] * 8),
+        None, HeadScore(2.0, 0.9, None), ImageScore(*[None] * 8),
     )  # fmt: skip
 
 
@@ -227,19 +229,19 @@ def test_flat_names_every_field():
     values = flat(an_evaluation(0.5))
     assert values["frames"] == 75 and values["aperture_correlation"] == 0.5 and values["csim"] is None
     assert {"diversity", "flicker", "mouth_distance"} <= values.keys()
-    assert figures(an_evaluation(0.5, 0.2)).keys() == {
+    assert metrics(an_evaluation(0.5, 0.2)).keys() == {
         "lse_c", "lse_d", "sync_offset", "aperture_correlation", "diversity", "energy_below_3hz"
     }  # fmt: skip
 
 
 @pytest.fixture
-def quick(monkeypatch, judges, faked):
+def quick(monkeypatch, evaluators, faked):
     """The command without networks."""
     monkeypatch.setattr(command, "load_face_models", lambda weights: None)
-    monkeypatch.setattr(evaluation, "track_video", lambda *args: watched(3, 10).track)
+    monkeypatch.setattr(evaluation, "track_video", lambda *args: tracked(3, 10).track)
 
 
-def test_the_command_prints_figures_or_json(folder, quick, capsys, tmp_path):
+def test_the_command_prints_metrics_or_json(folder, quick, capsys, tmp_path):
     words = ["evaluate", "--generated", str(folder / "causal/a.mp4"), "--reference", str(folder / "real/a.mp4")]
     words += ["--phones", str(folder / "phones/a.json"), "--no-progress"]
     assert main(words) == 0

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vividtalk_core import pipeline
-from vividtalk_core.eval.pictures import psnr
+from vividtalk_core.eval.image_metrics import psnr
 from vividtalk_core.face.fit import fit_face
 from vividtalk_core.face.models import load_face_models
 from vividtalk_core.geometry import warp

@@ -7,6 +7,7 @@ import torch
 
 from vividtalk_core.audio_to_mesh.pose_codebook import PoseCodebook, PoseCodebookConfig
 from vividtalk_core.audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig
+from vividtalk_core.cli import command
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.hub import load_module
 from vividtalk_core.structures import ARKIT_NAMES
@@ -23,7 +24,7 @@ from vividtalk_core.training.dataset.pose_clips import (
 )
 from vividtalk_core.training.loop.settings import TrainSettings
 from vividtalk_core.training.loop.trainer import BEST, train
-from vividtalk_core.training.reports import head_pose as pose_figures
+from vividtalk_core.training.reports import head_pose as head_pose_report
 from vividtalk_core.training.tasks import pose_sampler as pose
 from vividtalk_core.training.tasks import pose_vqvae as pose_codebook
 
@@ -240,20 +241,19 @@ def test_disturbed_codes_are_near_ones(data, phase_one):
     assert (other != codes).all()
 
 
-def test_figures_stand_beside_real_ones(data, phase_one, tmp_path, monkeypatch, capsys):
+def test_metrics_stand_beside_real_ones(data, phase_one, tmp_path, monkeypatch, capsys):
     task = pose.task(data, settings(phase_one))
     task.save(tmp_path / "pose.safetensors", task.module)
-    monkeypatch.setattr(pose_figures, "LONG_S", 22.0)
-    monkeypatch.setattr("sys.argv", ["pose_figures", str(data), str(tmp_path / "pose.safetensors")])
-    pose_figures.main()
-    figures = json.loads(capsys.readouterr().out)
-    assert list(figures) == ["codebook", "motion", "ten_minutes"]
-    assert figures["codebook"]["frames"] == 75 and figures["codebook"]["codes"] == 8
-    motion = figures["motion"]
+    monkeypatch.setattr(head_pose_report, "LONG_S", 22.0)
+    assert command.main(["evaluate", "head-pose", str(data), str(tmp_path / "pose.safetensors")]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert list(metrics) == ["codebook", "motion", "ten_minutes"]
+    assert metrics["codebook"]["frames"] == 75 and metrics["codebook"]["codes"] == 8
+    motion = metrics["motion"]
     assert (motion["clips"], motion["identities"], motion["seeds"]) == (1, 1, 10)
     assert motion["diversity_deg_real"] == pytest.approx(5 / math.sqrt(2), rel=0.05)
     assert motion["diversity_ratio"] == pytest.approx(motion["diversity_deg"] / motion["diversity_deg_real"])
-    assert figures["ten_minutes"]["same_again"] == 1.0
+    assert metrics["ten_minutes"]["same_again"] == 1.0
 
 
 def test_style_and_sound_are_dropped(data, phase_one):

@@ -1,25 +1,25 @@
-"""How well the 3DMM alone explains the landmarks: px of the 256 crop, before any registration offsets.
+"""Distance of the 3DMM alone from the landmarks, in px of the 256 crop, before any registration offsets.
 
-Run as `python -m vividtalk_core.eval.fit_error FOLDER [FOLDER ...]`.
+`python -m vividtalk_core evaluate fit FOLDER …` prints it.
 """
 
 from __future__ import annotations
 
 import itertools
-import json
 import logging
-import sys
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
+from ...errors import MediaError, MissingFileError, NoFaceError, SettingsError
 from ...face.align import face_crop, to_crop
 from ...face.find import find_landmarks
 from ...face.fit import fit_points
-from ...face.models import FaceModels, load_face_models
+from ...face.models import FaceModels
 from ...geometry import project, rotation_matrix
 from ...head.morphable import landmark_positions, shape
 from ...head.topology import INNER_LIPS, OUTER_LIPS
@@ -30,6 +30,7 @@ log = logging.getLogger("vividtalk")
 
 STILLS = (".jpg", ".jpeg", ".png", ".webp")
 CLIPS = (".mp4", ".mov", ".webm", ".mkv")
+THRESHOLD = 0.3  # of the face detector: below the default, so that drawings count too
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class FitError:
     all_px: float  # of all 468
 
 
-def fit_error(models: FaceModels, name: str, frames: Iterable[Tensor], threshold: float = 0.3) -> FitError | None:
+def fit_error(models: FaceModels, name: str, frames: Iterable[Tensor], threshold: float = THRESHOLD) -> FitError | None:
     """Fit one identity to the frames of a still or clip; None if no frame shows a face.
 
     Args:
@@ -55,23 +56,24 @@ def fit_error(models: FaceModels, name: str, frames: Iterable[Tensor], threshold
     for frame in frames:
         try:
             landmarks = find_landmarks(models, frame, threshold=threshold)
-        except ValueError as error:
-            log.info("%s: %s", name, error)
+        except (NoFaceError, MediaError) as problem:
+            log.info("%s: %s", name, problem)
             continue
         found.append(to_crop(landmarks, face_crop(landmarks, *frame.shape[2:])))
     if not found:
         return None
-    error = landmark_errors(models, torch.stack(found))
-    return FitError(name, len(found), float(error[:, list(INNER_LIPS + OUTER_LIPS)].mean()), float(error.mean()))
+    errors = landmark_errors(models, torch.stack(found))
+    return FitError(name, len(found), float(errors[:, list(INNER_LIPS + OUTER_LIPS)].mean()), float(errors.mean()))
 
 
 def landmark_errors(models: FaceModels, landmarks: Tensor) -> Tensor:
     """Distances [T, 468] in px between landmarks [T, 478, 3] px of the 256 crop and the 3DMM fitted to them."""
     identity, expression, pose = fit_points(models, landmarks)
     vertices = shape(models.head, identity, expression)
-    camera = vertices @ rotation_matrix(pose.rotation).mT + pose.translation[:, None]
+    camera = vertices @ rotation_matrix(pose.rotation).mT + pose.translation[:, None]  # [T, V, 3]
     projected = project(landmark_positions(models.head, camera))
-    return (projected[..., :2] - landmarks[:, :468, :2]).norm(dim=-1)
+    distance: Tensor = (projected[..., :2] - landmarks[:, :468, :2]).norm(dim=-1)
+    return distance
 
 
 def folder_errors(models: FaceModels, folder: Path, every: int = 10, limit: int = 40) -> list[FitError]:
@@ -79,15 +81,21 @@ def folder_errors(models: FaceModels, folder: Path, every: int = 10, limit: int 
 
     Args:
         models: from `load_face_models`.
-        folder: with pictures and videos.
-        every: which frames of a clip are looked at.
+        folder: with images and videos.
+        every: step between the frames of a clip that are used.
         limit: frames of a clip.
+
+    Raises:
+        MissingFileError: there is no such folder, or it holds neither images nor videos.
+        SettingsError: `every` or `limit` is below 1.
     """
     if every < 1 or limit < 1:
-        raise ValueError(f"every and limit must be at least 1; got {every} and {limit}")
-    files = [path for path in sorted(Path(folder).iterdir()) if path.suffix.lower() in STILLS + CLIPS]
+        raise SettingsError(f"every and limit must be at least 1; got {every} and {limit}")
+    if not folder.is_dir():
+        raise MissingFileError(f"there is no folder '{folder}'")
+    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in STILLS + CLIPS]
     if not files:
-        raise FileNotFoundError(f"no pictures or videos in {folder}")
+        raise MissingFileError(f"no images or videos in '{folder}': name a folder of {', '.join(STILLS + CLIPS)} files")
     results = (fit_error(models, path.name, _frames(path, every, limit)) for path in files)
     return [result for result in results if result is not None]
 
@@ -99,25 +107,13 @@ def _frames(path: Path, every: int, limit: int) -> Iterator[Tensor]:
         return
     clip = read_video(path, with_audio=False)
     for frame in itertools.islice(clip.frames, 0, every * limit, every):
-        yield to_float(frame[None])
+        yield to_float(frame)[None]
 
 
-def mean_error(errors: list[FitError]) -> FitError:
-    """The mean over files, each counted once."""
+def mean_error(errors: Sequence[FitError]) -> FitError:
+    """The mean over files, each counted once; NoFaceError if there is none."""
     if not errors:
-        raise ValueError("no file with a face: nothing to average")
-    lips, everything = (sum(getattr(e, name) for e in errors) / len(errors) for name in ("lips_px", "all_px"))
-    return FitError(f"mean of {len(errors)}", sum(e.frames for e in errors), lips, everything)
-
-
-def main() -> None:
-    """Print one JSON line per file and one with the mean of each folder."""
-    models = load_face_models("embedded")
-    for folder in sys.argv[1:]:
-        errors = folder_errors(models, Path(folder))
-        for error in [*errors, mean_error(errors)]:
-            sys.stdout.write(json.dumps(asdict(error)) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+        raise NoFaceError("no file shows a face that can be found: there is nothing to average")
+    frames = sum(error.frames for error in errors)
+    lips, everything = fmean(error.lips_px for error in errors), fmean(error.all_px for error in errors)
+    return FitError(f"mean of {len(errors)}", frames, lips, everything)

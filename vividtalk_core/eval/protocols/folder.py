@@ -1,4 +1,4 @@
-"""A table of several ways to make the same clips: one folder for each row, the same file names in all."""
+"""A table of several methods on the same clips: one folder of videos for each method, the same file names in all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 from statistics import median
 
 from ...audio.phones import closures_of, read_phones
+from ...errors import MissingFileError
+from ..evaluators import Evaluators
 from ..footage import read_footage
 from ..lips import Span
 from ..sync import SyncScore
-from .video import Evaluation, Judges, Watched, compare, watch
+from .video import Evaluation, TrackedVideo, compare, track_footage
 
 REAL = "real"  # the row of the real videos, the reference of the others
-WRONG = ".wrong"  # a folder "causal.wrong" holds what "causal" makes of somebody else's audio
+WRONG = ".wrong"  # a folder "causal.wrong" holds the videos of "causal" with somebody else's audio
 PHONES = "phones"  # may hold CLIP.json: [[phone, start_s, end_s], …]
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -22,44 +24,45 @@ OnClip = Callable[[int, int, str], None]
 Table = dict[str, dict[str, Evaluation]]
 
 
-def evaluate_folder(judges: Judges, folder: Path, on_clip: OnClip | None = None) -> Table:
+def evaluate_folder(evaluators: Evaluators, folder: Path, on_clip: OnClip | None = None) -> Table:
     """Evaluate every video of a folder of rows.
 
     Args:
-        judges: the networks.
-        folder: holds `real/CLIP.mp4` and, for each way to make them, `ROW/CLIP.mp4`; optionally `ROW.wrong/CLIP.mp4`
-            and `phones/CLIP.json`. Clips that are not in `real` are judged without a reference.
+        evaluators: the networks.
+        folder: holds `real/CLIP.mp4` and, for each method, `ROW/CLIP.mp4`; optionally `ROW.wrong/CLIP.mp4` and
+            `phones/CLIP.json`. Clips that are not in `real` are evaluated without a reference.
         on_clip: called as on_clip(done, total, "ROW/CLIP") before each video, and once at the end.
 
     Returns:
-        Row → clip → figures, `real` first, then by name.
+        Row → clip → metrics, `real` first, then by name.
 
     Raises:
-        FileNotFoundError: no such folder, or no videos in its folders.
+        MissingFileError: no such folder, or no videos in its folders.
+        NoFaceError: a video in which no face can be tracked.
     """
     rows = find_rows(folder)
     total, done = sum(map(len, rows.values())), 0
     table: Table = {row: {} for row in rows}
     for name in sorted({name for clips in rows.values() for name in clips}):
-        real = None
+        real: TrackedVideo | None = None
         for row, clips in rows.items():
             if name not in clips:
                 continue
             if on_clip is not None:
                 on_clip(done, total, f"{row}/{name}")
-            # the real clip comes first, is watched once, and sets the frame rate
-            video = watch(judges, read_footage(clips[name], real.footage.fps if real else None))
-            misled = _watch_wrong(judges, folder / f"{row}{WRONG}", name, video) if real else None
-            table[row][name] = compare(judges, video, real, misled, _closures(folder / PHONES / f"{name}.json"))
+            # the real clip comes first, so that it is tracked once and sets the frame rate of the others
+            video = track_footage(evaluators, read_footage(clips[name], real.footage.fps if real else None))
+            wrong = _track_wrong(evaluators, folder / f"{row}{WRONG}", name, video) if real else None
+            table[row][name] = compare(evaluators, video, real, wrong, _closures(folder / PHONES / f"{name}.json"))
             real, done = (video if row == REAL else real), done + 1
     if on_clip is not None:
         on_clip(total, total, "")
     return table
 
 
-def _watch_wrong(judges: Judges, folder: Path, name: str, video: Watched) -> Watched | None:
+def _track_wrong(evaluators: Evaluators, folder: Path, name: str, video: TrackedVideo) -> TrackedVideo | None:
     path = _videos(folder).get(name) if folder.is_dir() else None
-    return None if path is None else watch(judges, read_footage(path, video.footage.fps))
+    return None if path is None else track_footage(evaluators, read_footage(path, video.footage.fps))
 
 
 def _closures(path: Path) -> list[Span]:
@@ -69,13 +72,13 @@ def _closures(path: Path) -> list[Span]:
 def find_rows(folder: Path) -> dict[str, dict[str, Path]]:
     """Row → clip → video of a folder, `real` first."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder '{folder}'")
+        raise MissingFileError(f"there is no folder '{folder}'")
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and p.suffix != WRONG)
     rows = {name: _videos(folder / name) for name in sorted(names, key=lambda name: name != REAL)}
     rows = {name: videos for name, videos in rows.items() if videos}
     if not rows:
-        raise FileNotFoundError(
-            f"'{folder}' has no folders with videos: put the real ones into '{REAL}' and each way to make them into a "
+        raise MissingFileError(
+            f"'{folder}' has no folders with videos: put the real ones into '{REAL}' and those of each method into a "
             "folder of its own, with the same file names"
         )
     return rows
@@ -97,22 +100,23 @@ def flat(evaluation: Evaluation) -> dict[str, float | int | str | None]:
     return values
 
 
-def figures(evaluation: Evaluation) -> dict[str, float]:
-    """The figures that could be measured, by name."""
+def metrics(evaluation: Evaluation) -> dict[str, float]:
+    """The metrics that could be measured, by name."""
     about = ("frames", "fps", "embedder")
-    return {name: v for name, v in flat(evaluation).items() if v is not None and name not in about}
+    values = {name: value for name, value in flat(evaluation).items() if name not in about}
+    return {name: value for name, value in values.items() if isinstance(value, (int, float))}
 
 
 def medians(clips: Mapping[str, Evaluation]) -> dict[str, tuple[float, int]]:
-    """Median over the clips of one row, and the number of clips it is of, for each figure."""
-    rows = [figures(evaluation) for evaluation in clips.values()]
+    """Metric → its median over the clips of one row, and the number of clips that have it."""
+    rows = [metrics(evaluation) for evaluation in clips.values()]
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {name: [row[name] for row in rows if name in row] for name in names}
     return {name: (median(values), len(values)) for name, values in columns.items()}
 
 
 def to_markdown(table: Table) -> str:
-    """One line for each figure, one column for each row of the table: medians over n clips."""
+    """A line for each metric, a column for each method: medians over n clips."""
     columns = {row: medians(clips) for row, clips in table.items()}
     names = list(dict.fromkeys(name for column in columns.values() for name in column))
     lines = [["median (n)", *columns], ["---"] * (len(columns) + 1)]

@@ -1,64 +1,56 @@
-"""Figures of re-enacted pictures: each way to make them is a row, and every row is looked at alike."""
+"""Metrics of re-enacted images: each method is a row, and every row is measured in the same way."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 
 import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...critics.face_embedder import FaceEmbedder, csim
+from ...critics.face_embedder import csim
 from ...critics.perceptual import perceptual_distance
 from ...face.align import to_pixel_centres
 from ...face.landmarks import region_of_landmarks
 from ...face.models import FaceModels
 from ...mesh_to_video.paste import crop_portrait
 from ...structures import CROP, Crop
-from ..lip_score import known
+from ..evaluators import Evaluators
+from ..image_metrics import face_oval, mouth_box, psnr, ssim
+from ..lip_score import none_if_nan
 from ..lips import mouth_distance
 from ..motion import SecondDifference
-from ..pictures import face_oval, mouth_box, psnr, ssim
 from ..sharpness import BLOCK, cpbd
 
 STATIC, CLOSED_FORM, NETWORK, REAL = "static", "closed form", "network", "real"  # the rows, in their order
-BORDER_PX = 6  # px of the 256 crop to both sides of the face oval: where a painted face would flicker
+BORDER_PX = 6  # px of the 256 crop to both sides of the face oval: where a generated face would flicker
 
 
 @dataclass(frozen=True, slots=True)
 class RowScore:
-    """One row of one clip; pictures are the 256 crop of the portrait. None where there is nothing to measure."""
+    """One row of one clip; images are the 256 crop of the portrait. None where there is nothing to measure."""
 
     face_psnr: float | None = None  # dB inside the face oval
     mouth_psnr: float | None = None  # dB in the mouth box
     face_ssim: float | None = None  # inside the face oval
-    perceptual: float | None = None  # inside the face oval, 0 is alike
+    perceptual: float | None = None  # inside the face oval, 0 for equal images
     csim: float | None = None  # mean cosine with the source frame
     mouth_distance: float | None = None  # M-LMD, IOD
-    misregistration_px: float | None = None  # landmarks found again against those of the real frame
+    misregistration_px: float | None = None  # landmarks of the generated frame against those of the real one
     cpbd: float | None = None  # of the face at the video's own resolution
-    cpbd_ratio: float | None = None  # of the source frame's
-    face_tremble: float | None = None  # second difference over time in the face, of the real video's
-    border_tremble: float | None = None  # the same along the face oval
-    edge_tremble: float | None = None  # the same where motion dies out in the background
+    cpbd_ratio: float | None = None  # to the source frame's
+    face_jitter: float | None = None  # second difference over time in the face, as a ratio to the real video's
+    border_jitter: float | None = None  # the same along the face oval
+    edge_jitter: float | None = None  # the same where motion ends in the background
     still_change: float | None = None  # 0..255, the largest change where nothing is moved or painted: 0
-    background_change: float | None = None  # 0..255, the mean change off the person, where motion has died out
+    background_change: float | None = None  # 0..255, the mean change off the person, beyond where motion ends
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Examiner:
-    """What looks at the pictures."""
-
-    face: FaceModels
-    embedder: FaceEmbedder | None = None
-    perceptual: nn.Module | None = None  # of `load_perceptual`
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Shot:
+class FrameSample:
     """A frame, its crop, and the face found in it."""
 
     frame: Tensor  # [3, H, W] in 0..1
@@ -71,59 +63,61 @@ def small_crop(frame: Tensor, crop: Crop) -> Tensor:
     return F.interpolate(crop_portrait(frame[None], crop), size=(CROP, CROP), mode="bilinear", antialias=True)
 
 
-def take_shot(models: FaceModels, frame: Tensor, crop: Crop, expected: Tensor) -> Shot:
-    """Find the landmarks of a frame [3, H, W] near where they are expected, [478, 2] px of the crop."""
+def sample_frame(models: FaceModels, frame: Tensor, crop: Crop, expected: Tensor) -> FrameSample:
+    """Find the landmarks of a frame [3, H, W] near their expected positions [478, 2] px of the crop."""
     small = small_crop(frame, crop)
     found, _ = models.landmarker.landmarks(small, region_of_landmarks(F.pad(expected, (0, 1))[None]))
-    return Shot(frame, small, to_pixel_centres(found)[0, :, :2])
+    return FrameSample(frame, small, to_pixel_centres(found)[0, :, :2])
 
 
 class RowMeter:
-    """Collects the figures of one row.
+    """Collects the metrics of one row.
 
     Args:
-        examiner: who looks.
+        evaluators: the networks that metrics are computed with.
         source: the portrait.
         crop: of the portrait.
     """
 
-    def __init__(self, examiner: Examiner, source: Shot, crop: Crop) -> None:
-        self.examiner, self.source, self.crop = examiner, source, crop
-        self.tremble = SecondDifference()
+    def __init__(self, evaluators: Evaluators, source: FrameSample, crop: Crop) -> None:
+        self.evaluators, self.source, self.crop = evaluators, source, crop
+        self.jitter = SecondDifference()
         self.values: dict[str, list[float]] = {}
         self.mouths: list[tuple[Tensor, Tensor]] = []
         self.still_change: float | None = None
         self.identity = self._embed(source)
 
-    def shoot(self, frame: Tensor, points: Tensor) -> Shot:
-        """`take_shot` of a frame [3, H, W] whose face should be at `points` [478, 2] px of the crop."""
-        return take_shot(self.examiner.face, frame, self.crop, points)
+    def sample(self, frame: Tensor, points: Tensor) -> FrameSample:
+        """`sample_frame` of a frame [3, H, W] whose face should be at `points` [478, 2] px of the crop."""
+        return sample_frame(self.evaluators.face, frame, self.crop, points)
 
-    def look(self, shot: Shot, points: Tensor) -> None:
-        """Judge a picture by itself; its landmarks should be at `points` [478, 2] px of the crop."""
-        self._add("misregistration_px", float((shot.points - points)[:468].norm(dim=-1).mean()))
-        self._add("cpbd", face_cpbd(shot, self.crop, self.source.points))
-        self.mouths.append((shot.points, points))
-        if self.identity is not None:
-            self._add("csim", csim(self._embed(shot), self.identity))
+    def measure(self, sample: FrameSample, points: Tensor) -> None:
+        """Measure a frame by itself; its landmarks should be at `points` [478, 2] px of the crop."""
+        self._add("misregistration_px", float((sample.points - points)[:468].norm(dim=-1).mean()))
+        self._add("cpbd", face_cpbd(sample, self.crop, self.source.points))
+        self.mouths.append((sample.points, points))
+        embedding = self._embed(sample)
+        if embedding is not None and self.identity is not None:
+            self._add("csim", csim(embedding, self.identity))
 
-    def compare(self, shot: Shot, wanted: Tensor, points: Tensor) -> None:
-        """Judge a picture beside the real one [1, 3, 256, 256], where the real landmarks [478, 2] are."""
+    def compare(self, sample: FrameSample, target: Tensor, points: Tensor) -> None:
+        """Measure a frame beside the real one [1, 3, 256, 256], whose landmarks are [478, 2] px of the crop."""
         oval, mouth = face_oval(points, CROP, CROP), mouth_box(points, CROP, CROP)
-        self._add("face_psnr", psnr(shot.small, wanted, oval))
-        self._add("mouth_psnr", psnr(shot.small, wanted, mouth))
-        self._add("face_ssim", ssim(shot.small, wanted, oval))
-        if self.examiner.perceptual is not None:
-            distance = perceptual_distance(self.examiner.perceptual, shot.small, wanted, oval[None, None].float())
+        self._add("face_psnr", psnr(sample.small, target, oval))
+        self._add("mouth_psnr", psnr(sample.small, target, mouth))
+        self._add("face_ssim", ssim(sample.small, target, oval))
+        if self.evaluators.perceptual is not None:
+            weights = oval[None, None].float()
+            distance = perceptual_distance(self.evaluators.perceptual, sample.small, target, weights)
             self._add("perceptual", float(distance))
 
     def compare_background(self, frame: Tensor, still: Tensor, background: Tensor) -> None:
         """Compare a frame [3, H, W] with the portrait.
 
         Args:
-            frame: the picture.
+            frame: the image.
             still: [H, W] bool, where nothing is moved or painted.
-            background: [H, W] bool, off the person and where motion has died out.
+            background: [H, W] bool, off the person and beyond where motion ends.
         """
         change = (frame - self.source.frame).abs() * 255
         if still.any():
@@ -131,52 +125,61 @@ class RowMeter:
         if background.any():
             self._add("background_change", float(change[:, background].mean()))
 
-    def _embed(self, shot: Shot) -> Tensor | None:
-        """[1, D] whom the embedder sees."""
-        embedder = self.examiner.embedder
-        return None if embedder is None else embedder.embed(shot.small[0], shot.points)[None]
+    def _embed(self, sample: FrameSample) -> Tensor | None:
+        """Embedding [1, D] of the face's identity; None without an embedder."""
+        embedder = self.evaluators.embedder
+        return None if embedder is None else embedder.embed(sample.small[0], sample.points)[None]
 
     def _add(self, name: str, value: float) -> None:
-        if known(value) is not None:
+        if none_if_nan(value) is not None:
             self.values.setdefault(name, []).append(value)
 
     def score(self, real: RowMeter) -> RowScore:
-        """The figures so far, beside those of the real row."""
+        """The metrics so far, beside those of the real row."""
         means = {name: fmean(values) for name, values in self.values.items()}
         mouths = [torch.stack(side) for side in zip(*self.mouths, strict=True)]
-        lips = mouth_distance(*mouths) if mouths else None
         own = face_cpbd(self.source, self.crop, self.source.points)
-        sharpness = known(means["cpbd"] / own) if "cpbd" in means and own > 0 else None
-        names = ("face_tremble", "border_tremble", "edge_tremble")
-        ratios = (_ratio(a, b) for a, b in zip(self.tremble.means(), real.tremble.means(), strict=False))
-        score = RowScore(**means, mouth_distance=lips, cpbd_ratio=sharpness, still_change=self.still_change)
-        return replace(score, **dict(zip(names, ratios, strict=False)))
+        jitter = [_ratio(a, b) for a, b in zip(self.jitter.means(), real.jitter.means(), strict=False)]
+        face, border, edge = jitter or (None, None, None)  # a static row takes no frames
+        return RowScore(
+            **means,
+            mouth_distance=mouth_distance(mouths[0], mouths[1]) if mouths else None,
+            cpbd_ratio=_ratio(means["cpbd"], own) if "cpbd" in means else None,
+            face_jitter=face,
+            border_jitter=border,
+            edge_jitter=edge,
+            still_change=self.still_change,
+        )
 
 
-def _ratio(value: float, real: float) -> float | None:
-    return known(value / real) if real > 0 else None
+def _ratio(value: float, reference: float) -> float | None:
+    return none_if_nan(value / reference) if reference > 0 else None
 
 
-def face_cpbd(shot: Shot, crop: Crop, like: Tensor) -> float:
-    """CPBD of a face at the frame's own resolution, in a box as large as that of the landmarks `like` [478, 2] px."""
+def face_cpbd(sample: FrameSample, crop: Crop, like: Tensor) -> float:
+    """CPBD of a face at the frame's own resolution, in a box as large as that of the landmarks `like` [478, 2] px.
+
+    One size of box for a whole clip, because CPBD depends on the number of blocks.
+    """
     scale = crop.size / CROP
-    extent = [(points[:468].amin(0), points[:468].amax(0)) for points in (shot.points, like)]
-    middle, size = sum(extent[0]) / 2 * scale, (extent[1][1] - extent[1][0]) * scale
-    size = (size / BLOCK).ceil() * BLOCK  # what is left over of whole blocks is not looked at
+    own, other = sample.points[:468], like[:468]
+    middle = (own.amin(0) + own.amax(0)) / 2 * scale
+    size = (other.amax(0) - other.amin(0)) * scale
+    size = (size / BLOCK).ceil() * BLOCK  # CPBD uses whole blocks only and leaves out the rest
     left, top = (middle - size / 2).round().long().add(torch.tensor((crop.left, crop.top))).clamp(min=0).tolist()
     width, height = size.long().tolist()
-    return cpbd(shot.frame[:, top : top + height, left : left + width])
+    return cpbd(sample.frame[:, top : top + height, left : left + width])
 
 
 def oval_border(oval: Tensor) -> Tensor:
     """[H, W] bool, both sides of the outline of a region [H, W] bool."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * BORDER_PX + 1,) * 2)
-    wide, narrow = (change(oval.numpy().astype(np.uint8), kernel) for change in (cv2.dilate, cv2.erode))
-    return torch.from_numpy(wide > narrow)
+    region = oval.numpy().astype(np.uint8)
+    return torch.from_numpy(cv2.dilate(region, kernel) > cv2.erode(region, kernel))
 
 
 def to_native(mask: Tensor, crop: Crop, outside: bool) -> Tensor:
-    """[H, W] bool of the portrait for a mask [256, 256] bool of its crop; `outside` counts beyond the crop."""
+    """[H, W] bool of the portrait for a mask [256, 256] bool of its crop; pixels beyond the crop become `outside`."""
     whole = torch.full((crop.height, crop.width), outside)
     rows = torch.arange(max(0, crop.top), min(crop.height, crop.top + crop.size))[:, None]
     columns = torch.arange(max(0, crop.left), min(crop.width, crop.left + crop.size))

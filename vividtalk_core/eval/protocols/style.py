@@ -1,29 +1,25 @@
 """Whether portraits keep their style when they talk: the closed form beside the networks, portrait by portrait.
 
-Run as `python -m vividtalk_core.eval.style_table SPEECH PORTRAIT [PORTRAIT ...]`: a Markdown table.
+`python -m vividtalk_core evaluate style SPEECH PORTRAIT …` prints it as a Markdown table.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import astuple, fields
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...audio.waveform import read_audio
-from ...pipeline import Models, TalkSettings, TalkStream, load_models, talk
+from ...pipeline import Models, TalkSettings, TalkStream, talk
 from ...structures import CROP
-from ...video.reader import read_image
-from ..pictures import face_oval
+from ..image_metrics import face_oval
 from ..style import StyleChange, style_change
 from .reenactment import strengths
-from .reenactment_score import small_crop, take_shot
+from .reenactment_score import sample_frame, small_crop
 
-EVERY = 12  # frames: half a second between those that are looked at
-FIGURES = tuple(field.name for field in fields(StyleChange))
+EVERY = 12  # frames between two that are compared: half a second, so that they show different sounds
+METRICS = tuple(field.name for field in fields(StyleChange))
 
 
 def talking_style(models: Models, portrait: Tensor, waveform: Tensor, sample_rate: int) -> dict[str, StyleChange]:
@@ -36,7 +32,7 @@ def talking_style(models: Models, portrait: Tensor, waveform: Tensor, sample_rat
         sample_rate: Hz.
 
     Returns:
-        Row → change inside the face oval of the 256 crop, as found again in each frame.
+        Row → change inside the face oval of the 256 crop, which is found anew in each frame.
     """
     rows = {}
     for row, strength in strengths(models).items():
@@ -47,41 +43,21 @@ def talking_style(models: Models, portrait: Tensor, waveform: Tensor, sample_rat
 
 
 def _changes(models: Models, stream: TalkStream) -> list[StyleChange]:
-    """The change of every `EVERY`-th frame."""
+    """The change of every `EVERY`-th frame [3, H, W]."""
     face, changes = stream.face, []
-    own, where = small_crop(stream.portrait[0], face.crop), face_oval(face.landmarks[:, :2], CROP, CROP)
+    points = face.landmarks[:, :2]  # [478, 2] px of the crop
+    portrait, where = small_crop(stream.portrait[0], face.crop), face_oval(points, CROP, CROP)
     with torch.no_grad():
         for index, frame in enumerate(frame for chunk in stream for frame in chunk):
             if index % EVERY == 0:
-                shot = take_shot(models.face, frame, face.crop, face.landmarks[:, :2])
-                changes.append(style_change(own, shot.small, where, face_oval(shot.points, CROP, CROP)))
+                sample = sample_frame(models.face, frame, face.crop, points)
+                changes.append(style_change(portrait, sample.small, where, face_oval(sample.points, CROP, CROP)))
     return changes
 
 
-def to_markdown(portraits: dict[str, dict[str, StyleChange]]) -> str:
+def to_markdown(portraits: Mapping[str, Mapping[str, StyleChange]]) -> str:
     """A line for each portrait and row."""
-    lines = [("portrait", "row", *(name.replace("_", " ") for name in FIGURES)), ("---",) * (len(FIGURES) + 2)]
+    lines = [("portrait", "row", *(name.replace("_", " ") for name in METRICS)), ("---",) * (len(METRICS) + 2)]
     for name, rows in portraits.items():
         lines += [(name, row, *(f"{value:.2f}" for value in astuple(change))) for row, change in rows.items()]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Print the table; exit code 0, or 2 and why."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    try:
-        if len(words) < 2:
-            raise ValueError("name the speech, and at least one portrait: SPEECH PORTRAIT [PORTRAIT ...]")
-        waveform, sample_rate = read_audio(Path(words[0]))
-        models = load_models()
-        paths = [Path(word) for word in words[1:]]
-        rows = {path.stem: talking_style(models, read_image(path), waveform, sample_rate) for path in paths}
-        sys.stdout.write(to_markdown(rows))
-    except (ValueError, OSError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -9,23 +9,25 @@ import torch
 from torch import Tensor
 
 from ...audio.encoder import encode_audio
-from ...critics.face_embedder import FaceEmbedder
 from ...critics.sync_expert import SyncExpert
-from ...face.models import FaceModels
+from ...errors import MismatchError
 from ...face.track import Track, track_video
 from ...head.mouth_shape import aperture_of_landmarks, width_of_landmarks
 from ...progress import Progress
+from ..evaluators import Evaluators
 from ..footage import Footage
 from ..head_motion import beat_alignment, diversity, energy_below
+from ..image_score import ImageScore, score_images
 from ..lip_score import LipScore, score_lips, spoken_frames
 from ..lips import Span, mouth_distance
-from ..picture_score import PictureScore, score_pictures
 from ..sync import REACH, SyncScore, sync_score
+
+SAME_FPS = 0.01  # frames per second by which two rates may differ and still be one: files round 29.97
 
 
 @dataclass(frozen=True, slots=True)
 class HeadScore:
-    """How the head moves; natural is what real speakers have."""
+    """Metrics of head motion; compare them with those of real speakers."""
 
     diversity: float  # degrees, standard deviation of pitch, yaw and roll
     energy_below_3hz: float  # 0..1 of the variance
@@ -34,7 +36,7 @@ class HeadScore:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The figures of one generated video."""
+    """The metrics of one generated video."""
 
     frames: int
     fps: float
@@ -43,20 +45,11 @@ class Evaluation:
     lips: LipScore
     mouth_distance: float | None  # M-LMD, IOD; None without a real video
     head: HeadScore
-    pictures: PictureScore
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Judges:
-    """The networks that look and listen."""
-
-    face: FaceModels
-    sync: SyncExpert | None = None
-    embedder: FaceEmbedder | None = None
+    images: ImageScore
 
 
 def evaluate(
-    judges: Judges,
+    evaluators: Evaluators,
     generated: Footage,
     reference: Footage | None = None,
     closures: Sequence[Span] = (),
@@ -65,28 +58,35 @@ def evaluate(
 ) -> Evaluation:
     """Track a generated video and, beside it, the real one, and compare.
 
-    Both are compared frame by frame from their first; what one has more is left out. Pictures are compared where the
-    real face is: PSNR and SSIM say something only if the generated head moves as the real one does.
+    Both are compared frame by frame from their first; frames that only one of them has are left out. Images are
+    compared where the real face is: PSNR and SSIM mean something only if the generated head moves as the real one does.
 
     Args:
-        judges: at least a face tracker.
-        generated: the video to judge; its sound is what it was driven by.
+        evaluators: at least a face tracker.
+        generated: the video to evaluate; its sound is the speech that it was generated from.
         reference: the real video of the same speech, at the same frame rate.
         closures: start and end in seconds of each p, b and m.
-        wrong: the same portrait driven by somebody else's audio, for `audio_gain`; needs the reference.
+        wrong: the same portrait with somebody else's speech, for `audio_gain`; needs the reference.
         progress: called as progress(done, total, None) for each tracked frame; may raise to cancel.
 
     Raises:
-        ValueError: different frame rates, or a video in which no face can be followed.
+        MismatchError: different frame rates.
+        NoFaceError: a video in which no face can be tracked.
     """
     videos = (generated, reference, wrong)
     _check_rates([footage for footage in videos if footage is not None])
-    return compare(judges, *(None if f is None else watch(judges, f, progress) for f in videos), closures)
+    return compare(
+        evaluators,
+        track_footage(evaluators, generated, progress),
+        None if reference is None else track_footage(evaluators, reference, progress),
+        None if wrong is None else track_footage(evaluators, wrong, progress),
+        closures,
+    )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Watched:
-    """A video and the face that was followed through it."""
+class TrackedVideo:
+    """A video and the face that was tracked through it."""
 
     footage: Footage
     track: Track
@@ -97,53 +97,61 @@ class Watched:
         return self.track.landmarks_2d
 
 
-def watch(judges: Judges, footage: Footage, progress: Progress | None = None) -> Watched:
-    """Follow the face of a video; what is compared with several others is watched once."""
-    return Watched(footage, track_video(judges.face, footage.frames(), footage.fps, progress))
+def track_footage(evaluators: Evaluators, footage: Footage, progress: Progress | None = None) -> TrackedVideo:
+    """Track the face of a video; a video that is compared with several others is tracked once."""
+    return TrackedVideo(footage, track_video(evaluators.face, footage.frames(), footage.fps, progress))
 
 
 def compare(
-    judges: Judges,
-    generated: Watched,
-    reference: Watched | None = None,
-    wrong: Watched | None = None,
+    evaluators: Evaluators,
+    generated: TrackedVideo,
+    reference: TrackedVideo | None = None,
+    wrong: TrackedVideo | None = None,
     closures: Sequence[Span] = (),
 ) -> Evaluation:
-    """`evaluate` of videos that have been watched."""
-    others = [video for video in (reference, wrong) if video is not None]
-    _check_rates([video.footage for video in (generated, *others)])
-    made, count = generated.footage, min(len(video.points) for video in (generated, *others))
+    """`evaluate` of videos that have been tracked."""
+    videos = [video for video in (generated, reference, wrong) if video is not None]
+    _check_rates([video.footage for video in videos])
+    footage, count = generated.footage, min(len(video.points) for video in videos)
     points = generated.points[:count]
-    real, misled = (None if video is None else video.points[:count] for video in (reference, wrong))
-    curves, real_curves, wrong_curves = (None if p is None else lips_of(p) for p in (points, real, misled))
-    speech = None if made.audio is None else spoken_frames(*made.audio, count, made.fps)
-    embedder = judges.embedder if reference is not None else None
+    real = None if reference is None else reference.points[:count]
+    curves = lips_of(points)
+    speech = None if footage.audio is None else spoken_frames(*footage.audio, count, footage.fps)
+    embedder = evaluators.embedder if reference is not None else None
     return Evaluation(
         frames=count,
-        fps=made.fps,
+        fps=footage.fps,
         embedder=embedder.name if embedder else None,
-        sync=_sync(judges.sync, made, curves),
-        lips=score_lips(curves, real_curves, made.fps, speech, closures, wrong_curves),
+        sync=_sync(evaluators.sync, footage, curves),
+        lips=score_lips(
+            curves,
+            None if real is None else lips_of(real),
+            footage.fps,
+            speech,
+            closures,
+            None if wrong is None else lips_of(wrong.points[:count]),
+        ),
         mouth_distance=None if real is None else mouth_distance(points, real),
         head=_head(generated, count),
-        pictures=score_pictures(made, points, None if reference is None else reference.footage, real, embedder),
+        images=score_images(footage, points, None if reference is None else reference.footage, real, embedder),
     )
 
 
 def _check_rates(videos: Sequence[Footage]) -> None:
     for footage in videos:
-        if abs(footage.fps - videos[0].fps) > 0.01:
-            raise ValueError(
+        if abs(footage.fps - videos[0].fps) > SAME_FPS:
+            raise MismatchError(
                 f"the videos run at {videos[0].fps:g} and {footage.fps:g} frames per second: read them at one rate"
             )
 
 
 def lips_of(landmarks: Tensor) -> Tensor:
-    """[T, 2] aperture and width in IOD."""
+    """[T, 2] aperture and width of the mouth in IOD, of landmarks [T, 478, 2] px."""
     return torch.stack((aperture_of_landmarks(landmarks), width_of_landmarks(landmarks)), -1)
 
 
 def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncScore | None:
+    """The sync of lip curves [T, 2] with their sound; None without an expert or sound, or if the clip is too short."""
     if expert is None or footage.audio is None:
         return None
     waveform, rate = footage.audio
@@ -153,7 +161,7 @@ def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncSc
     return sync_score(expert, waveform, rate, curves, footage.fps)
 
 
-def _head(video: Watched, count: int) -> HeadScore:
+def _head(video: TrackedVideo, count: int) -> HeadScore:
     pose, audio, fps = video.track.pose, video.footage.audio, video.footage.fps
     pose = pose.frames(slice(count))
     beats = None if audio is None else beat_alignment(pose, encode_audio(*audio, fps).mel)

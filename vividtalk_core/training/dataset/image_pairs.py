@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ...eval.pictures import face_oval, mouth_box, psnr
+from ...eval.image_metrics import face_oval, mouth_box, psnr
 from ...geometry import warp
 from ...mesh_to_video.lip_maps import gaussian_maps
 from ...structures import CROP

@@ -46,7 +46,7 @@ def perceptual(
     """Perceptual distance at several scales, as in FOMM: their mean.
 
     Args:
-        network: of `eval.perceptual.load_perceptual`.
+        network: from `critics.perceptual.load_perceptual`.
         made: [B, 3, H, W] in 0..1.
         wanted: [B, 3, H, W] in 0..1.
         scales: sizes at which the pictures are compared, 1 = as they are.

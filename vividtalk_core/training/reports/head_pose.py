@@ -1,14 +1,12 @@
-"""Figures of a pose sampler on speakers it was not trained on, beside the same figures of their real heads.
+"""Metrics of a pose sampler on speakers it was not trained on, beside the same metrics of their real heads.
 
-`python -m vividtalk_core.training.pose_figures DATA FILE` prints them as JSON.
+`python -m vividtalk_core evaluate head-pose DATA FILE` prints them as JSON.
 """
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from torch import Tensor
 
 from ...audio_to_mesh.pose_codebook import CHUNK
 from ...audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig, sample_head_pose
+from ...errors import DatasetError
 from ...eval.head_motion import (
     beat_alignment,
     diversity,
@@ -33,14 +32,14 @@ from ..dataset.motion_shard import FPS, Shard, hear, load_shards
 from ..dataset.pose_clips import PoseClip, pose_clips, relative_to_rest
 from ..tasks.pose_vqvae import reconstruct
 
-SEEDS = range(10)
+SEEDS = range(10)  # of the samples whose metrics are averaged
 LEAST_GAIN, LEAST_S = 0.5, 1.0  # of `PoseCodebookSettings`
 LONG_S = 600.0  # over which the head must not drift away
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Case:
-    """A clip of somebody who speaks, its real head motion and ten generated ones."""
+    """A clip of a person who speaks, the real head motion and ten generated ones."""
 
     name: str
     identity: str
@@ -58,8 +57,8 @@ def make_case(sampler: PoseSampler, shard: Shard) -> Case:
     return Case(shard.name, shard.identity, features, HeadMotion(real[:, :3], real[:, 3:], FPS), tuple(generated))
 
 
-def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[str, float]:
-    """Reconstruction in degrees and perplexity of the codes."""
+def codebook_metrics(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[str, float]:
+    """Error of the reconstruction in degrees, and perplexity of the codes."""
     book = sampler.codebook
     codes, errors = reconstruct(book, clips)
     per_clip = torch.tensor([reconstruction_rms(error) for error in errors])
@@ -76,26 +75,30 @@ def codebook_figures(sampler: PoseSampler, clips: Sequence[PoseClip]) -> dict[st
     } | used
 
 
-def motion_figures(cases: Sequence[Case]) -> dict[str, float]:
-    """How the generated heads move, beside the real ones; means over clips and seeds."""
-    figures = {"clips": len(cases), "identities": len({case.identity for case in cases}), "seeds": len(SEEDS)}
-    figures |= _beside("diversity_deg", cases, diversity)
-    figures |= _beside("energy_below_3_hz", cases, energy_below)
-    figures["diversity_ratio"] = figures["diversity_deg"] / figures["diversity_deg_real"]
-    figures["energy_below_3_hz_least"] = min(energy_below(pose) for case in cases for pose in case.generated)
+def motion_metrics(cases: Sequence[Case]) -> dict[str, float]:
+    """Motion of the generated heads beside the real ones; means over clips and seeds."""
+    metrics: dict[str, float] = {
+        "clips": len(cases),
+        "identities": len({case.identity for case in cases}),
+        "seeds": len(SEEDS),
+    }
+    metrics |= _beside("diversity_deg", cases, diversity)
+    metrics |= _beside("energy_below_3_hz", cases, energy_below)
+    metrics["diversity_ratio"] = metrics["diversity_deg"] / metrics["diversity_deg_real"]
+    metrics["energy_below_3_hz_least"] = min(energy_below(pose) for case in cases for pose in case.generated)
     for name, measure in (("beat_alignment", beat_alignment), ("follows_loudness", follows_loudness)):
-        figures |= _with_sound(name, cases, measure)
-    figures["seed_distance_deg"] = _mean(seed_distance(case.generated) for case in cases)
-    return figures
+        metrics |= _with_sound(name, cases, measure)
+    metrics["seed_distance_deg"] = _mean(seed_distance(case.generated) for case in cases)
+    return metrics
 
 
 def _beside(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion], float]) -> dict[str, float]:
-    made = _mean(measure(pose) for case in cases for pose in case.generated)
-    return {name: made, f"{name}_real": _mean(measure(case.real) for case in cases)}
+    generated = _mean(measure(pose) for case in cases for pose in case.generated)
+    return {name: generated, f"{name}_real": _mean(measure(case.real) for case in cases)}
 
 
 def _with_sound(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion, Tensor], float]) -> dict[str, float]:
-    """A measure of head and sound, of generated and real heads, and of each with the sound of another clip."""
+    """A metric of heads and a mel [M, 80], generated and real, each with its own sound and with another clip's."""
     others = [*cases[1:], cases[0]]
     pairs = [
         (case, case.features.mel, _to_length(other.features.mel, len(case.features.mel)))
@@ -114,11 +117,11 @@ def _to_length(mel: Tensor, rows: int) -> Tensor:
     return mel.repeat(-(-rows // len(mel)), 1)[:rows]
 
 
-def _mean(values: Iterator[float]) -> float:
+def _mean(values: Iterable[float]) -> float:
     return float(torch.tensor(list(values)).mean())
 
 
-def long_figures(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float]:
+def long_metrics(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float]:
     """Ten minutes of speech: seconds to sample a minute, drift, and the speed where codes and chunks join."""
     mel = _to_length(torch.cat([case.features.mel for case in cases]), round(LONG_S * MEL_RATE))
     frames = round(LONG_S * FPS)
@@ -142,21 +145,27 @@ def long_figures(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float
     }
 
 
-def main() -> None:
-    """Print the figures as JSON."""
-    data, weights = (Path(word) for word in sys.argv[1:3])
+def head_pose_metrics(data: Path, weights: Path) -> Mapping[str, Mapping[str, float]]:
+    """All metrics of a pose sampler on the validation split of a prepared folder.
+
+    Args:
+        data: the folder.
+        weights: the sampler's file.
+
+    Raises:
+        DatasetError: the split has no clips with sound and head motion.
+        WeightsError: the file holds no pose sampler.
+    """
     sampler = load_module(PoseSampler, PoseSamplerConfig, weights)
     shards = load_shards(data, "validation")
     spoken = [shard for shard in shards if shard.has_pose and len(shard.waveform)]
+    if not spoken:
+        raise DatasetError(f"'{data}' has no validation clips with both sound and head motion")
     with torch.no_grad():
         cases = [make_case(sampler, shard) for shard in spoken]
-        figures = {
-            "codebook": codebook_figures(sampler, pose_clips(shards, sampler.config.scales, LEAST_GAIN, LEAST_S)),
-            "motion": motion_figures(cases),
-            "ten_minutes": long_figures(sampler, cases),
+        clips = pose_clips(shards, sampler.config.scales, LEAST_GAIN, LEAST_S)
+        return {
+            "codebook": codebook_metrics(sampler, clips),
+            "motion": motion_metrics(cases),
+            "ten_minutes": long_metrics(sampler, cases),
         }
-    sys.stdout.write(json.dumps(figures, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

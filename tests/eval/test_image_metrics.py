@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vividtalk_core.eval.pictures import face_oval, mouth_box, psnr, ssim
+from vividtalk_core.eval.image_metrics import face_oval, mouth_box, psnr, ssim
 from vividtalk_core.head.topology import FACE_OVAL, OUTER_LIPS
 
 

@@ -1,4 +1,4 @@
-"""How near pictures are to the real ones, and where to look."""
+"""Similarity of two images inside a region, and the regions of the face that are compared."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..head.topology import FACE_OVAL, OUTER_LIPS
 
 MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
 SSIM_WINDOW = 11  # px, of Wang et al. 2004
+LEAST_ERROR = 1e-10  # mean square of equal images, so that their PSNR is 100 dB and not infinite
 
 
 def face_oval(points: Tensor, height: int, width: int) -> Tensor:
@@ -30,14 +31,14 @@ def mouth_box(points: Tensor, height: int, width: int) -> Tensor:
     return mask
 
 
-def psnr(made: Tensor, wanted: Tensor, where: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures [1, 3, H, W] in 0..1 inside a mask [H, W]; at most 100."""
-    error = ((made - wanted) ** 2)[:, :, where].mean().clamp(min=1e-10)
+def psnr(predicted: Tensor, target: Tensor, where: Tensor) -> float:
+    """Peak signal-to-noise ratio in dB of images [1, 3, H, W] in 0..1 inside a mask [H, W] bool; at most 100."""
+    error = ((predicted - target) ** 2)[:, :, where].mean().clamp(min=LEAST_ERROR)
     return float(-10 * torch.log10(error))
 
 
-def ssim(made: Tensor, wanted: Tensor, where: Tensor) -> float:
-    """Structural similarity (Wang et al. 2004) of pictures [1, 3, H, W] in 0..1, its mean inside a mask [H, W]."""
+def ssim(predicted: Tensor, target: Tensor, where: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004) of images [1, 3, H, W] in 0..1, its mean inside a mask [H, W] bool."""
     from kornia.metrics import ssim as ssim_map
 
-    return float(ssim_map(made, wanted, SSIM_WINDOW)[:, :, where].mean())
+    return float(ssim_map(predicted, target, SSIM_WINDOW)[:, :, where].mean())
