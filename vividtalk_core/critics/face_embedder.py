@@ -52,7 +52,7 @@ class FaceEmbedder:
     def embed(self, image: Tensor, landmarks: Tensor) -> Tensor:
         """Unit vector [D] of the face with landmarks [478, 2] or [478, 3] px in an image [3, H, W], uint8 or 0..1."""
         face = align_face(image, landmarks)
-        vector = self._run((face[None].numpy() - 0.5) / 0.5)
+        vector = self._run(((face[None] - 0.5) / 0.5).numpy())
         return torch.nn.functional.normalize(torch.from_numpy(vector.reshape(-1)), dim=0)
 
     def _run(self, image: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -91,5 +91,5 @@ def sync_loss(expert: SyncExpert, features: Tensor, curves: Tensor) -> Tensor:
         curves: [B, T, 2] aperture and width in IOD; gradients pass.
     """
     speech, lips = expert(features, curves)
-    cosine = (speech * lips).sum(-1)  # [B, T − window + 1]
+    cosine: Tensor = (speech * lips).sum(-1)  # [B, T − window + 1]
     return 1 - cosine.mean()

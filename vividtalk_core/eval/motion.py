@@ -39,9 +39,11 @@ def background_mask(landmarks: Tensor, height: int, width: int) -> Tensor:
     side, above = SIDE_MARGIN * (right - left), TOP_MARGIN * (bottom - top)
     rows = torch.arange(height)[:, None] + 0.5
     columns = torch.arange(width) + 0.5
-    beside = (columns < left - side) | (columns > right + side)
+    beside: Tensor = (columns < left - side) | (columns > right + side)  # [W]
+    # [H, 1] each
     above_head: Tensor = rows < top - above
-    return above_head | (beside & (rows < (top + bottom) / 2))
+    above_shoulders: Tensor = rows < (top + bottom) / 2
+    return above_head | (beside & above_shoulders)
 
 
 class BackgroundMotion:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...critics.discriminator import Judgement
-from ...critics.perceptual import perceptual_distance
+from ...critics.perceptual import Backbone, perceptual_distance
 from ...filters import smoothstep
 from ...geometry import warp
 from ...head.topology import (
@@ -37,7 +37,7 @@ def l1(made: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 def perceptual(
-    network: nn.Module,
+    network: Backbone,
     made: Tensor,
     wanted: Tensor,
     scales: tuple[float, ...] = (1.0, 0.5),
