@@ -64,7 +64,7 @@ class WeightSet:
         return name in self.files or (EMBEDDED / name).is_file()
 
     def file(self, name: str) -> Path:
-        """The path of e.g. "head.safetensors"; MissingFileError if neither the set nor the pack has it."""
+        """The path of a weight file by its name; MissingFileError if neither the set nor the pack has it."""
         if name in self.files:
             return self.files[name]
         if not (EMBEDDED / name).is_file():
@@ -180,11 +180,11 @@ def _check_whole(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The metadata of a safetensors file, without its tensors.
+    """The metadata of a weight file.
 
     Raises:
         MissingFileError: there is no such file.
-        WeightsError: the file is truncated, or is no safetensors file.
+        WeightsError: the file is truncated, or is not of this format.
     """
     metadata: dict[str, str] = _check_whole(Path(path)).get("__metadata__", {})
     return metadata
@@ -217,8 +217,8 @@ def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dt
     """Write a module that `load_module` can read: its class and config (a dataclass) are written to the header.
 
     Args:
-        path: the .safetensors file.
-        module: what to write.
+        path: of the file.
+        module: what to write; its tensors keep their shapes [...].
         config: the dataclass that the module was built from.
         dtype: floating-point type of the file, e.g. float16; None keeps the module's own.
     """
@@ -236,7 +236,7 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
         path: the .safetensors file.
 
     Returns:
-        The module on the CPU, in eval mode and float32.
+        The module on the CPU, in eval mode and float32, its tensors [...] as they were written.
 
     Raises:
         MissingFileError: there is no such file.
@@ -270,7 +270,7 @@ def _read_config(config_cls: type[Config], header: Mapping[str, str], path: Path
 
 
 def _compare_states(path: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """WeightsError unless both have the same names, and each tensor [...] the same shape."""
+    """WeightsError unless both have the same names and the tensors the same shape [..., N]."""
     missing, unexpected = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
     shapes = [
         f"{k} {list(found[k].shape)} instead of {list(expected[k].shape)}"

@@ -123,7 +123,7 @@ def load_models(weights: str = "embedded") -> Models:
         weights: "embedded", a folder, or "hub:ID@REVISION".
 
     Raises:
-        WeightsError: a file is truncated or is no safetensors file.
+        WeightsError: a file is damaged.
         MissingFileError: there is no such folder or repository.
         HubError: the Hugging Face Hub cannot be reached.
     """

@@ -7,5 +7,5 @@ from torch import Tensor
 
 
 def to_float(values: Tensor) -> Tensor:
-    """Values [...] of any type as float32: uint8 0..255 becomes 0..1, every other type keeps its values."""
+    """Pixels [..., H, W] of any type as float32: uint8 0..255 becomes 0..1, every other type keeps its values."""
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()

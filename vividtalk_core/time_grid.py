@@ -43,7 +43,7 @@ def sample_rows(rows: Tensor, position: Tensor) -> Tensor:
 
 
 def resampled_positions(frames: int, fps_in: float, fps_out: float) -> Tensor:
-    """[T] float64, where `frames` frames at `fps_out` fall among rows at `fps_in`, for `sample_rows`.
+    """[T] float64, where `frames` frames at `fps_out` fall among rows [M, D] at `fps_in`, for `sample_rows`.
 
     Frame t is centred at (t + 0.5) / fps at either rate; with equal rates the positions are whole.
     """

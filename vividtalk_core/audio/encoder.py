@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..errors import MissingFileError, WeightsError
 from ..structures import MEL_RATE, SAMPLE_RATE, AudioFeatures
 from ..time_grid import check_fps, frame_count, resampled_positions, sample_rows
 from .mel import log_mel
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 # Mel steps around a video frame's centre: at 25 fps exactly the four mel frames that it covers.
 WINDOW = (-1.5, -0.5, 0.5, 1.5)
-SEGMENT_S = 20.0  # speech models see long audio in pieces, so that memory stays constant
-MARGIN_S = 2.0  # heard on either side of a piece and thrown away
+SEGMENT_S = 20.0  # long audio goes through a speech model in pieces, so that memory stays constant
+MARGIN_S = 2.0  # of context on either side of a piece, whose states are not used
 
 logger = logging.getLogger("vividtalk")
 
 
 def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder: str = "mel") -> AudioFeatures:
-    """What the motion generators hear.
+    """The features of a sound, from which expression and head motion are generated.
 
     Args:
         waveform: [N], [C, N] or [1, C, N], any sample type.
@@ -41,7 +42,12 @@ def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder:
         encoder: "mel", or a folder or Hub id (`id` or `id@revision`) of a wav2vec2/HuBERT-like model.
 
     Returns:
-        The log-mel, and for a speech model its hidden states [T, D] at `fps`.
+        The log-mel [M, 80], and for a speech model its hidden states [T, D] at `fps`.
+
+    Raises:
+        MediaError: the sound cannot be used.
+        SettingsError: the frame rate is out of range.
+        WeightsError, MissingFileError, HubError: see `load_speech_model`.
     """
     fps = check_fps(fps)
     mono = to_mono_16k(waveform, sample_rate)
@@ -53,7 +59,7 @@ def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder:
 
 
 def feature_rows(features: AudioFeatures, frames: int | None = None, fps: float | None = None) -> Tensor:
-    """What a network is given: a row for each video frame.
+    """The input of the networks: a row of features for each video frame.
 
     Args:
         features: of `encode_audio`.
@@ -61,8 +67,8 @@ def feature_rows(features: AudioFeatures, frames: int | None = None, fps: float 
         fps: their rate; None is the rate of the features.
 
     Returns:
-        [T, 4·80] for log-mel: four mel frames, row t depends on 55 ms around its centre and on the clip's level alone;
-        [T, D] the hidden states of a speech model.
+        [T, 4·80] for log-mel: four mel frames; row t depends only on 55 ms around its centre and on the clip's level.
+        [T, D] for a speech model: its hidden states.
     """
     frames, fps = features.frame_count if frames is None else frames, features.fps if fps is None else fps
     if features.states is None:
@@ -84,9 +90,11 @@ def mel_position(frames: int, fps: float, device: torch.device | None = None) ->
 @torch.no_grad()
 def speech_states(mono: Tensor, frames: int, fps: float, encoder: str) -> Tensor:
     """Last hidden states of a speech model at video rate: mono [N] at 16 kHz to [T, D]."""
-    model = load_speech_model(encoder).to(mono.device)
+    model = load_speech_model(encoder)
+    network: nn.Module = model  # transformers wraps `to` in a decorator that hides its signature
+    network.to(mono.device)
     field, stride = _receptive_field(model)
-    # zero mean and unit variance, as the feature extractors of these models make it
+    # zero mean and unit variance, as in the feature extractors of these models
     signal = (mono - mono.mean()) / (mono.std(correction=0) + 1e-7)
     states = torch.cat([_segment_states(model, signal, start, field, stride) for start in _starts(signal, stride)])
     seconds = (torch.arange(frames, device=mono.device, dtype=torch.float64) + 0.5) / fps
@@ -95,7 +103,7 @@ def speech_states(mono: Tensor, frames: int, fps: float, encoder: str) -> Tensor
 
 
 def _receptive_field(model: PreTrainedModel) -> tuple[int, int]:
-    """Samples that one hidden state looks at through the convolutions, and samples from one to the next."""
+    """Samples on which one hidden state depends through the convolutions, and samples from one state to the next."""
     field, stride = 1, 1
     for kernel, step in zip(model.config.conv_kernel, model.config.conv_stride, strict=True):
         field, stride = field + (kernel - 1) * stride, stride * step
@@ -103,12 +111,12 @@ def _receptive_field(model: PreTrainedModel) -> tuple[int, int]:
 
 
 def _starts(signal: Tensor, stride: int) -> range:
-    """Where the segments of a signal [N] begin, in whole strides: the states of all lie on one grid."""
+    """Where the segments of a signal [N] begin, in whole strides, so that their states [K, D] lie on one grid."""
     return range(0, signal.shape[0], round(SEGMENT_S * SAMPLE_RATE / stride) * stride)
 
 
 def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: int, stride: int) -> Tensor:
-    """States [K, D] whose receptive fields begin in the segment at `start`, heard with a margin on both sides."""
+    """States [K, D] whose receptive fields begin in the segment at `start`, computed with a margin on both sides."""
     step = round(SEGMENT_S * SAMPLE_RATE / stride) * stride
     margin = round(MARGIN_S * SAMPLE_RATE / stride) * stride
     before = min(margin, start)
@@ -116,21 +124,21 @@ def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: i
     piece = signal[start - before : min(signal.shape[0], stop + margin)]
     # less than one receptive field would give no state at all
     piece = F.pad(piece, (0, max(0, field - piece.shape[0])))
-    states = model(piece[None]).last_hidden_state[0]
+    states: Tensor = model(piece[None]).last_hidden_state[0]
     keep = max(1, math.ceil((stop - start) / stride)) if stop < signal.shape[0] else None
     first = before // stride
     return states[first : first + keep if keep else None]
 
 
 def load_speech_model(encoder: str) -> PreTrainedModel:
-    """A wav2vec2/HuBERT-like model; safetensors only, and the network is asked only for what is not on this machine.
+    """A wav2vec2/HuBERT-like model: waveforms [1, N] to states [1, K, D]. It is downloaded only if it is not cached.
 
     Args:
         encoder: a folder with config.json and model.safetensors, a Hub `id`, or `id@revision`.
 
     Raises:
-        FileNotFoundError: the folder lacks the files, or the Hub cannot be reached or has no such model.
-        ValueError: the model is not a speech model.
+        MissingFileError: the folder lacks the files, or the model is neither cached nor on the Hub as safetensors.
+        WeightsError: the model is not a speech model.
     """
     folder = Path(encoder).expanduser()
     if folder.is_dir():
@@ -140,25 +148,28 @@ def load_speech_model(encoder: str) -> PreTrainedModel:
         name, _, revision = encoder.partition("@")
         model = _from_pretrained(name, revision, local_files_only=True) or _from_pretrained(name, revision)
     if model is None:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"the speech model {encoder} is neither a folder with config.json and model.safetensors, nor in the local "
             "cache, nor reachable on the Hugging Face Hub as safetensors. Check the name and the revision, connect "
             'once to download it, or use the encoder "mel".'
         )
     if not hasattr(model.config, "conv_stride"):
         kind = model.config.model_type
-        raise ValueError(f"{encoder} is a {kind} model; a speech model like wav2vec2 or HuBERT is needed.")
-    return model.eval()
+        raise WeightsError(f"{encoder} is a {kind} model; a speech model like wav2vec2 or HuBERT is needed.")
+    network: nn.Module = model
+    network.eval()
+    return model
 
 
 def _from_pretrained(name: str, revision: str, local_files_only: bool = False) -> PreTrainedModel | None:
-    """The model, or None where it is not to be found."""
+    """The model, or None if it is not found."""
     from transformers import AutoModel
 
     try:
-        return AutoModel.from_pretrained(
+        model: PreTrainedModel = AutoModel.from_pretrained(
             name, revision=revision or "main", use_safetensors=True, local_files_only=local_files_only
         )
-    except OSError as error:
+    except OSError as error:  # transformers raises it for every cause: no such folder, file, model or connection
         logger.info("%s: %s", name, error)
         return None
+    return model

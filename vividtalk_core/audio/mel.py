@@ -14,14 +14,14 @@ BANDS = 80
 WINDOW = 400  # samples, 25 ms: two periods of a low voice
 HOP = SAMPLE_RATE // MEL_RATE
 FFT = 512
-FLOOR = 1e-7  # about 50 dB under the strongest band of a voice: what lies below is the recording's own noise
+FLOOR = 1e-7  # about 50 dB under the strongest band of a voice: levels below it are noise of the recording
 BLOCK = 6_000  # mel frames that are transformed at once: one minute
 
 
 def log_mel(mono: Tensor) -> Tensor:
     """Natural-log mel energies of a 16 kHz signal.
 
-    Frame i is centred at (i + 0.5)/100 s and looks at 25 ms, whatever else the signal holds.
+    Frame i is centred at (i + 0.5)/100 s and depends on the 25 ms around it only.
 
     Args:
         mono: [N] float32 at 16 kHz.
@@ -35,7 +35,7 @@ def log_mel(mono: Tensor) -> Tensor:
     padded = F.pad(mono, (before, frames * HOP + WINDOW - HOP - before - mono.shape[0]))
     window = torch.hann_window(WINDOW, device=mono.device)
     bank = mel_bank().to(mono.device)
-    blocks = padded.unfold(0, WINDOW, HOP).split(BLOCK)
+    blocks = torch.split(padded.unfold(0, WINDOW, HOP), BLOCK)  # [K, 400] each
     # a Hann window sums to WINDOW / 2: divided by its square, levels do not depend on its length
     power = (torch.fft.rfft(block * window, FFT).abs().square() * (4 / WINDOW**2) for block in blocks)
     return torch.cat([(p @ bank.T + FLOOR).log() for p in power])

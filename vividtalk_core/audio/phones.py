@@ -1,4 +1,4 @@
-"""When which phone is spoken: alignment of a transcript, or decoding without one, with PocketSphinx, offline.
+"""Phones of speech with their times: alignment of a transcript, or recognition without one, with PocketSphinx, offline.
 
 PocketSphinx is optional (`pip install pocketsphinx`, English model in the wheel). Phones are ARPAbet, without stress.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..errors import DatasetError, MediaError, MissingFileError, MissingPackageError
 from ..files import whole_file
 from ..structures import SAMPLE_RATE
 from .waveform import analysis_gain, to_mono_16k
@@ -26,7 +27,7 @@ CLOSURES = ("P", "B", "M")  # the lips meet
 NOT_SPEECH = ("SIL", "+SPN+", "+NSN+", "(NULL)", "<s>", "</s>", "<sil>")
 FRAME_S = 0.01  # of the decoder
 FULL_SCALE = 32767
-# PocketSphinx fails on one sentence in ten for no reason in the sound, and not with a little more silence around it.
+# PocketSphinx fails to align one sentence in ten; with a little more silence around it the same sentence succeeds.
 PADS_S = (0.0, 0.1, 0.2, 0.3, 0.5)
 
 # What the letters of a GRID file's name stand for, in the order of the sentence (Cooke et al. 2006).
@@ -59,19 +60,19 @@ def align_phones(waveform: Tensor, sample_rate: int, transcript: str) -> list[Ph
     Args:
         waveform: [N] or [C, N], floats in −1..1 or integers.
         sample_rate: Hz.
-        transcript: its words; punctuation and case do not matter. A word outside the dictionary is an error.
+        transcript: its words; punctuation and case do not matter.
 
     Raises:
-        ImportError: PocketSphinx is not installed.
-        ValueError: a word is not in the dictionary, or the sound does not fit the words at all.
+        MissingPackageError: PocketSphinx is not installed.
+        MediaError: the sound cannot be used or does not fit the words, or a word is not in the dictionary.
     """
     words = re.findall(r"[a-z']+", transcript.lower())
     if not words:
-        raise ValueError(f"the transcript '{transcript}' has no words to align")
+        raise MediaError(f"the transcript '{transcript}' has no words to align")
     decoder = _decoder(lm=None)
     unknown = [word for word in words if decoder.lookup_word(word) is None]
     if unknown:
-        raise ValueError(f"not in the pronunciation dictionary: {', '.join(unknown)}; spell them in English words")
+        raise MediaError(f"not in the pronunciation dictionary: {', '.join(unknown)}; spell them in English words")
     samples = _samples(waveform, sample_rate)
     for pad_s in PADS_S:
         decoder.set_align_text(" ".join(words))
@@ -82,12 +83,12 @@ def align_phones(waveform: Tensor, sample_rate: int, transcript: str) -> list[Ph
         except RuntimeError:
             continue
         return _aligned(decoder, pad_s, len(samples) / 2 / SAMPLE_RATE)
-    raise ValueError(f"the sound does not fit the transcript '{transcript}': is it the right one?")
+    raise MediaError(f"the sound does not fit the transcript '{transcript}': check that they belong together")
 
 
 def _aligned(decoder: Decoder, pad_s: float, duration_s: float) -> list[Phone]:
     """The phones of a finished alignment, without the padding."""
-    phones = []
+    phones: list[Phone] = []
     for word in decoder.get_alignment():
         for phone in word:
             start, end = phone.start * FRAME_S - pad_s, (phone.start + phone.duration) * FRAME_S - pad_s
@@ -97,24 +98,25 @@ def _aligned(decoder: Decoder, pad_s: float, duration_s: float) -> list[Phone]:
 
 
 def _quiet(seconds: float) -> bytes:
-    """Noise of ±2 of 32767: digital silence has no logarithm."""
+    """16-bit noise of ±2 of 32767: the decoder takes the logarithm of the level, and digital silence has none."""
     samples = torch.randint(-2, 3, (round(seconds * SAMPLE_RATE),), generator=torch.Generator().manual_seed(0))
     return samples.to(torch.int16).numpy().tobytes()
 
 
 def decode_phones(waveform: Tensor, sample_rate: int, english: bool = True) -> list[Phone]:
-    """Guess the phones of speech of which no transcript is known.
+    """Recognise the phones of speech without a transcript.
 
-    English is guessed by its words; other languages, and English that does not fit any words, by the sounds of English.
-    The confidence of a phone is the share of its time in which a second decoding, by sounds only, hears the same one.
+    English is recognised by its words; other languages, and English that fits no words, by the phones of English alone.
+    The confidence of a phone is the share of its time in which a second recognition, by phones alone, agrees.
 
     Args:
         waveform: [N] or [C, N], floats in −1..1 or integers.
         sample_rate: Hz.
-        english: whether to look for English words first.
+        english: whether to try English words first.
 
     Raises:
-        ImportError: PocketSphinx is not installed.
+        MissingPackageError: PocketSphinx is not installed.
+        MediaError: the sound cannot be used.
     """
     samples = _samples(waveform, sample_rate)
     # the weight of the phone grammar against the sound; 2 is what PocketSphinx's documentation advises
@@ -124,17 +126,18 @@ def decode_phones(waveform: Tensor, sample_rate: int, english: bool = True) -> l
 
 
 def _by_words(waveform: Tensor, sample_rate: int, samples: bytes) -> list[Phone]:
-    """Phones of the most likely words, none if the words cannot be aligned."""
+    """Phones of the most likely words of a waveform [C, N], none if the words cannot be aligned."""
     decoder = _decoder()
     _run(decoder, samples)
     words = "" if decoder.hyp() is None else re.sub(r"\(\d+\)", "", decoder.hyp().hypstr)
     try:
         return align_phones(waveform, sample_rate, words)
-    except ValueError:
+    except MediaError:
         return []
 
 
 def _allphone(samples: bytes, weight: float) -> list[Phone]:
+    """Phones of 16-bit samples by the sounds of English alone; `weight` is that of the phone grammar."""
     from pocketsphinx import get_model_path
 
     # beams as wide as PocketSphinx's documentation advises for phones
@@ -146,6 +149,7 @@ def _allphone(samples: bytes, weight: float) -> list[Phone]:
 
 
 def _agreement(phone: Phone, others: Sequence[Phone]) -> float:
+    """Share of a phone's time, 0..1, in which the others have the same name."""
     shared = sum(
         max(0.0, min(phone.end_s, o.end_s) - max(phone.start_s, o.start_s)) for o in others if o.name == phone.name
     )
@@ -156,7 +160,7 @@ def _decoder(**options: object) -> Decoder:
     try:
         from pocketsphinx import Decoder
     except ImportError as error:
-        raise ImportError("phones need PocketSphinx: pip install pocketsphinx") from error
+        raise MissingPackageError("phones need PocketSphinx: pip install pocketsphinx") from error
     return Decoder(loglevel="FATAL", **options)
 
 
@@ -167,7 +171,7 @@ def _run(decoder: Decoder, samples: bytes) -> None:
 
 
 def _samples(waveform: Tensor, sample_rate: int) -> bytes:
-    """16-bit mono at 16 kHz, at one level for all voices."""
+    """A waveform [C, N] as 16-bit mono at 16 kHz, at one level for all voices."""
     mono = to_mono_16k(waveform, sample_rate)
     return (mono * analysis_gain(mono)).clamp(-1, 1).mul(FULL_SCALE).to(torch.int16).numpy().tobytes()
 
@@ -185,7 +189,7 @@ def grid_transcript(name: str) -> str | None:
 
 
 def closures_of(phones: Iterable[Phone], least_confidence: float = 0.5) -> list[tuple[float, float]]:
-    """Start and end in seconds of each p, b and m that is heard with some confidence."""
+    """Start and end in seconds of each p, b and m of at least some confidence."""
     return [(p.start_s, p.end_s) for p in phones if p.name in CLOSURES and p.confidence >= least_confidence]
 
 
@@ -200,11 +204,18 @@ def read_phones(path: Path) -> list[Phone]:
     """Read JSON rows [name, start_s, end_s] or [name, start_s, end_s, confidence].
 
     Raises:
-        ValueError: the file holds something else.
+        MissingFileError: there is no such file.
+        DatasetError: the file holds something else.
     """
+    if not path.is_file():
+        raise MissingFileError(f"there is no file of phones '{path}'")
     try:
-        return [
-            Phone(str(name), *(float(n) for n in numbers)) for name, *numbers in json.loads(path.read_text("utf-8"))
-        ]
+        rows = json.loads(path.read_text("utf-8"))
+        return [_phone(*row) for row in rows]
     except (ValueError, TypeError) as error:
-        raise ValueError(f"'{path}' is not a list of [phone, start_s, end_s]: {error}") from error
+        raise DatasetError(f"'{path}' is not a list of [phone, start_s, end_s]: {error}") from error
+
+
+def _phone(name: str, start_s: float, end_s: float, confidence: float = 1.0) -> Phone:
+    """A phone of a row as JSON has it, where a whole number may stand for a time."""
+    return Phone(str(name), float(start_s), float(end_s), float(confidence))

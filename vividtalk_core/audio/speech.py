@@ -1,7 +1,7 @@
-"""What a log-mel says about a mouth: loudness, opening, lip shape, hiss and closures, 100 times a second.
+"""Curves of speech from a log-mel: loudness, opening, lip shape, hiss and closures, 100 times a second.
 
-No weights: eight bands, each compared with the clip's own loud parts and background, so that quiet speakers, other
-microphones and noisy rooms are heard alike. These levels are taken from the whole clip; all else has a bounded window.
+No weights: eight bands, each compared with the clip's own loud parts and background, so that the curves do not depend
+on volume, microphone and background noise. These levels are of the whole clip; everything else has a bounded window.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DECIBEL = math.log(10) / 10  # nats of log-energy
 RANGE = 26 * DECIBEL  # from the loud parts of a band down to a closed mouth
 LOUD_SHARE = 15 * DECIBEL  # below the clip's peak: still speech at full voice
 NOISE_MARGIN = 4 * DECIBEL  # above the quiet parts of the clip: still background
-LEAST_RANGE = 8 * DECIBEL  # a band that varies less than this does not speak: steady noise, or cut off by a codec
-# How far a band speaks for an open mouth. Open vowels are strong at 0.5–0.85 kHz (F1) and from 1.3 to 2.9 kHz; a
+LEAST_RANGE = 8 * DECIBEL  # a band that varies less than this holds no speech: steady noise, or cut off by a codec
+# Weight of each band as evidence of an open mouth. Open vowels are strong at 0.5–0.85 kHz (F1) and at 1.3–2.9 kHz; a
 # strong 0.27–0.48 kHz is the F1 of a nearly closed mouth and of nasals; friction keeps the lips apart. Set by hand
 # after the correlation of each band with the measured lip aperture of 26 speakers.
 OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
@@ -31,13 +31,13 @@ OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
 SPREAD = (0.0, -1.0, 0.0, -0.5, 0.7, 0.4, 0.5, 0.1)
 FLATTENING = 0.8  # exponent: half-loud syllables still open the mouth
 DIP = 3  # frames on either side: shorter dips are tongue consonants, for which the lips do not close
-DARK_OPENING = 0.5  # at least, where the F1 of open vowels is strong: o and aw are open, but too dark for OPENING
+DARK_OPENING = 0.5  # lower limit where the F1 of open vowels is strong: o and aw are open, but have little above 1 kHz
 HOLD = 3  # frames on either side of a labial closure, so that a video frame catches it
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Speech:
-    """Curves at 100 per second, all [M]."""
+    """Curves of speech at 100 values per second, all [M]."""
 
     level: Tensor  # 0..1 loudness between the clip's background and its loud parts
     opening: Tensor  # 0 closed … 1 the clip's wide vowels, up to 1.3
@@ -49,12 +49,14 @@ class Speech:
 def analyse(mel: Tensor) -> Speech:
     """Curves of a log-mel [M, 80] at 100 frames per second."""
     energy = band_energy(mel)
-    loudness = energy[:, 1:7].logsumexp(-1)  # without the voicing bar, where hum lives, and the hiss
+    # without the voicing bar, where mains hum lies, and without the hiss
+    loudness = energy[:, 1:7].logsumexp(-1)
     share = blur_rows(_above_background(energy, loudness), 1.5, 1.5)  # [M, 8]
     level = blur_rows(_above_background(loudness[:, None], loudness), 1.5, 1.5)[:, 0]
     loud = level > 0.6
     if not loud.any():
-        return Speech(*torch.zeros(5, len(mel), device=mel.device))
+        zero = torch.zeros(len(mel), device=mel.device)
+        return Speech(level=zero, opening=zero, spread=zero, hiss=zero, closure=zero)
     opening = _fill_dips((share @ share.new_tensor(OPENING)).clamp(min=0))
     opening = (opening / _quantile(opening[loud], 0.9).clamp(min=0.1)) ** FLATTENING
     opening = torch.maximum(opening, DARK_OPENING * share[:, 2])
@@ -78,19 +80,21 @@ def _above_background(energy: Tensor, loudness: Tensor) -> Tensor:
 
 
 def _quantile(curves: Tensor, share: float) -> Tensor:
-    """Quantile along time of curves [M, ...]; by sorting, for `torch.quantile` stops at 16 million values."""
+    """Quantile along time of curves [M, ...]; by sorting, because `torch.quantile` is limited to 16 million values."""
     return curves.sort(0).values[round(share * (len(curves) - 1))]
 
 
 def _fill_dips(curve: Tensor) -> Tensor:
     """Fill dips [M] of up to 2 · `DIP` frames: the largest nearby, then the smallest of that (grey closing)."""
+    # a minimum is the maximum of the curve [M, 1] with its sign changed
     return -_largest_nearby(-_largest_nearby(curve, -DIP, DIP), -DIP, DIP)
 
 
 def _labial_closure(share: Tensor) -> Tensor:
     """[M] 0..1 from band shares [M, 8]: all bands fall, then vowels rise without the burst of hiss of t or k.
 
-    The first formant counts less, because m hums there. After a pause the evidence is weaker: lips that rest are shut.
+    The first formant counts less, because m has energy there. After a pause the evidence is weaker: lips are closed at
+    rest too.
     """
     vowel = share[:, 2:6].mean(-1)
     loudest = torch.maximum(0.7 * share[:, 1], share[:, 2:].amax(-1))
@@ -111,9 +115,9 @@ def _largest_nearby(curve: Tensor, first: int, last: int) -> Tensor:
 
 
 def speaking_and_stress(level: Tensor) -> tuple[Tensor, Tensor]:
-    """From the loudness [M]: how much is spoken, and where it is louder than around it; smooth, 0..1, [M] each."""
+    """How much of the time around is speech, and accents, from the loudness [M]; both smooth, 0..1, [M]."""
     speaking = blur_rows(_largest_nearby(level, -15, 15)[:, None], 15, 25)[:, 0]
-    # an accent stands out of its phrase (σ 0.6 s): who is loud throughout has none; `blur_rows` takes columns [M, 1]
+    # an accent is louder than its phrase (σ 0.6 s), not just loud; `blur_rows` takes columns [M, 1]
     phrase = blur_rows(level[:, None], 60, 60)[:, 0]
     stress = (blur_rows(level[:, None], 12, 12)[:, 0] - phrase).clamp(min=0)
     return speaking.clamp(0, 1), blur_rows((4 * stress - 0.3).clamp(0, 1)[:, None], 8, 14)[:, 0]

@@ -1,4 +1,4 @@
-"""Waveforms: any file, rate, layout and sample type in; 16 kHz mono out. Seconds become frames here, nowhere else."""
+"""Waveforms: files of any format, rate, layout and sample type are read, and converted to 16 kHz mono."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..structures import SAMPLE_RATE, Audio
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-RATES = (4_000, 192_000)  # Hz, what recorders make; outside of it the number is a mistake
+RATES = (4_000, 192_000)  # Hz, the rates of recorders; another number is a mistake
 CHANNELS = 8  # 7.1
 ZERO_CROSSINGS = 16  # of the resampling kernel on each side: about 80 dB of alias rejection with a Kaiser window
 LOUD_SPEECH = 0.1  # RMS that the loud parts of a voice are brought to before analysis (−20 dBFS)
@@ -49,18 +49,19 @@ def read_audio(path: str | Path) -> Audio:
         with av.open(str(path)) as container:
             if not container.streams.audio:
                 raise MediaError(f"{path.name} has no audio track; choose a file with sound.")
-            return Audio(*_decode(container, path.name))
+            return _decode(container, path.name)
     except av.error.FFmpegError as error:
         raise MediaError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
 
 
-def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
+def _decode(container: InputContainer, name: str) -> Audio:
     """Waveform [C, N] and rate of the first audio stream of an open PyAV container."""
     from av import AudioResampler
 
     stream = container.streams.audio[0]
     to_float = AudioResampler(format="fltp")
-    chunks, start = [], None
+    chunks: list[Tensor] = []
+    start: float | None = None  # s
     for frame in container.decode(stream):
         start = frame.time if start is None else start
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(frame)]
@@ -71,11 +72,11 @@ def _decode(container: InputContainer, name: str) -> tuple[Tensor, int]:
     # FFmpeg counts the start of a container in microseconds (AV_TIME_BASE)
     late_s = (start or 0.0) - (container.start_time or 0) / 1e6
     silence = chunks[0].new_zeros(chunks[0].shape[0], max(0, round(late_s * stream.rate)))
-    return torch.cat([silence, *chunks], -1), stream.rate
+    return Audio(torch.cat([silence, *chunks], -1), stream.rate)
 
 
 def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
-    """Any waveform to what is analysed: mono at 16 kHz.
+    """Any waveform as mono at 16 kHz, the input of all analysis.
 
     Args:
         waveform: [N], [C, N] or [1, C, N]; floats in −1..1 or any integer type at its full scale.
@@ -148,7 +149,7 @@ def resample(signal: Tensor, rate_in: int, rate_out: int) -> Tensor:
     count = -(-signal.shape[0] * up // down)
     out = signal.new_empty(count)
     # the taps of all outputs at once would take 2 · reach times the memory of the sound
-    for chunk in torch.arange(count, device=signal.device).split(1 << 16):
+    for chunk in torch.split(torch.arange(count, device=signal.device), 1 << 16):
         position = chunk * down
         out[chunk] = (taps[position // up] * bank[position % up]).sum(-1)
     return out
@@ -163,14 +164,15 @@ def _kernel_bank(up: int, down: int) -> Tensor:
     # β = 8 is 81 dB of stop band (Kaiser: 0.1102·(A − 8.7))
     window = torch.special.i0(8.0 * (1 - (distance / reach) ** 2).clamp(min=0).sqrt())
     bank = torch.sinc(cutoff * distance) * window
-    # each row sums to 1: a constant stays one at every phase, without a ripple of the rate's period
-    return (bank / bank.sum(-1, keepdim=True)).float()
+    # each row sums to 1, so that a constant signal stays constant and gets no ripple
+    normalised: Tensor = bank / bank.sum(-1, keepdim=True)
+    return normalised.float()
 
 
 def analysis_gain(mono: Tensor) -> float:
-    """Factor that brings the loud parts of a 16 kHz signal [N] to one level, so that all voices are heard alike."""
+    """Factor that brings the loud parts of a 16 kHz signal [N] to one level: features must not depend on volume."""
     frames = torch.nn.functional.pad(mono, (0, -mono.shape[0] % 400)).view(-1, 400)  # [K, 400], 25 ms each
     level = frames.square().mean(-1).sqrt().sort().values
-    peak = level[round(0.99 * (len(level) - 1))]  # a click is no voice
+    peak = level[round(0.99 * (len(level) - 1))]  # not the maximum, which may be a click
     loud = float(level[level > 0.18 * peak].median()) if peak > 0 else 0.0  # within 15 dB of it
     return min(MAX_GAIN, LOUD_SPEECH / loud) if loud > 0 else 1.0

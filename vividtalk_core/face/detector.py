@@ -16,8 +16,8 @@ from .region import Region, crop_regions, whole_image
 INPUT = 192  # px, the network's square
 STRIDE = 4  # px per cell; one anchor in the middle of each
 BATCH = 8  # regions that go through the network at once
-FAINT = 0.8  # of the threshold: what still counts as a face when no search finds a better one
-CONFIRMED = 8  # candidates of one search that are looked at twice
+FAINT = 0.8  # of the threshold: lowest score that is accepted when no search finds a better face
+CONFIRMED = 8  # candidates of one search that are checked by the second network
 OVERLAP = 0.3  # intersection over union above which two boxes are the same face
 SURE = 0.6  # MediaPipe's own threshold: only boxes above it are averaged, so that lower thresholds move no face
 
@@ -37,12 +37,14 @@ Confirm = Callable[[Tensor, list[Detection]], list[Detection]]
 class FaceDetector(nn.Module):
     """Finds faces from about 1/20 of the image's longer side up to all of it."""
 
+    anchors: Tensor  # [2304, 2] px, centres of the network's cells
+
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.network = load_network(path)
         cells = (torch.arange(INPUT // STRIDE) + 0.5) * STRIDE
         anchors = torch.stack(torch.meshgrid(cells, cells, indexing="xy"), -1).flatten(0, 1)
-        self.register_buffer("anchors", anchors, persistent=False)  # [2304, 2] px
+        self.register_buffer("anchors", anchors, persistent=False)
 
     @torch.no_grad()
     def detect(self, image: Tensor, threshold: float = 0.5, confirm: Confirm | None = None) -> list[Detection]:
@@ -51,9 +53,9 @@ class FaceDetector(nn.Module):
         Args:
             image: [1, 3, H, W] RGB in 0..1.
             threshold: lowest score, 0..1.
-            confirm: keeps of some detections those that are faces: `Landmarker.confirm`. With it, an image whose faces
-                are too small, too large, or turned for one look is searched in all `searches`, which without a second
-                opinion would find faces in gravel.
+            confirm: keeps those of some detections that are faces: `Landmarker.confirm`. With it, an image in which
+                the first search finds no face is searched in all `searches`: enlarged, reduced and turned. Without a
+                second network so many searches would give too many false detections on textures such as gravel.
 
         Returns:
             Detections in px of the image, by MediaPipe's convention (see `region`). With `confirm`, where no search
@@ -79,13 +81,13 @@ class FaceDetector(nn.Module):
     def _candidates(self, image: Tensor, regions: Region, threshold: float) -> tuple[Tensor, Tensor]:
         """Boxes and keypoints [K, 8, 2] px of the image, and scores [K], of all cells above a threshold."""
         device = self.network.device
-        outputs = self.network(crop_regions(image, regions, INPUT, "zeros").to(device) * 2 - 1)
-        # MediaPipe clips the logits at 100 too
+        outputs: dict[str, Tensor] = self.network(crop_regions(image, regions, INPUT, "zeros").to(device) * 2 - 1)
+        # MediaPipe limits the logits to ±100 too, so that scores agree with it
         scores = outputs["scores"][..., 0].clamp(-100, 100).sigmoid()
         region, cell = (scores >= threshold).nonzero(as_tuple=True)
         raw, anchors = outputs["boxes"][region, cell], self.anchors[cell]
         centre, half = raw[:, :2] + anchors, raw[:, 2:4] / 2
-        points = raw[:, 4:].unflatten(1, (6, 2)) + anchors[:, None]
+        points = torch.unflatten(raw[:, 4:], 1, (6, 2)) + anchors[:, None]
         points = torch.cat(((centre - half)[:, None], (centre + half)[:, None], points), 1)  # px of the crop
         matrix = regions.to(device).matrix(INPUT)[region]
         points = points @ matrix[..., :2].mT + matrix[:, None, :, 2]
@@ -94,15 +96,15 @@ class FaceDetector(nn.Module):
 
 
 def largest_first(detections: list[Detection]) -> list[Detection]:
-    """Detections by the area of their boxes."""
+    """Detections sorted by the area of their boxes [4]."""
     return sorted(detections, key=lambda detection: -float(_area(detection.box)))
 
 
 def searches(image: Tensor) -> Iterator[Region]:
-    """Where to look for faces, each only if those before it showed none: squares of an image [1, 3, H, W].
+    """Where to look for faces in an image [1, 3, H, W]: sets of squares, each used only if those before it showed none.
 
-    The whole image; from farther away, for faces that fill it; turned by quarters; in tiles of a half and a quarter of
-    its longer side, for small faces.
+    The whole image; the image with a wide border, for faces that fill it; turned by quarters; in tiles of a half and a
+    quarter of its longer side, for small faces.
     """
     whole = whole_image(image)
     yield whole
@@ -130,10 +132,10 @@ def merge_overlapping(points: Tensor, scores: Tensor) -> list[Detection]:
 
     Args:
         points: [K, 8, 2] px, the box's two corners and six keypoints.
-        scores: [K].
+        scores: [K], 0..1.
 
     Returns:
-        Detections, the best score first; each has the score of its best member.
+        Detections, the best score first; each has the score of its best box.
     """
     order = scores.argsort(descending=True, stable=True)
     points, scores = points[order], scores[order]

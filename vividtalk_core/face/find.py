@@ -1,4 +1,4 @@
-"""Which face of a portrait is meant, and its landmarks; every failure says what was seen and what to try."""
+"""The face that is meant in a portrait, and its landmarks; every error says what was found and what to try."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ log = logging.getLogger("vividtalk")
 
 MIN_SIDE, MAX_SIDE = 64, 8192  # px of a portrait
 MIN_FACE = 40  # px, the longer side of the landmarks' box: below it lips are a few pixels
-LOWEST_SCORE = 0.05  # asked of the detector to tell how near it was
+LOWEST_SCORE = 0.05  # threshold of a second detection, so that the error can name the best score
 BOX_MARGIN = 1.5  # side of the first landmark region over the longer side of a box given by hand
 ROUNDS = 3  # of the landmark network, each in the region of the round before
 
 
 def check_portrait(portrait: Tensor) -> None:
-    """Raise MediaError unless portrait is [B, 3, H, W] of a usable size with finite values in 0..1."""
+    """Check that a portrait is [B, 3, H, W], of a usable size, with finite values in 0..1.
+
+    Raises:
+        MediaError: it is not.
+    """
     if portrait.ndim != 4 or portrait.shape[1] != 3 or portrait.shape[0] < 1:
         raise MediaError(f"portrait must be [B, 3, H, W] RGB with B ≥ 1; got {list(portrait.shape)}")
     height, width = portrait.shape[2:]
@@ -58,13 +62,14 @@ def find_landmarks(
         face_index: which face, counted from the largest.
         box: left, top, right, bottom in px around the face, instead of detection.
         threshold: of the detector, 0..1.
-        force: accept what the landmark network doubts to be a face.
+        force: use the face even if the landmark network's presence score is too low.
 
     Returns:
         [478, 3] px of the image, pixel centres at .5.
 
     Raises:
-        NoFaceError: there is no such face, it is too small, or it is doubted and not forced.
+        NoFaceError: there is no such face, it is too small, or its presence score is too low.
+        SettingsError: the box is not inside the image.
     """
     region = _box_region(box, image) if box is not None else _detected_region(models, image, face_index, threshold)
     landmarks, presence = models.landmarker.refine(image, region, ROUNDS)
@@ -79,13 +84,13 @@ def find_landmarks(
 
 
 def _check_presence(presence: float, force: bool) -> None:
-    """NoFaceError where the landmark network sees no face, or a warning if it is forced."""
+    """NoFaceError for a presence score below `PRESENT`, or a warning with `force`."""
     if presence >= PRESENT:
         return
-    doubt = f"the landmark network doubts that this is a face (presence {presence:.2f}, {PRESENT:g} is needed)"
+    found = f"this may be no face: the landmark network's presence score is {presence:.2f}, {PRESENT:g} is needed"
     if not force:
-        raise NoFaceError(f"{doubt}: mark the face alone, use a closer crop of a face, or force it")
-    log.warning("%s; it is used because that was forced", doubt)
+        raise NoFaceError(f"{found}; give a box around the face, use a closer crop, or set 'force' to use it anyway")
+    log.warning("%s; it is used because 'force' is set", found)
 
 
 def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region:
@@ -109,16 +114,17 @@ def _detected_region(models: FaceModels, image: Tensor, face_index: int, thresho
     if not 0 <= face_index < len(faces):
         boxes = "; ".join(f"{k}: {_box_text(face)}" for k, face in enumerate(faces))
         raise NoFaceError(
-            f"face_index {face_index} asked for, but {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found "
-            f"(left, top, right, bottom px): {boxes}"
+            f"there is no face number {face_index}: {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found, "
+            f"counted from 0 (left, top, right, bottom px): {boxes}"
         )
     return region_of_detection(faces[face_index])
 
 
 def _no_face(nearly: list[Detection], threshold: float) -> str:
+    """The message for a portrait without a face, with the best score that was found."""
     advice = "use a closer crop, or give the face's box by hand"
     if not nearly:
-        return f"no face found (nothing scored even {LOWEST_SCORE:g}): {advice}"
+        return f"no face found (no score above {LOWEST_SCORE:g}): {advice}"
     best = max(nearly, key=lambda face: face.score)
     return (
         f"no face found: the best score is {best.score:.2f} at box {_box_text(best)}, the threshold is {threshold:g}; "

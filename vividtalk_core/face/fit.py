@@ -18,7 +18,7 @@ from .models import FaceModels
 from .offsets import offset_spread, vertex_offsets
 from .solve import solve
 
-STILL_FPS = 25.0  # frames per second that a still's single pose is said to have
+STILL_FPS = 25.0  # frames per second in the pose of a portrait, which has a single frame
 MASK_EDGE = 3.0  # px of the 256 crop, standard deviation of the inner-face mask's edge
 MASK_REACH = 9  # px, three standard deviations
 
@@ -39,11 +39,12 @@ def fit_face(
         face_index: which face, counted from the largest (0).
         box: left, top, right, bottom in px around the face, for pictures in which none is detected.
         threshold: of the face detector, 0..1.
-        force: accept what the landmark network doubts to be a face.
+        force: use the face even if the landmark network's presence score is too low.
 
     Raises:
-        MediaError: the portrait is unusable.
+        MediaError: the portrait cannot be used.
         NoFaceError: it holds no such face; the message says what was found.
+        SettingsError: the box is not inside the portrait.
     """
     check_portrait(portrait)
     with torch.no_grad():

@@ -1,7 +1,7 @@
-"""Runs the converted MediaPipe networks: a list of named operations over fp16 weights, executed in plain torch.
+"""The converted MediaPipe networks: lists of named operations over fp16 weights, executed in plain torch.
 
 `assets/build_networks.py` writes the files. Activations are [N, C, H, W]; paddings and sizes are numbers in the file,
-so an operation here is one function of its tensors and its settings.
+so that an operation is a function of its tensors and its settings alone.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+
+from ..errors import WeightsError
+from ..hub import load_tensors, read_header
 
 
 def _pad(x: Tensor, padding: list[int], value: float = 0.0) -> Tensor:
-    """Padding as [left, right, top, bottom] and, if given, [..., front, back] of the channels."""
+    """Pad [N, C, H, W] by [left, right, top, bottom] and, if given, [..., front, back] of the channels."""
     return F.pad(x, padding, value=value) if any(padding) else x
 
 
@@ -36,7 +39,7 @@ def conv_transpose2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[in
 
 
 def max_pool2d(x: Tensor, *, kernel: list[int], stride: list[int], padding: list[int]) -> Tensor:
-    """Maximum over windows of [N, C, H, W]; the padding never wins."""
+    """Maximum over windows of [N, C, H, W]; the padding is −∞, so that it is never the maximum."""
     return F.max_pool2d(_pad(x, padding, float("-inf")), kernel, stride)
 
 
@@ -64,7 +67,7 @@ def resize_bilinear(x: Tensor, *, size: list[int], align_corners: bool, half_pix
 
 
 def _between(x: Tensor, length: int, size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """For each of `size` targets the two source indices and the share of the second."""
+    """Two source indices [size] for each target along an axis of x [N, C, H, W], and the weight of the second."""
     source = torch.arange(size, device=x.device, dtype=x.dtype) * (length / size)
     low = source.floor().long()
     return low, (low + 1).clamp(max=length - 1), source - low
@@ -72,7 +75,7 @@ def _between(x: Tensor, length: int, size: int) -> tuple[Tensor, Tensor, Tensor]
 
 def depth_to_space(x: Tensor, *, block: int) -> Tensor:
     """Channels of [N, C, H, W] to a block × block square of px; TensorFlow's order, which is not pixel_shuffle's."""
-    return F.pixel_shuffle(x.unflatten(1, (block * block, -1)).transpose(1, 2).flatten(1, 2), block)
+    return F.pixel_shuffle(torch.unflatten(x, 1, (block * block, -1)).transpose(1, 2).flatten(1, 2), block)
 
 
 def square_matrix(
@@ -93,7 +96,7 @@ def square_matrix(
     line = points[:, right] - points[:, left]
     angle = target_angle - torch.atan2(line[:, 1], line[:, 0])
     cos, sin = angle.cos(), angle.sin()
-    turn = torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2))
+    turn = torch.unflatten(torch.stack((cos, -sin, sin, cos), -1), -1, (2, 2))
     turned = points[:, subset] @ turn.mT
     high, low = turned.amax(1), turned.amin(1)
     extent = points.new_tensor(size)
@@ -144,12 +147,12 @@ OPERATIONS: dict[str, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One line of the list."""
+    """One operation of a `Graph`."""
 
     name: str
     inputs: tuple[int | str, ...]  # the number of an activation or the name of a weight
     output: int
-    settings: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)  # numbers and lists of numbers, as JSON has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +166,12 @@ class Graph:
     def __post_init__(self) -> None:
         unknown = sorted({operation.name for operation in self.operations} - OPERATIONS.keys())
         if unknown:
-            raise ValueError(f"the graph uses operations that are not known here: {', '.join(unknown)}")
-        made = {0} | {operation.output for operation in self.operations}
+            raise WeightsError(f"the graph uses operations that are not known here: {', '.join(unknown)}")
+        computed = {0} | {operation.output for operation in self.operations}
         used = {i for operation in self.operations for i in operation.inputs if isinstance(i, int)}
-        missing = sorted((used | set(self.outputs.values())) - made)
+        missing = sorted((used | set(self.outputs.values())) - computed)
         if missing:
-            raise ValueError(f"the graph uses activations that no operation makes: {missing}")
+            raise WeightsError(f"the graph uses activations that no operation computes: {missing}")
 
     def weight_names(self) -> set[str]:
         """Names of the weights that the operations read."""
@@ -182,18 +185,18 @@ class Graph:
 
 
 class GraphNetwork(nn.Module):
-    """Executes a `Graph` in fp32, whatever the precision of the stored weights."""
+    """Executes a `Graph` in float32, whatever the precision of the stored weights."""
 
     def __init__(self, graph: Graph, weights: dict[str, Tensor]) -> None:
         super().__init__()
         missing, unexpected = graph.weight_names() - weights.keys(), weights.keys() - graph.weight_names()
         if missing or unexpected:
-            raise ValueError(f"weights and graph differ: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
+            raise WeightsError(f"weights and graph differ: missing {sorted(missing)}, unexpected {sorted(unexpected)}")
         self.graph = graph
         self._last_uses = graph.last_uses()
         for name, weight in weights.items():
-            # convolutions are [O, I, h, w], all else has fewer dimensions
-            # channels_last halves the time of these networks on a CPU
+            # convolutions are [O, I, h, w], other weights have fewer dimensions; channels_last halves the time of
+            # these networks on a CPU
             layout = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
             self.register_buffer(name, weight.to(torch.float32, memory_format=layout))
 
@@ -222,36 +225,38 @@ def load_network(path: Path) -> GraphNetwork:
     """Read a network written by `assets/build_networks.py`: graph JSON in the header, fp16 weights.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is truncated, is not safetensors, or its graph cannot be run here.
+        MissingFileError: there is no such file.
+        WeightsError: the file is damaged, or its graph cannot be executed by this version.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no network file {path}; rebuild it with `python -m vividtalk_core.assets.build`")
-    try:
-        with safe_open(path, "pt") as file:
-            header = (file.metadata() or {}).get("graph")
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except SafetensorError as error:
-        raise ValueError(f"{path} is truncated or not a safetensors file ({error})") from error
+    header = read_header(path).get("graph")
     if header is None:
-        raise ValueError(f"{path} has no graph in its header: it is not a converted MediaPipe network")
+        raise WeightsError(f"'{path}' has no graph in its header: it is not a converted MediaPipe network")
     try:
-        return GraphNetwork(read_graph(header), weights)
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+        return GraphNetwork(read_graph(header), load_tensors(path))
+    except WeightsError as error:
+        raise WeightsError(f"'{path}': {error}") from error
 
 
 def read_graph(text: str) -> Graph:
-    """The `Graph` of its JSON text."""
-    graph = json.loads(text)
-    operations = tuple(
-        Operation(o["name"], tuple(o["inputs"]), o["output"], o.get("settings", {})) for o in graph["operations"]
-    )
-    return Graph(tuple(graph["input_shape"]), graph["outputs"], operations)
+    """The `Graph` of its JSON text.
+
+    Raises:
+        WeightsError: the text is no graph, or the graph cannot be executed by this version.
+    """
+    try:
+        graph = json.loads(text)
+        operations = tuple(
+            Operation(o["name"], tuple(o["inputs"]), o["output"], o.get("settings", {})) for o in graph["operations"]
+        )
+        channels, height, width = graph["input_shape"]
+        outputs = dict(graph["outputs"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise WeightsError(f"the graph cannot be read ({error!r})") from error
+    return Graph((channels, height, width), outputs, operations)
 
 
 def write_graph(graph: Graph) -> str:
-    """JSON text of a `Graph`, the same bytes every time."""
+    """JSON text of a `Graph`; equal graphs give equal bytes."""
     operations = [
         {"name": o.name, "inputs": o.inputs, "output": o.output} | ({"settings": o.settings} if o.settings else {})
         for o in graph.operations

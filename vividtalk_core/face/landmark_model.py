@@ -1,4 +1,4 @@
-"""The 3DMM at the landmarks: what the solver compares with what is seen, and how much each point counts."""
+"""The 3DMM at the landmarks: the points that the solver compares with the detected ones, and their weights."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from ..head.topology import (
 from ..structures import MorphableModel
 from .priors import ExpressionPrior, expression_prior
 
-CARRIED = 0.3  # of the jaw's own movement, from which a point belongs to the chin
+CARRIED = 0.3  # of the largest displacement by jawOpen, above which a point belongs to the chin
 EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
-LEAST_FACING = 0.05  # weight of points that face away: enough to keep them near
-HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which its iris comes to be trusted
+LEAST_FACING = 0.05  # weight of points that face away: small, but not 0, or nothing would hold that side in place
+HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which the weight of its iris grows from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class SolveSettings:
     eyes: float = 2.0
     oval: float = 0.3  # it slides along the cheek as the head turns
     irises: float = 2.0
-    chin: float = 0.3  # and cheeks, what the jaw carries but for the lips: the network sees them less surely
+    chin: float = 0.3  # and cheeks, all that the jaw moves except the lips: the network finds them less exactly
     lip_gap: float = 3.0  # of each upper–lower pair: a closed mouth must be closed
     lid_gap: float = 3.0
     depth: float = 0.03  # MediaPipe's z, in px
@@ -68,17 +68,16 @@ class LandmarkModel:
 
     def shape(self, id_coefficients: Tensor, exp_coefficients: Tensor) -> Tensor:
         """Points [T, P, 3] for α [I] and β [T, E]."""
-        return (
-            self.mean
-            + torch.tensordot(id_coefficients, self.identity, 1)
-            + torch.tensordot(exp_coefficients, self.expression, 1)
-        )
+        identity: Tensor = torch.tensordot(id_coefficients, self.identity, 1)  # [P, 3]
+        expression: Tensor = torch.tensordot(exp_coefficients, self.expression, 1)  # [T, P, 3]
+        return self.mean + identity + expression
 
 
 def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkModel:
-    """Restrict the 3DMM to what the landmarks see, with the weights of the settings."""
+    """Restrict the 3DMM to the points of the landmarks, with the weights of the settings."""
 
     def points(vertices: Tensor) -> Tensor:
+        """[..., P, 3] of vertices [..., V, 3]."""
         irises = vertices[..., iris_vertices(model), :]
         return torch.cat((landmark_positions(model, vertices), irises), -2)
 
@@ -105,10 +104,10 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
 
 
 def landmark_normals(model: MorphableModel) -> Tensor:
-    """Which way the points face [P, 3], unit vectors on the mean shape; the irises look ahead.
+    """Directions [P, 3] in which the points face, unit vectors on the mean shape; the irises face forwards.
 
-    Halfway between the skin's normal and the way from the neck's axis: the rims of lips and lids are folds whose own
-    normals say little.
+    The mean of the skin's normal and the direction away from the neck's axis: at the folds of lips and lids the normals
+    alone change too quickly.
     """
     normals = area_normals(model.mean_shape, model.triangles)
     outward = landmark_positions(model, model.mean_shape) * model.mean_shape.new_tensor((1, 0, 1))
@@ -125,7 +124,7 @@ def observed_points(landmarks: Tensor) -> Tensor:
 def point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tensor, observed: Tensor) -> Tensor:
     """Square roots [T, P, 3] of the weights of x, y and z.
 
-    What turns away from the viewer counts less, and so does an iris behind its lids: there the network guesses.
+    Points that face away from the viewer count less, and so does an iris behind its lids: the network cannot see them.
     """
     weight = model.weight * facing_weight(rotation, model.normals).clamp(min=LEAST_FACING)
     opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
@@ -139,11 +138,13 @@ def facing_weight(rotation: Tensor, normals: Tensor) -> Tensor:
 
     The third row of a rotation is the line of sight in the head frame.
     """
+    # the weight is 0 at 6° behind the edge, because normals on the outline are inexact, and 1 at 17° before it
     return ramp(rotation[:, 2] @ normals.T, -0.1, 0.3)
 
 
 def eye_opening(points: Tensor, lids: tuple[tuple[int, int], ...], corners: tuple[int, int]) -> Tensor:
-    """Mean gap [T] between the lids of landmarks [T, N, D], N ≥ 468, over the width of the eye."""
+    """Mean gap [T] between the lids of landmarks [T, N, D], N ≥ 468, divided by the width of the eye."""
     upper, lower = (points[:, list(side), :2] for side in zip(*lids, strict=True))
-    width = (points[:, corners[0], :2] - points[:, corners[1], :2]).norm(dim=-1)
-    return (upper - lower).norm(dim=-1).mean(1) / width
+    width: Tensor = (points[:, corners[0], :2] - points[:, corners[1], :2]).norm(dim=-1)
+    gap: Tensor = (upper - lower).norm(dim=-1).mean(1)
+    return gap / width

@@ -19,7 +19,7 @@ from .graph import load_network
 from .region import Region, crop_regions
 
 INPUT = 192  # px, the network's square
-SCALE = 1.5  # side of the region over the longer side of the face's box
+SCALE = 1.5  # side of the region over the longer side of the face's box, MediaPipe's own
 PRESENT = 0.5  # presence from which a region shows a face, MediaPipe's own
 STEADY = 0.04  # of a region: how far landmarks of a true face move when it is cropped anew (98 % stay below 0.014)
 LEFT_CORNER, RIGHT_CORNER = 33, 263  # outer eye corners, as the viewer sees them
@@ -44,7 +44,7 @@ def region_of_landmarks(landmarks: Tensor) -> Region:
     points = landmarks[..., :2]
     line = points[:, RIGHT_CORNER] - points[:, LEFT_CORNER]
     angle = torch.atan2(line[:, 1], line[:, 0])
-    turn = torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1).unflatten(-1, (2, 2))
+    turn = torch.unflatten(torch.stack((angle.cos(), -angle.sin(), angle.sin(), angle.cos()), -1), -1, (2, 2))
     upright = points @ turn  # by −angle
     low, high = upright.amin(1), upright.amax(1)
     centre = (turn @ ((low + high) / 2)[..., None])[..., 0]
@@ -73,7 +73,7 @@ class Landmarker(nn.Module):
             landmarks [N, 478, 3] px of the image, presence [N] 0..1 of a face in each region.
         """
         device = self.network.device
-        outputs = self.network(crop_regions(image, regions, INPUT).to(device))
+        outputs: dict[str, Tensor] = self.network(crop_regions(image, regions, INPUT).to(device))
         points = self._assemble(outputs)  # [N, 478, 3] px of the crop
         matrix = regions.to(device).matrix(INPUT)
         position = points[..., :2] @ matrix[:, :, :2].mT + matrix[:, None, :, 2]
@@ -81,7 +81,7 @@ class Landmarker(nn.Module):
         return torch.cat((position, depth), -1), outputs["presence"].flatten().sigmoid()
 
     def refine(self, image: Tensor, region: Region, rounds: int = 2) -> tuple[Tensor, Tensor]:
-        """`landmarks` [N, 478, 3], each round in the region of the round before: independent of the detector's cut."""
+        """`landmarks` [N, 478, 3], each round in the region of the round before, to depend less on the detector."""
         if rounds < 1:
             raise ValueError(f"rounds must be at least 1; got {rounds}")
         landmarks, presence = self.landmarks(image, region)
@@ -90,11 +90,18 @@ class Landmarker(nn.Module):
         return landmarks, presence
 
     def confirm(self, image: Tensor, detections: list[Detection]) -> list[Detection]:
-        """Those detections in an image [1, 3, H, W] that are faces: present, and where they were at a second look."""
+        """Those detections in an image [1, 3, H, W] that are faces.
+
+        Their presence is high enough, and a second run in the region of the first landmarks gives the same landmarks.
+        """
         if not detections:
             return []
         regions = [region_of_detection(detection) for detection in detections]
-        region = Region(*(torch.cat([getattr(r, name) for r in regions]) for name in ("centre", "size", "angle")))
+        region = Region(
+            torch.cat([r.centre for r in regions]),
+            torch.cat([r.size for r in regions]),
+            torch.cat([r.angle for r in regions]),
+        )
         first, presence = self.landmarks(image, region)
         second, _ = self.landmarks(image, region_of_landmarks(first))
         drift = (second - first)[..., :2].norm(dim=-1).mean(-1) / region.size.to(first.device)
@@ -103,13 +110,12 @@ class Landmarker(nn.Module):
 
     def _assemble(self, outputs: dict[str, Tensor]) -> Tensor:
         """[N, 478, 3] px of the crop: the mesh with x, y of the refined parts, then the irises."""
-        mesh = outputs["mesh"].flatten(1).unflatten(1, (468, 3)).clone()
+        mesh = torch.unflatten(outputs["mesh"].flatten(1), 1, (468, 3)).clone()
         for name, subset in self.refined.items():
-            mesh[:, subset, :2] = outputs[name].flatten(1).unflatten(1, (-1, 2))
-        irises = [
-            torch.cat(
-                (outputs[name].flatten(1).unflatten(1, (5, 2)), mesh[:, rim, 2:].mean(1, True).expand(-1, 5, 1)), 2
-            )
-            for name, rim in (("left_iris", LEFT_RIM), ("right_iris", RIGHT_RIM))
-        ]
+            mesh[:, subset, :2] = torch.unflatten(outputs[name].flatten(1), 1, (-1, 2))
+        irises = []
+        for name, rim in (("left_iris", LEFT_RIM), ("right_iris", RIGHT_RIM)):
+            iris = torch.unflatten(outputs[name].flatten(1), 1, (5, 2))
+            depth = mesh[:, rim, 2:].mean(1, True).expand(-1, 5, 1)
+            irises.append(torch.cat((iris, depth), 2))
         return torch.cat((mesh, *irises), 1)

@@ -1,4 +1,4 @@
-"""Everything that is loaded before a face can be fitted."""
+"""The weights that are needed to fit a face."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .segment import PersonSegmenter
 
 @dataclass(frozen=True, eq=False, slots=True)
 class FaceModels:
-    """The head 3DMM and the networks that look at pictures."""
+    """The head 3DMM and the networks that find a face and its landmarks."""
 
     head: MorphableModel
     detector: FaceDetector
@@ -26,12 +26,21 @@ class FaceModels:
 
     def to(self, device: torch.device | str) -> FaceModels:
         """The same models on another device; these stay where they are."""
-        networks = (self.detector, self.landmarker, self.segmenter)
-        return FaceModels(to_device(self.head, device), *(copy.deepcopy(network).to(device) for network in networks))
+        return FaceModels(
+            head=to_device(self.head, device),
+            detector=copy.deepcopy(self.detector).to(device),
+            landmarker=copy.deepcopy(self.landmarker).to(device),
+            segmenter=copy.deepcopy(self.segmenter).to(device),
+        )
 
 
 def load_face_models(weights: WeightSet | str = "embedded") -> FaceModels:
-    """Load the head and the networks of a weight set, or of the name of one."""
+    """Load the head and the networks of a weight set, or of the name of one.
+
+    Raises:
+        MissingFileError: there is no such set.
+        WeightsError: a file is damaged or holds something else.
+    """
     found = resolve_weights(weights) if isinstance(weights, str) else weights
     return FaceModels(
         head=load_morphable(found.file("head.safetensors")),

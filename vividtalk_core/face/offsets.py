@@ -1,4 +1,4 @@
-"""What the landmarks say beyond the 3DMM, spread smoothly over the head's vertices."""
+"""Residuals of the landmarks that the 3DMM does not explain, spread smoothly over the head's vertices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class OffsetSpread:
     """How displacements of the landmarks move the vertices."""
 
     matrix: Tensor  # [V, 468], linear; at the landmarks almost exact
-    normals: Tensor  # [468, 3] of the mean: a landmark on the far cheek slides along the outline and tells nothing
+    normals: Tensor  # [468, 3] of the mean: landmarks on the far cheek only follow the outline, and are left out
 
 
 def offset_spread(model: MorphableModel) -> OffsetSpread:
@@ -67,13 +67,14 @@ def vertex_offsets(
     residual = (observed - landmark_positions(model, pixels)[..., :2]) * seen
     frames = len(residual)
     # one tall product: a batched one would read the large matrix again for each frame
-    moved_px = (spread.matrix @ residual.movedim(0, 1).flatten(1)).unflatten(1, (frames, 2)).movedim(1, 0)
+    product = spread.matrix @ residual.movedim(0, 1).flatten(1)  # [V, T · 2]
+    moved_px = torch.unflatten(product, 1, (frames, 2)).movedim(1, 0)
     moved = moved_px * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
     return torch.stack((moved[..., 0], -moved[..., 1], torch.zeros_like(moved[..., 0])), -1) @ rotation
 
 
 def lip_taper(model: MorphableModel) -> Tensor:
-    """Weights [L] of the lip vertices, 1 at the lips, 0 at the region's rim: offsets must not tear the skin there."""
+    """Weights [L] of the lip vertices, 1 at the lips, 0 at the region's border, so that no step appears in the skin."""
     lips = landmark_positions(model, model.mean_shape)[list(INNER_LIPS + OUTER_LIPS)]  # [N, 3]
     distance = torch.cdist(model.mean_shape[model.lip_vertices], lips).amin(1)
     return smoothstep((1 - distance / distance.amax()).mul(2))

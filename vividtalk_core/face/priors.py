@@ -1,4 +1,4 @@
-"""What is known about expressions before any landmark is seen: which are rare, which exclude each other."""
+"""The prior over expressions: which coefficients are rare, and which exclude each other."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# How reluctantly a coefficient is used; 1 unless named. Coefficients that landmarks cannot tell from head pose,
-# identity or a commoner expression cost more.
+# Cost of a coefficient; 1 unless named. Coefficients whose effect on the landmarks is similar to that of head pose,
+# identity or a more frequent expression cost more.
 COST = {
     "browDown": 1.5, "browInnerUp": 3.0, "browOuterUp": 1.5, "cheekPuff": 8.0, "cheekSquint": 4.0, "eyeBlink": 0.1,
     "eyeLook": 0.1, "eyeSquint": 3.0, "eyeWide": 1.0, "jawForward": 6.0, "jawLeft": 4.0, "jawRight": 4.0,
@@ -41,7 +41,7 @@ COUPLED = (
     ("mouthFrownLeft", "mouthFrownRight", 0.5), ("mouthStretchLeft", "mouthStretchRight", 0.5),
     ("mouthDimpleLeft", "mouthDimpleRight", 1.0), ("mouthPressLeft", "mouthPressRight", 1.0),
 )  # fmt: skip
-UNSEEN = ("tongueOut",)  # no landmark tells
+UNSEEN = ("tongueOut",)  # no landmark lies on the tongue
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -50,7 +50,7 @@ class ExpressionPrior:
 
     matrix: Tensor  # [E, E]
     linear: Tensor  # [E]
-    limit: Tensor  # [E] 1, or 0 where nothing can be seen
+    limit: Tensor  # [E] 1, or 0 for coefficients that move no landmark
 
 
 def expression_prior(names: tuple[str, ...], strength: float, sparsity: float, exclusion: float) -> ExpressionPrior:
@@ -77,5 +77,6 @@ def expression_prior(names: tuple[str, ...], strength: float, sparsity: float, e
 
 
 def _cost(name: str) -> float:
+    """The cost of a coefficient by its name, by its name without the side, or by the beginning of its name."""
     stem = name.removesuffix("Left").removesuffix("Right")
     return COST.get(name, COST.get(stem, next((c for key, c in COST.items() if name.startswith(key)), 1.0)))

@@ -35,7 +35,8 @@ class Region:
     def matrix(self, side: int) -> Tensor:
         """[N, 2, 3] affine maps from a crop of `side` px to the image."""
         cos, sin = self.angle.cos(), self.angle.sin()
-        linear = torch.stack((cos, -sin, sin, cos), -1).unflatten(-1, (2, 2)) * (self.size / side)[:, None, None]
+        turn = torch.unflatten(torch.stack((cos, -sin, sin, cos), -1), -1, (2, 2))
+        linear = turn * (self.size / side)[:, None, None]
         corner = self.centre - linear.sum(-1) * (side / 2)
         return torch.cat((linear, corner[..., None]), -1)
 
@@ -81,10 +82,10 @@ def crop_regions(image: Tensor, regions: Region, side: int, padding_mode: str = 
     grid = (2 * source + 1) / image.new_tensor((width, height)) - 1
     for _ in range(_halvings(regions, side)):
         image = F.interpolate(image, scale_factor=0.5, mode="area")
-    # Squares of one image are cut by one tall grid: it is not copied for each.
+    # the squares of one image are cut by one tall grid, so that the image is not copied for each
     grid = grid.reshape(len(image), -1, side, 2)
     tall = F.grid_sample(image, grid, padding_mode=padding_mode, align_corners=False)
-    return tall.unflatten(2, (-1, side)).transpose(1, 2).flatten(0, 1)
+    return torch.unflatten(tall, 2, (-1, side)).transpose(1, 2).flatten(0, 1)
 
 
 def _halvings(regions: Region, side: int) -> int:

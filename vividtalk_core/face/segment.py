@@ -1,4 +1,4 @@
-"""Which pixels are the person: MediaPipe's selfie segmentation."""
+"""The pixels of the person in a picture: MediaPipe's selfie segmentation."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class PersonSegmenter(nn.Module):
         """
         check_shapes(image=(image, "1 3 H W"))
         small = F.interpolate(image, (INPUT, INPUT), mode="bilinear", antialias=True)
-        mask = self.network(small.to(self.network.device))["mask"]
-        return F.interpolate(mask, image.shape[-2:], mode="bilinear")
+        outputs: dict[str, Tensor] = self.network(small.to(self.network.device))
+        return F.interpolate(outputs["mask"], image.shape[-2:], mode="bilinear")

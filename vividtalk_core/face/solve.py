@@ -56,15 +56,14 @@ def solve(
     Returns:
         The solution; expression coefficients in 0..1.
     """
-    known = id_coefficients is not None
-    identity = id_coefficients if known else model.mean.new_zeros(len(model.identity))
-    if not known:
-        return _refine(model, observed, settings, initial_solution(model, observed, identity), True)
+    if id_coefficients is None:
+        mean = model.mean.new_zeros(len(model.identity))
+        return _refine(model, observed, settings, initial_solution(model, observed, mean), True)
     parts = []
-    for chunk in observed.split(CHUNK):
-        parts.append(_refine(model, chunk, settings, initial_solution(model, chunk, identity), False))
+    for chunk in torch.split(observed, CHUNK):
+        parts.append(_refine(model, chunk, settings, initial_solution(model, chunk, id_coefficients), False))
     return Solution(
-        identity,
+        id_coefficients,
         torch.cat([p.exp_coefficients for p in parts]),
         torch.cat([p.rotation for p in parts]),
         torch.cat([p.translation for p in parts]),
@@ -72,7 +71,11 @@ def solve(
 
 
 def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -> Solution:
-    """No expression; the pose is the similarity that maps the mean onto the landmarks, depth included."""
+    """The start of the solver: β = 0 [T, E], and the pose of the similarity that maps the mean onto the landmarks.
+
+    The similarity includes depth and is found in closed form (Umeyama 1991): a singular value decomposition of the
+    covariance, with a sign that excludes reflections.
+    """
     frames = len(observed)
     shape = model.shape(identity, model.mean.new_zeros(1, len(model.expression)))[0]
     target = observed * observed.new_tensor((1, -1, -1))
@@ -87,7 +90,7 @@ def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -
 def _refine(
     model: LandmarkModel, observed: Tensor, settings: SolveSettings, start: Solution, with_identity: bool
 ) -> Solution:
-    """Gauss–Newton steps from `start` towards the points observed [T, P, 3]."""
+    """Gauss–Newton steps from `start` towards the observed points [T, P, 3]."""
     solution = start
     for _ in range(settings.iterations if with_identity else settings.frame_iterations):
         normal = _normal_equations(model, observed, settings, solution, with_identity)
@@ -106,7 +109,7 @@ def _normal_equations(
     beta, prior = solution.exp_coefficients, model.prior
     curvature[:, POSE:, POSE:] += prior.matrix
     gradient[:, POSE:] -= beta @ prior.matrix + prior.linear
-    # what the model gets wrong, it gets wrong in every frame: more frames are not that much more evidence
+    # errors of the model are alike in all frames: the prior grows with their number, or many frames would overrule it
     identity_weight = settings.identity * len(observed)
     ridge = identity_weight * torch.eye(identity.shape[-1], device=residual.device)
     return _Normal(
@@ -134,7 +137,7 @@ def _linearize(
     scale = FOCAL_LENGTH / pixels[..., 2].mean(1)[:, None]
     depth = -camera[..., 2] * scale
     residual = torch.cat((pixels[..., :2], depth[..., None]), -1) - observed
-    # MediaPipe's depth has no origin: only its differences count
+    # MediaPipe's depth has no origin: only differences within a frame are compared
     residual[..., 2] -= residual[..., 2].mean(1, keepdim=True)
     jacobian[..., 2, :] -= jacobian[..., 2, :].mean(1, keepdim=True)
     weight = point_weights(model, settings, solution.rotation, observed)  # [T, P, 3]
@@ -155,14 +158,14 @@ def _projection_derivative(camera: Tensor, pixels: Tensor) -> Tensor:
         zero, -near, -near * camera[..., 1] / depth,
         zero, zero, -(FOCAL_LENGTH / depth.mean(1, keepdim=True)).expand_as(depth),
     )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    return torch.unflatten(torch.stack(rows, -1), -1, (3, 3))
 
 
 def _cross_matrix(points: Tensor) -> Tensor:
     """[..., 3, 3] with matrix·v = point × v."""
     x, y, z = points.unbind(-1)
     zero = torch.zeros_like(x)
-    return torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1).unflatten(-1, (3, 3))
+    return torch.unflatten(torch.stack((zero, -z, y, z, zero, -x, -y, x, zero), -1), -1, (3, 3))
 
 
 def _step(
@@ -175,7 +178,7 @@ def _step(
         change = _identity_step(normal, beta, limit)
         identity = identity + change
         gradient = gradient - normal.cross @ change
-    # the pose is unbounded and is eliminated from each frame's quadratic
+    # the pose has no bounds: it is eliminated (Schur complement), and the box is solved for β alone
     pose, mixed, own = normal.own[:, :POSE, :POSE], normal.own[:, POSE:, :POSE], normal.own[:, POSE:, POSE:]
     reduction = torch.linalg.solve(pose, torch.cat((mixed.mT, gradient[:, :POSE, None]), -1))  # [T, 6, E + 1]
     curvature = own - mixed @ reduction[..., :-1]
@@ -188,7 +191,7 @@ def _step(
 
 
 def _identity_step(normal: _Normal, beta: Tensor, limit: Tensor) -> Tensor:
-    """The change [I] of α; those coefficients β [T, E] that a bound holds are taken as fixed."""
+    """The change [I] of α; coefficients β [T, E] at a bound, with a gradient that points outside, count as fixed."""
     pull = normal.own_gradient[:, POSE:]
     held = ((beta <= 0) & (pull < 0)) | ((beta >= limit) & (pull > 0))
     free = torch.cat((torch.ones_like(normal.own_gradient[:, :POSE]), (~held).to(beta.dtype)), 1)
@@ -197,7 +200,8 @@ def _identity_step(normal: _Normal, beta: Tensor, limit: Tensor) -> Tensor:
     solved = torch.linalg.solve(own, torch.cat((cross, (normal.own_gradient * free)[..., None]), -1))
     curvature = normal.shared - (cross.mT @ solved[..., :-1]).sum(0)
     gradient = normal.shared_gradient - (cross.mT @ solved[..., -1:]).sum(0)[:, 0]
-    return torch.linalg.solve(curvature, gradient)
+    change: Tensor = torch.linalg.solve(curvature, gradient)
+    return change
 
 
 def box_quadratic(curvature: Tensor, gradient: Tensor, start: Tensor, limit: Tensor, sweeps: int) -> Tensor:

@@ -16,6 +16,7 @@ from ..head.topology import LEFT_EYE_CORNERS, LEFT_LID_PAIRS, RIGHT_EYE_CORNERS,
 from ..pixels import to_float
 from ..progress import Progress
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
+from ..video.stream import frame_ranges
 from .align import face_crop, from_crop, to_crop, to_pixel_centres
 from .landmark_model import SolveSettings, landmark_model, observed_points
 from .landmarks import region_of_detection, region_of_landmarks
@@ -26,15 +27,15 @@ from .solve import solve
 log = logging.getLogger("vividtalk")
 
 LIDS = (("eyeBlinkLeft", LEFT_LID_PAIRS, LEFT_EYE_CORNERS), ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
-CLOSED = 0.035  # gap over width of an eye that the landmark network reports when it is shut
+CLOSED = 0.035  # gap over width of a closed eye in the landmark network's output
 CHUNK = 32  # frames whose vertices are held at a time
 
 
 @dataclass(frozen=True, slots=True)
 class TrackSettings:
-    """How a clip is followed."""
+    """Settings of `track_video`."""
 
-    presence: float = 0.5  # of the landmark network, below which the face is looked for anew
+    presence: float = 0.5  # of the landmark network, below which the face is detected again
     threshold: float = 0.5  # of the detector
     longest_gap_s: float = 0.5  # without a face, that is interpolated
     identity_frames: int = 40  # spread over the clip, from which the identity is estimated
@@ -52,7 +53,7 @@ class Track:
     landmarks_2d: Tensor  # [T, 478, 2] px of the video frame, pixel centres at .5
     crop: Crop  # of the video frame, one for the whole clip
     id_coefficients: Tensor  # [I] α
-    interpolated: tuple[int, ...]  # frames in which no face was seen
+    interpolated: tuple[int, ...]  # frames in which no face was found
 
     def __post_init__(self) -> None:
         check_shapes(
@@ -71,19 +72,20 @@ def track_video(
     settings: TrackSettings | None = None,
     total: int = 0,
 ) -> Track:
-    """Follow the largest face of a clip; only landmarks and curves are kept, never the frames.
+    """Track the largest face of a clip; landmarks and curves are kept, frames are not.
 
     Args:
         models: from `load_face_models`.
         frames: [3, H, W] each, uint8 or floating-point in 0..1, all of one size.
         fps: frames per second.
         progress: called after each frame.
-        settings: how to follow it.
-        total: number of frames for `progress`; 0 asks `frames`, if they know it.
+        settings: thresholds and smoothing.
+        total: number of frames for `progress`; 0 takes `len(frames)`, if they have one.
 
     Raises:
         MediaError: no frames, or frames of several sizes.
         NoFaceError: no face for longer than `longest_gap_s`.
+        SettingsError: `fps` is not above 0.
     """
     settings = settings or TrackSettings()
     if not fps > 0:
@@ -95,13 +97,13 @@ def track_video(
         points = to_crop(landmarks, crop)
         identity, expression, pose, vertices_2d = fit_clip(models.head, points, fps, settings)
     return Track(
-        expression,
-        pose,
-        from_crop(vertices_2d, crop),
-        landmarks[..., :2],
-        crop,
-        identity,
-        missing,
+        expression=expression,
+        pose=pose,
+        vertices_2d=from_crop(vertices_2d, crop),
+        landmarks_2d=landmarks[..., :2],
+        crop=crop,
+        id_coefficients=identity,
+        interpolated=missing,
     )
 
 
@@ -112,20 +114,22 @@ def follow_landmarks(
     settings: TrackSettings,
     total: int = 0,
 ) -> tuple[Tensor, tuple[int, int]]:
-    """Landmarks [T, 478, 3] px of the frame, pixel centres, NaN where no face was seen; and height, width."""
-    found, size, previous = [], None, None
+    """Landmarks [T, 478, 3] px of the frame, pixel centres, NaN where no face was found; and height, width."""
+    found: list[Tensor] = []
+    size: tuple[int, int] | None = None
+    previous: Tensor | None = None
     total = total or (len(frames) if isinstance(frames, Sized) else 0)
     for done, frame in enumerate(frames, 1):
         image = _to_image(frame, done - 1)
-        if size is None:
-            size = tuple(image.shape[2:])
-        if tuple(image.shape[2:]) != size:
-            raise MediaError(f"frame {done - 1} is {list(image.shape[2:])}, the clip began with {list(size)} (H, W)")
+        height, width = image.shape[2:]
+        size = size or (height, width)
+        if (height, width) != size:
+            raise MediaError(f"frame {done - 1} is {[height, width]}, the clip began with {list(size)} (H, W)")
         previous = _landmarks_of(models, image, previous, settings)
         found.append(torch.full((478, 3), torch.nan) if previous is None else to_pixel_centres(previous)[0].cpu())
         if progress is not None:
             progress(done, total, None)
-    if not found:
+    if size is None:
         raise MediaError("the clip has no frames")
     return torch.stack(found), size
 
@@ -138,7 +142,7 @@ def _to_image(frame: Tensor, index: int) -> Tensor:
 
 
 def _landmarks_of(models: FaceModels, image: Tensor, previous: Tensor | None, settings: TrackSettings) -> Tensor | None:
-    """Landmarks [1, 478, 3], MediaPipe's px, looked for where they last were and then anywhere; None if not found."""
+    """Landmarks [1, 478, 3], MediaPipe's px, where they were in the last frame, else anywhere; None if not found."""
     if previous is not None:
         landmarks, presence = models.landmarker.landmarks(image, region_of_landmarks(previous))
         if presence[0] >= settings.presence:
@@ -154,12 +158,15 @@ def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, 
     """Interpolate frames without a face.
 
     Args:
-        landmarks: [T, 478, 3], NaN where none were seen.
+        landmarks: [T, 478, 3], NaN where no face was found.
         fps: frames per second.
         longest_s: of a gap.
 
     Returns:
         [T, 478, 3] without NaN, and the frames that were filled.
+
+    Raises:
+        NoFaceError: no face at all, or a gap longer than `longest_s`.
     """
     seen = ~landmarks.isnan().flatten(1).any(1)
     missing = tuple((~seen).nonzero()[:, 0].tolist())
@@ -211,7 +218,7 @@ def fit_clip(
         model: the 3DMM.
         points: [T, 478, 3] px of the crop.
         fps: frames per second.
-        settings: how to follow it.
+        settings: windows of smoothing.
 
     Returns:
         α [I], expression, absolute pose, and the vertices [T, V, 2] in px of the crop.
@@ -234,7 +241,7 @@ def fit_clip(
 
 
 def relative_blinks(model: MorphableModel, identity: Tensor, coefficients: Tensor) -> Tensor:
-    """β [T, E] with eyeBlink 1 where this person's own lids meet: narrow eyes are closed by less than the model's."""
+    """β [T, E] with eyeBlink = 1 where this person's own lids meet: narrow eyes close at less than the model's 1."""
     scaled = coefficients.clone()
     points = landmark_positions(model, shape(model, identity, torch.zeros_like(coefficients[0])))
     for name, pairs, corners in LIDS:
@@ -257,11 +264,11 @@ def unwrapped(angles: Tensor) -> Tensor:
 def _lips_and_pixels(
     model: MorphableModel, identity: Tensor, coefficients: Tensor, pose: HeadPose, observed: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Lip offsets [T, L, 3] and projected vertices [T, V, 2], a few frames at a time: V is large."""
+    """Lip offsets [T, L, 3] and projected vertices [T, V, 2], a few frames at a time, because V is large."""
     spread, taper = offset_spread(model), lip_taper(model)
     lips, pixels = [], []
-    for frames in torch.arange(len(coefficients)).split(CHUNK):
-        part = HeadPose(pose.rotation[frames], pose.translation[frames], pose.fps)
+    for frames in frame_ranges(len(coefficients), CHUNK):
+        part = pose.frames(frames)
         head = shape(model, identity, coefficients[frames])
         offsets = vertex_offsets(model, head, part, observed[frames], spread)
         camera = (head + offsets) @ rotation_matrix(part.rotation).mT + part.translation[:, None]
@@ -276,11 +283,14 @@ def odd_frames(seconds: float, fps: float) -> int:
 
 
 def smooth(curves: Tensor, window: int) -> Tensor:
-    """Fit a quadratic to each window of frames and take its middle (Savitzky–Golay): less noise, no lag.
+    """Fit a quadratic to each window of frames and take its middle (Savitzky and Golay 1964): less noise, no delay.
 
     Args:
         curves: [T, ...].
-        window: odd number of frames; clips shorter than it are left as they are.
+        window: odd number of frames; shorter clips are not changed.
+
+    Returns:
+        [T, ...].
     """
     if window < 2 or len(curves) < window:
         return curves

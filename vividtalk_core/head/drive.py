@@ -1,4 +1,4 @@
-"""Coefficients, lip offsets and head pose → the driven mesh: M_d = P ⊗ (S̄ + α·U_id + β·U_exp + O_lip) (Eq. 3, 7)."""
+"""Coefficients, lip offsets and head motion → the driven mesh: M_d = P ⊗ (S̄ + α·U_id + β·U_exp + O_lip) (Eq. 3, 7)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .topology import INNER_LIP_PAIRS
 # Coefficients that part the lips: in a portrait that shows its teeth they are taken back before speech is added.
 OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
            "mouthUpperUpRight", "mouthShrugUpper")  # fmt: skip
-STRONGEST = 1.2  # of a blendshape: a little beyond its full activation, where a face still holds together
-LIP_SEAM_REACH = 0.16  # model units; how far from the inner lips the closing of an open mouth is felt
+STRONGEST = 1.2  # of a blendshape: a little beyond its full activation; stronger ones let parts of the face intersect
+LIP_SEAM_REACH = 0.16  # model units; standard deviation, around the inner lips, of the displacement that closes them
 LOWER_LIP_SHARE = 0.65  # of the way that lips close is made by the lower one
 
 
@@ -41,7 +41,7 @@ def drive_mesh(face: FaceFit, expression: Expression, motion: HeadMotion) -> Mes
         T meshes in camera space. No motion gives `face_mesh` exactly.
 
     Raises:
-        ValueError: expression and pose differ in length or fps, or were made for another head model.
+        MismatchError: expression and head motion differ in length or frame rate, or are for another head model.
     """
     _check_match(face, expression, motion)
     vertices = head_shape(face) + _expression_offsets(face, expression)  # [T, V, 3]
@@ -52,13 +52,13 @@ def drive_mesh(face: FaceFit, expression: Expression, motion: HeadMotion) -> Mes
 
 
 def compose(motion: HeadMotion, base: HeadPose) -> HeadPose:
-    """Motion [T] on top of a base pose [1]: the rotations are chained, the translations added."""
+    """Motion [T, 3] on top of a base pose [1, 3]: the rotations are multiplied, the translations added."""
     rotation = rotation_matrix(motion.rotation) @ rotation_matrix(base.rotation)
     return HeadPose(rotation_angles(rotation), motion.translation + base.translation, motion.fps)
 
 
 def head_shape(face: FaceFit) -> Tensor:
-    """[V, 3] the portrait's own head in the head frame: 3DMM plus what the landmarks say beyond it."""
+    """[V, 3] the portrait's own head in the head frame: 3DMM, offsets of the landmarks, and placed teeth."""
     head = shape(face.model, face.id_coefficients, face.exp_coefficients) + face.vertex_offsets
     return place_teeth(face, head)
 
@@ -67,25 +67,25 @@ def _check_match(face: FaceFit, expression: Expression, motion: HeadMotion) -> N
     frames, others = expression.frame_count, motion.frame_count
     if frames != others:
         raise MismatchError(
-            f"The expression has {frames} frames and the head pose {others}: fit the pose to the length."
+            f"the expression has {frames} frames and the head pose {others}: fit the pose to the length."
         )
     if abs(expression.fps - motion.fps) > 1e-3:
-        raise MismatchError(f"The expression has {expression.fps:g} fps and the head pose {motion.fps:g}: retime one.")
+        raise MismatchError(f"the expression has {expression.fps:g} fps and the head pose {motion.fps:g}; use one.")
     lips, known = expression.lip_offsets.shape[1], len(face.model.lip_vertices)
     if lips != known:
         raise MismatchError(
-            f"The lip offsets are for {lips} vertices, this head model has {known}: use the same weights."
+            f"the lip offsets are for {lips} vertices, this head model has {known}: use the same weights."
         )
 
 
 def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
-    """[T, V, 3] what the change of the coefficients does to the head."""
+    """[T, V, 3] displacements of the head's vertices by the change of the coefficients."""
     neutral = expression.neutral_coefficients
     rest, offsets = face.exp_coefficients, torch.zeros_like(face.vertex_offsets)
     if expression.baseline == "rest":
         rest, offsets = _rest(face)
     change = expression.coefficients - neutral  # [T, E]
-    # what the portrait shows already is not added once more
+    # an expression that the portrait already shows is not added a second time: the sum stays below `STRONGEST`
     change = torch.minimum(change, (STRONGEST - rest).clamp(min=0)) + rest - face.exp_coefficients
     basis = face.model.exp_basis.clone()
     for name, field, opened in lid_closure(face):
@@ -93,7 +93,8 @@ def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
         basis[index] = field / opened
         change[:, index] = _closing(expression.coefficients[:, index], neutral[index]) * opened
     # row by row: a matrix product rounds differently for another number of rows, and no chunk may change a frame
-    return torch.stack([row @ basis.flatten(1) for row in change]).unflatten(1, (-1, 3)) + offsets
+    moved = torch.stack([row @ basis.flatten(1) for row in change])  # [T, V · 3]
+    return torch.unflatten(moved, 1, (-1, 3)) + offsets
 
 
 def _closing(blink: Tensor, neutral: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:
     seams = landmark_positions(face.model, closed)
     upper, lower = (seams[list(side)] for side in zip(*INNER_LIP_PAIRS, strict=True))  # [7, 3]
     gap = upper - lower
-    # the jaw carries the lower lip: what jawOpen moves is lower, what it leaves is upper
+    # the jaw carries the lower lip: vertices that jawOpen moves are lower lip, those that it does not move are upper
     jaw = face.model.exp_basis[ARKIT_NAMES.index("jawOpen")].norm(dim=-1)
     lower_share = (jaw / jaw[face.model.lip_vertices].amax()).clamp(0, 1)
     distance = torch.cdist(closed[:, :2], ((upper + lower) / 2)[:, :2])  # [V, 7]

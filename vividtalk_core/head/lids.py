@@ -1,8 +1,8 @@
 """Lids that close on the portrait's own eyes.
 
-A blendshape closes the eyes of the head it was sculpted for; on a fitted face it leaves a slit or overshoots. Here the
-blink is made from the portrait's own lid landmarks: the upper lash line comes down onto the lower one, and the skin
-between lash line and brow follows in proportion, as real skin unrolls over the lid.
+A blendshape closes the eyes of the head for which it was sculpted; on a fitted face it leaves a gap or goes too far.
+Here the blink is computed from the portrait's own lid landmarks: the upper lash line moves down onto the lower one, and
+the skin between lash line and brow follows in proportion, as skin stretches over the lid.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ EYES = (
     ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_BROW_LOWER),
 )
 LOWER_LID_RISE = 0.12  # of the opening, made by the lower lid
-OVERLAP = 0.12  # of the opening; the lash lines meet and cross a little, or a slit of white remains
+OVERLAP = 0.12  # of the opening, by which the lash lines cross: without it a white gap remains
 ALREADY_CLOSED = 0.85  # a blink coefficient above which the portrait's eye counts as closed
 
 
 def lid_closure(face: FaceFit) -> Iterator[tuple[str, Tensor, float]]:
-    """Per open eye: the name of its blink, the displacement [V, 3] that closes it, and how far it is open, 0..1."""
+    """Of each open eye: the name of its blink, the displacement [V, 3] that closes it, and how far it is open, 0..1."""
     head = shape(face.model, face.id_coefficients, face.exp_coefficients) + face.vertex_offsets
     points = landmark_positions(face.model, head)
     for name, pairs, brow in EYES:
@@ -47,7 +47,7 @@ def _closing_field(
     lash_y, floor_y = along @ upper[:, 1], along @ lower[:, 1]
     brow_y = _column_weights(head[:, 0], points[list(brow), 0]) @ points[list(brow), 1]
     rise = ((brow_y - head[:, 1]) / (brow_y - lash_y).clamp(min=1e-3)).clamp(0, 1)  # 1 at the lash line, 0 at the brow
-    sink = ((head[:, 1] - (floor_y - 0.15)) / 0.15).clamp(0, 1)  # the lower lid gives way to the cheek
+    sink = ((head[:, 1] - (floor_y - 0.15)) / 0.15).clamp(0, 1)  # 1 at the lower lid, 0 where the cheek begins
     is_upper = blink[:, 1] < -0.15 * blink[:, 1].abs().amax()  # lashes and lid edge: what the blendshape lowers
     above = head[:, 1] > (lash_y + floor_y) / 2
     weight = torch.where(is_upper | above, rise * (1 - LOWER_LID_RISE), -sink * LOWER_LID_RISE)

@@ -9,29 +9,42 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import WeightsError
 from ..hub import load_tensors, read_header
 from ..structures import MorphableModel
 
-INDICES = ("triangles", "triangle_parts", "landmark_vertices", "lip_vertices")
 EYES = ("left_eye", "right_eye")
 
 
 def load_morphable(path: Path) -> MorphableModel:
-    """Read a head 3DMM: tensors named as the fields of `MorphableModel`, names of parts and expressions in the header.
+    """Read a head 3DMM: tensors of the shapes of `MorphableModel`, e.g. mean_shape [V, 3], and names in the header.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: the file is truncated, not safetensors, or holds something else.
+        MissingFileError: there is no such file.
+        WeightsError: the file is damaged or holds something else.
     """
     config = json.loads(read_header(path).get("config", "{}"))
     names = {name: tuple(config.get(name, ())) for name in ("part_names", "exp_names")}
-    wanted = {field.name for field in fields(MorphableModel)} - names.keys()
+    needed = {field.name for field in fields(MorphableModel)} - names.keys()
     tensors = load_tensors(path)
-    if tensors.keys() != wanted or not all(names.values()):
-        missing = sorted(wanted - tensors.keys()) + [name for name, value in names.items() if not value]
-        raise ValueError(f"{path} is not a head 3DMM: missing {missing}, unexpected {sorted(tensors.keys() - wanted)}")
-    values = {name: t.long() if name in INDICES else t.float() for name, t in tensors.items()}
-    return MorphableModel(**values, **names)
+    if tensors.keys() != needed or not all(names.values()):
+        missing = sorted(needed - tensors.keys()) + [name for name, value in names.items() if not value]
+        unexpected = sorted(tensors.keys() - needed)
+        raise WeightsError(f"'{path}' is not a head 3DMM: missing {missing}, unexpected {unexpected}")
+    # the file holds small number types; indices must be int64 and values float32 to be used
+    return MorphableModel(
+        mean_shape=tensors["mean_shape"].float(),
+        id_basis=tensors["id_basis"].float(),
+        exp_basis=tensors["exp_basis"].float(),
+        triangles=tensors["triangles"].long(),
+        triangle_parts=tensors["triangle_parts"].long(),
+        part_names=names["part_names"],
+        exp_names=names["exp_names"],
+        landmark_vertices=tensors["landmark_vertices"].long(),
+        landmark_weights=tensors["landmark_weights"].float(),
+        lip_vertices=tensors["lip_vertices"].long(),
+        pose_weight=tensors["pose_weight"].float(),
+    )
 
 
 def shape(model: MorphableModel, id_coefficients: Tensor, exp_coefficients: Tensor) -> Tensor:
@@ -45,8 +58,9 @@ def shape(model: MorphableModel, id_coefficients: Tensor, exp_coefficients: Tens
     Returns:
         [..., V, 3] model units.
     """
-    identity = torch.tensordot(id_coefficients, model.id_basis, 1)
-    return model.mean_shape + identity + torch.tensordot(exp_coefficients, model.exp_basis, 1)
+    identity: Tensor = torch.tensordot(id_coefficients, model.id_basis, 1)
+    expression: Tensor = torch.tensordot(exp_coefficients, model.exp_basis, 1)
+    return model.mean_shape + identity + expression
 
 
 def landmark_positions(model: MorphableModel, vertices: Tensor) -> Tensor:
@@ -59,17 +73,33 @@ def triangles_of(model: MorphableModel, *part_names: str) -> Tensor:
     unknown = [name for name in part_names if name not in model.part_names]
     if unknown:
         raise ValueError(f"the model has no part {unknown}; its parts are {list(model.part_names)}")
-    wanted = torch.tensor([model.part_names.index(name) for name in part_names], device=model.triangle_parts.device)
-    return model.triangles[torch.isin(model.triangle_parts, wanted)]
+    parts = torch.tensor([model.part_names.index(name) for name in part_names], device=model.triangle_parts.device)
+    return model.triangles[torch.isin(model.triangle_parts, parts)]
+
+
+def vertices_of(model: MorphableModel, *part_names: str) -> Tensor:
+    """Vertices [N] that the triangles [F, 3] of the named parts use, ascending."""
+    found: Tensor = torch.unique(triangles_of(model, *part_names))
+    return found
 
 
 def iris_vertices(model: MorphableModel) -> Tensor:
-    """The foremost of the vertices [V, 3] on the left and the right eyeball, [2]: the irises' middle, looking ahead."""
-    balls = [triangles_of(model, part).unique() for part in EYES]
+    """Of the vertices [V, 3], the foremost on the left and on the right eyeball, [2]: the middle of the irises."""
+    balls = [vertices_of(model, part) for part in EYES]
     return torch.stack([ball[model.mean_shape[ball, 2].argmax()] for ball in balls])
 
 
 def to_device(model: MorphableModel, device: torch.device | str) -> MorphableModel:
-    """The same model with its tensors on a device."""
-    tensors = {f.name: getattr(model, f.name) for f in fields(model) if f.name not in ("part_names", "exp_names")}
-    return replace(model, **{name: tensor.to(device) for name, tensor in tensors.items()})
+    """The same model with all of its tensors, e.g. mean_shape [V, 3], on a device."""
+    return replace(
+        model,
+        mean_shape=model.mean_shape.to(device),
+        id_basis=model.id_basis.to(device),
+        exp_basis=model.exp_basis.to(device),
+        triangles=model.triangles.to(device),
+        triangle_parts=model.triangle_parts.to(device),
+        landmark_vertices=model.landmark_vertices.to(device),
+        landmark_weights=model.landmark_weights.to(device),
+        lip_vertices=model.lip_vertices.to(device),
+        pose_weight=model.pose_weight.to(device),
+    )

@@ -1,8 +1,8 @@
-"""What the lips do: aperture and width of a mouth, from landmarks or from the mesh.
+"""Aperture and width of a mouth, from landmarks or from the mesh.
 
 All lengths are in units of the inter-ocular distance (IOD), the distance of the outer eye corners: its median over the
-clip, so that noise and blinks do not reach the mouth. Turning the head foreshortens it: beyond ±25° of yaw the curves
-are too large by more than a tenth.
+clip, so that noise of the eyes does not change the curves of the mouth. A turned head has a shorter IOD in the picture:
+beyond ±25° of yaw the curves are too large by more than a tenth.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from .topology import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 
 EYES = (RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0])  # outer corners
 GAP = ((81, 178), (13, 14), (311, 402))  # (upper, lower) of the inner lips: a third to the left, middle, to the right
-CORNERS = (61, 291)  # outer: less shaky than the inner ones
+CORNERS = (61, 291)  # outer: they have less noise than the inner ones
 CHUNK = 256  # frames of a mesh that are held at a time
 
 
 def inter_ocular(landmarks: Tensor) -> Tensor:
-    """Median distance, in the landmarks' own unit, of the outer eye corners of [T, 468 or 478, 2 or 3]."""
+    """Median distance [], in their own unit, of the outer eye corners of landmarks [T, N, 2] or [T, N, 3], N ≥ 468."""
     points = landmarks[..., :2]
-    return (points[:, EYES[0]] - points[:, EYES[1]]).norm(dim=-1).median()
+    distance: Tensor = (points[:, EYES[0]] - points[:, EYES[1]]).norm(dim=-1)  # [T]
+    return distance.median()
 
 
 def aperture_of_landmarks(landmarks: Tensor) -> Tensor:
     """How far the inner lips are apart: mean of three gaps, measured across the line of the eyes.
 
     Args:
-        landmarks: [T, 468 or 478, 2 or 3] px, y down; z is not looked at.
+        landmarks: [T, N, 2] or [T, N, 3] px, N ≥ 468, y down; z is not used.
 
     Returns:
         [T] in IOD; about 0 when closed, slightly negative where the network lets the lips overlap.
@@ -43,13 +44,14 @@ def aperture_of_landmarks(landmarks: Tensor) -> Tensor:
 
 
 def width_of_landmarks(landmarks: Tensor) -> Tensor:
-    """Distance of the mouth corners [T] in IOD, of landmarks [T, 468 or 478, 2 or 3] px."""
+    """Distance of the mouth corners [T] in IOD, of landmarks [T, N, 2] or [T, N, 3] px, N ≥ 468."""
     points = landmarks[..., :2]
-    return (points[:, CORNERS[0]] - points[:, CORNERS[1]]).norm(dim=-1) / inter_ocular(landmarks)
+    width: Tensor = (points[:, CORNERS[0]] - points[:, CORNERS[1]]).norm(dim=-1)
+    return width / inter_ocular(landmarks)
 
 
 def upright(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Unit vectors [T, 2] along the line of the eyes, to the viewer's right, and across it, towards the chin."""
+    """Unit vectors [T, 2] along the line of the eyes, to the viewer's right, and at right angles to it, to the chin."""
     across = landmarks[:, EYES[1], :2] - landmarks[:, EYES[0], :2]
     across = across / across.norm(dim=-1, keepdim=True).clamp(min=1e-9)
     return across, torch.stack((-across[:, 1], across[:, 0]), -1)
@@ -58,13 +60,14 @@ def upright(landmarks: Tensor) -> tuple[Tensor, Tensor]:
 def lip_curves(
     expression: Expression, model: MorphableModel, id_coefficients: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Aperture and width of the mouth that curves give the head mesh, seen from the front without perspective.
+    """Aperture and width of the mouth of a head mesh that curves move, from the front without perspective.
 
-    The curves count as they are, `neutral_*` is not subtracted. The scale is the resting face's. Gradients pass.
+    The curves are applied as they are: `neutral_*` is not subtracted. The IOD is that of the face at rest. The result
+    has gradients with respect to the curves.
 
     Args:
-        expression: T frames.
-        model: the 3DMM whose expressions and lip vertices it names.
+        expression: coefficients [T, E] and lip offsets [T, L, 3].
+        model: the 3DMM whose expressions and lip vertices these are.
         id_coefficients: [I] α; None is the mean head.
 
     Returns:
@@ -74,22 +77,24 @@ def lip_curves(
     identity = model.mean_shape.new_zeros(len(model.id_basis)) if id_coefficients is None else id_coefficients
     rest = landmark_positions(small, shape(small, identity, identity.new_zeros(len(model.exp_names))))
     scale = (rest[EYES[0], :2] - rest[EYES[1], :2]).norm()
-    curves = []
-    for beta, offsets in zip(expression.coefficients.split(CHUNK), expression.lip_offsets.split(CHUNK), strict=True):
-        head = shape(small, identity, beta.to(scale)).index_add(1, rows[1], offsets[:, rows[0]].to(scale))
+    apertures, widths = [], []
+    for start in range(0, max(1, expression.frame_count), CHUNK):
+        part = expression.frames(slice(start, start + CHUNK))
+        head = shape(small, identity, part.coefficients.to(scale))
+        head = head.index_add(1, rows[1], part.lip_offsets[:, rows[0]].to(scale))
         points = landmark_positions(small, head)
         upper, lower = (points[:, list(side), 1] for side in zip(*GAP, strict=True))
-        width = (points[:, CORNERS[0], :2] - points[:, CORNERS[1], :2]).norm(dim=-1)
-        curves.append(torch.stack(((upper - lower).mean(-1), width)))
-    return tuple(torch.cat(curves, 1) / scale)
+        apertures.append((upper - lower).mean(-1))
+        widths.append((points[:, CORNERS[0], :2] - points[:, CORNERS[1], :2]).norm(dim=-1))
+    return torch.cat(apertures) / scale, torch.cat(widths) / scale
 
 
 def _mouth_model(model: MorphableModel) -> tuple[MorphableModel, tuple[Tensor, Tensor]]:
-    """The model cut down to what these curves look at, and which lip offset [N] moves which of its vertices [N]."""
-    looked_at = sorted({*EYES, *CORNERS, *sum(GAP, ())})
-    kept, index = model.landmark_vertices[looked_at].unique(return_inverse=True)
+    """The model with only the vertices [K, 3] of these curves; and which lip offset [N] moves which of them [N]."""
+    needed = sorted({*EYES, *CORNERS, *(point for pair in GAP for point in pair)})
+    kept, index = torch.unique(model.landmark_vertices[needed], return_inverse=True)
     landmarks = torch.zeros_like(model.landmark_vertices)
-    landmarks[looked_at] = index
+    landmarks[needed] = index
     moved = (model.lip_vertices[:, None] == kept).nonzero()
     small = replace(
         model,

@@ -1,7 +1,7 @@
 """Teeth and tongue behind the portrait's own lips.
 
-The identity basis is fitted to landmarks, which say nothing of teeth: a face whose lips lie higher or further out than
-the model's would show its palate or no teeth at all. They are rigid and are placed as a whole.
+The identity basis is fitted to landmarks, and none lies on the teeth: a face whose lips lie higher or further out than
+the model's would show its palate or no teeth at all. Teeth are rigid, and each row is moved as a whole.
 """
 
 from __future__ import annotations
@@ -10,27 +10,28 @@ import torch
 from torch import Tensor
 
 from ..structures import FaceFit
-from .morphable import landmark_positions, shape, triangles_of
+from .morphable import landmark_positions, shape, vertices_of
 
 LIP_SEAM = (13, 14)  # landmarks of the upper and lower inner lip, in the middle
-FRONT_DEPTH = 0.12  # model units: what of a row of teeth counts as its front
+FRONT_DEPTH = 0.12  # model units behind the foremost tooth that count as the front of a row
 # Where the biting edge lies above the seam of the closed lips, model units: as soon as lips part, the upper incisors
 # show and the lower ones hardly do.
 UPPER_EDGE, LOWER_EDGE = -0.07, -0.05
 
 
 def place_teeth(face: FaceFit, head: Tensor) -> Tensor:
-    """The head [V, 3] (head frame) with teeth and tongue moved, unbent, to where the closed lips have them."""
+    """The head [V, 3] (head frame) with teeth and tongue moved, as rigid parts, to the seam of the closed lips."""
     closed = shape(face.model, face.id_coefficients, torch.zeros_like(face.exp_coefficients))
     seam = landmark_positions(face.model, closed)[list(LIP_SEAM)].mean(0)
     seam = seam + face.vertex_offsets[face.model.lip_vertices].mean(0)
     own = shape(face.model, face.id_coefficients, face.exp_coefficients)
     placed = head.clone()
     for part, edge, side in (("upper_teeth", UPPER_EDGE, -1.0), ("lower_teeth", LOWER_EDGE, 1.0)):
-        row = triangles_of(face.model, part).unique()
+        row = vertices_of(face.model, part)
         shift = seam.new_tensor((0.0, float(seam[1]) + edge - _front_edge(closed[row], side), 0.0))
         placed[row] = own[row] + shift
-    tongue = triangles_of(face.model, "tongue").unique()
+    # the tongue moves with the lower teeth, the last of the two rows
+    tongue = vertices_of(face.model, "tongue")
     placed[tongue] = own[tongue] + shift
     return placed
 

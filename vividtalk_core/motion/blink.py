@@ -89,7 +89,7 @@ def _draw(generator: Generator, distribution: Callable[..., Tensor]) -> float:
 
 
 def blink_curve(seconds: Tensor, seed: int, fps: float, settings: BlinkSettings) -> Tensor:
-    """[T] 0..1, how far the lids are closed at each of the times [T] in s.
+    """How far the lids are closed, [T] 0..1, at each of the times [T] in s: a column of coefficients [T, E].
 
     The middle of a blink is moved to the centre of a frame: at 25 fps a blink between two frames would show no frame
     with closed lids.
@@ -126,5 +126,5 @@ def gaze_curve(seconds: Tensor, seed: int, settings: BlinkSettings) -> Tensor:
 
 
 def _difference(there: Sequence[float], here: Sequence[float], like: Tensor) -> Tensor:
-    """[K] `there` − `here`, with the number type of `like`."""
+    """`there` − `here`, with the number type of `like` [T, 2]."""
     return torch.tensor([b - a for a, b in zip(here, there, strict=True)], dtype=like.dtype)

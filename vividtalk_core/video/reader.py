@@ -1,4 +1,4 @@
-"""Pictures and videos from files: upright RGB in sRGB, at a constant frame rate, one frame in memory at a time."""
+"""Pictures and videos from files: upright sRGB, at a constant frame rate, one frame in memory at a time."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -29,10 +30,10 @@ MATRICES = {1: ITU709, 4: 4, 5: ITU601, 6: ITU601, 7: 7, 9: 9, 10: 9}  # FFmpeg'
 
 @dataclass(frozen=True, eq=False, slots=True)
 class VideoClip:
-    """A video that is being read."""
+    """A video that is read frame by frame."""
 
     fps: float  # frames per second, constant
-    frames: Iterator[Tensor]  # of [3, H, W] uint8 RGB; can be walked once
+    frames: Iterator[Tensor]  # of [3, H, W] uint8 RGB; can be iterated once
     audio: Audio | None  # it starts with the first frame
     frame_count: int  # how many `frames` gives
     height: int  # px
@@ -48,6 +49,7 @@ class _Timeline:
     frame_count: int
 
     def slot(self, seconds: float) -> int:
+        """The number of the frame that begins at a time."""
         return round((seconds - self.start) * self.fps)
 
 
@@ -76,13 +78,14 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
     return rgb.nan_to_num(0).clamp(0, 1).expand(1, 3, -1, -1).contiguous()
 
 
-def _decode_image(data: np.ndarray) -> np.ndarray | None:
+def _decode_image(data: npt.NDArray[np.uint8]) -> npt.NDArray[Any] | None:
     """[H, W] or [H, W, 3 or 4] BGR of any number type, or None."""
     try:
         image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
         if image is None or image.dtype.kind == "f" or (image.ndim == 3 and image.shape[2] == 4):
             return image
-        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)  # only this one turns by EXIF
+        # decoded again, because these flags apply the EXIF orientation and the first ones do not
+        return cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
     except cv2.error:
         return None
 
@@ -98,6 +101,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
     Raises:
         MissingFileError: there is no such file.
         MediaError: the file is not a video, is a single picture, or holds no frame that can be decoded.
+        SettingsError: `fps` is out of range.
     """
     import av
 
@@ -119,6 +123,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
 
 
 def _video_stream(container: av.container.InputContainer, path: Path) -> av.VideoStream:
+    """The first video track that is no cover picture."""
     from av.stream import Disposition
 
     if container.format.name.endswith("_pipe") or container.format.name == "image2":
@@ -134,31 +139,32 @@ def _timeline(
 ) -> _Timeline:
     """Read the timestamps of all packets, without decoding them."""
     stamps = [p.dts if p.pts is None else p.pts for p in container.demux(stream) if p.size and not p.is_discard]
-    times = np.sort(np.array([s for s in stamps if s is not None], np.float64)) * float(stream.time_base)
-    if not len(times):
+    known = np.array([s for s in stamps if s is not None], np.float64)
+    if not len(known) or stream.time_base is None:
         raise MediaError(f"'{path}' holds no video frames")
-    fps = fps or _frame_rate(times, stream)
+    times = np.sort(known) * float(stream.time_base)
+    fps = fps or _frame_rate(times, stream, float(stream.time_base))
     if not FPS[0] <= fps <= FPS[1]:
         raise SettingsError(f"fps must be between {FPS[0]:g} and {FPS[1]:g}; got {fps:g}")
     return _Timeline(float(times[0]), float(fps), round((times[-1] - times[0]) * fps) + 1)
 
 
-def _frame_rate(times: np.ndarray, stream: av.VideoStream) -> float:
-    """The usual distance of two frames, as the exact rate that the file names if one of them fits."""
+def _frame_rate(times: npt.NDArray[np.float64], stream: av.VideoStream, tick_s: float) -> float:
+    """Frames per second by the median distance of timestamps [T]; the exact rate in the file's header if it fits."""
     named = [float(rate) for rate in (stream.average_rate, stream.base_rate) if rate]
     gaps = np.diff(times)
     gaps = gaps[gaps > 0]
     if not len(gaps):
         return next((rate for rate in named if FPS[0] <= rate <= FPS[1]), 25.0)
-    # the median: single frames that were dropped or doubled do not move it
+    # the median, because it does not change when single frames were dropped or doubled
     gap = float(np.median(gaps))
-    tolerance = max(float(stream.time_base), gap / 200)
+    tolerance = max(tick_s, gap / 200)
     fitting = [rate for rate in named if abs(1 / rate - gap) <= tolerance]
     return float(np.clip(fitting[0] if fitting else 1 / gap, *FPS))
 
 
 def _frames(path: Path, timeline: _Timeline) -> Iterator[Tensor]:
-    """Exactly `frame_count` frames [3, H, W] uint8: each slot shows the last picture due, the first from the start."""
+    """Exactly `frame_count` frames [3, H, W] uint8, at each time the last picture that has begun."""
     import av
 
     slot, due = 0, None
@@ -188,7 +194,8 @@ def _to_tensor(frame: av.VideoFrame, aspect: Fraction | int) -> Tensor:
         format="rgb24",
         width=round(frame.width * aspect),
         src_colorspace=matrix,
-        dst_colorspace=ITU601 if matrix == ITU709 else ITU709,  # RGB has none, but PyAV 14 converts only if they differ
+        # RGB has no matrix, but PyAV 14 converts only if the two differ
+        dst_colorspace=ITU601 if matrix == ITU709 else ITU709,
     )
     rgb = np.rot90(rgb, round(frame.rotation / 90))
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 CHUNK_PIXELS = 1 << 22  # of the frames that are held at once: eight of 724², one of 2048² and more
 
 
-def chunk_frames(wanted: int, height: int, width: int) -> int:
-    """How many frames of this size (px) may be held at once, at most `wanted` and at least one."""
-    return max(1, min(wanted, CHUNK_PIXELS // (height * width)))
+def chunk_frames(most: int, height: int, width: int) -> int:
+    """How many frames of this size (px) may be held at once, at most `most` and at least one."""
+    return max(1, min(most, CHUNK_PIXELS // (height * width)))
 
 
 def frame_ranges(frames: int, chunk: int) -> Iterator[slice]:

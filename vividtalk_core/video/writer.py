@@ -1,4 +1,4 @@
-"""H.264 and AAC in an mp4 that appears whole or not at all, encoded while the next frames are computed."""
+"""H.264 and AAC in an mp4, written completely or not at all, encoded while the next frames are computed."""
 
 from __future__ import annotations
 
@@ -14,28 +14,32 @@ from typing import Protocol
 
 import av
 import numpy as np
+import numpy.typing as npt
 import torch
 from av.video.reformatter import ColorRange, Colorspace
 from torch import Tensor
 
-from ..errors import OutputError, SettingsError
+from ..errors import MediaError, OutputError, SettingsError
 from ..files import check_writable, whole_file
 from ..progress import Progress
 from ..structures import Audio
 from ..time_grid import check_fps
 from .stream import chunk_frames
 
-AUDIO_RATE = 48_000  # Hz, what every player takes
+AUDIO_RATE = 48_000  # Hz, supported by every player
 AUDIO_BITS = 96_000  # bits/s of each channel
 BT709 = 1  # FFmpeg's number of the primaries, the transfer and the matrix
-NTSC = (24, 30, 48, 60, 120)  # rates that television divides by 1.001
+NTSC = (24, 30, 48, 60, 120)  # frames per second of which television uses 1/1.001 too, e.g. 29.97
 QUEUE = 8  # frames that may wait for the encoder; fewer large ones
 POLL_S = 0.1  # how often a full queue looks whether the encoder has failed
-SYNTHETIC = "AI-generated talking head, VividTalk"  # the machine-readable mark of a synthetic video
+SYNTHETIC = "AI-generated talking head, VividTalk"  # comment in the file's metadata that marks a synthetic video
+
+Pixels = npt.NDArray[np.uint8]
+Samples = npt.NDArray[np.float32]
 
 
 def video_rate(fps: float) -> Fraction:
-    """Frames per second as an exact fraction: 29.97 is 30000/1001, 25 is 25."""
+    """Frames per second as an exact fraction: 29.97 becomes 30000/1001, 25 stays 25."""
     fps = check_fps(fps)
     ntsc = Fraction(math.ceil(fps) * 1000, 1001)
     named = math.ceil(fps) in NTSC and abs(fps - ntsc) < 0.005
@@ -43,17 +47,26 @@ def video_rate(fps: float) -> Fraction:
 
 
 class FrameStream(Protocol):
-    """A video that is being made: `TalkStream`, or anything else with these."""
+    """Frames that are computed as they are read: a `TalkStream`, or any other object with these properties."""
 
     @property
-    def fps(self) -> float: ...
+    def fps(self) -> float:
+        """Frames per second."""
+
     @property
-    def height(self) -> int: ...
+    def height(self) -> int:
+        """Px."""
+
     @property
-    def width(self) -> int: ...
+    def width(self) -> int:
+        """Px."""
+
     @property
-    def frame_count(self) -> int: ...
-    def __iter__(self) -> Iterator[Tensor]: ...
+    def frame_count(self) -> int:
+        """Number of frames."""
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Chunks of frames [t, 3, H, W] in 0..1."""
 
 
 def write_video(
@@ -62,16 +75,18 @@ def write_video(
     audio: Audio | tuple[Tensor, int] | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Write a stream of frames and its sound as an mp4, whole or not at all, one chunk in memory at a time.
+    """Write a stream of frames and its sound as an mp4, completely or not at all, one chunk in memory at a time.
 
     Args:
         path: of the .mp4 file.
-        stream: gives chunks [t, 3, H, W] in 0..1, e.g. the `TalkStream` of `talk`.
-        audio: the sound to put under it.
+        stream: chunks [t, 3, H, W] in 0..1, e.g. the `TalkStream` of `talk`.
+        audio: the sound of the video, waveform [C, N] and rate in Hz, from `read_audio`.
         progress: called after each chunk with the last of its frames.
 
     Raises:
         OutputError: the file cannot be written there.
+        SettingsError: size or frame rate of the stream are out of range.
+        MediaError: the sound is not [C, N].
     """
     done = 0
     with VideoWriter(path, stream.fps, stream.height, stream.width, audio) as writer:
@@ -107,6 +122,11 @@ class VideoWriter:
             width: of the frames that will come, px; an odd last column is dropped.
             audio: waveform [C, N] and its rate in Hz; cut or filled with silence to the length of the frames.
             crf: x264's quality, 0 (lossless) to 51.
+
+        Raises:
+            OutputError: the file cannot be written there.
+            SettingsError: frame size, frame rate or crf are out of range.
+            MediaError: the sound is not [C, N].
         """
         if min(height, width) < 16:
             raise SettingsError(f"a video must be at least 16 × 16 px; got {width} × {height}")
@@ -116,9 +136,10 @@ class VideoWriter:
         self.rate = video_rate(fps)
         self.frame_count = 0
         self._shape = (3, height, width)
-        self._audio = None if audio is None else _mono_or_stereo(*audio)
+        self._audio = None if audio is None else _mono_or_stereo(audio[0])
+        self._audio_rate = 0 if audio is None else int(audio[1])
         self._crf = crf
-        self._queue: queue.Queue[np.ndarray | None] = queue.Queue(chunk_frames(QUEUE, height, width))
+        self._queue: queue.Queue[Pixels | None] = queue.Queue(chunk_frames(QUEUE, height, width))
         self._encoded: Future[None] = Future()
         self._session = self._open()
 
@@ -126,8 +147,10 @@ class VideoWriter:
         self._session.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
-        return self._session.__exit__(kind, error, trace)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.__exit__(kind, error, trace)
 
     def write(self, frames: Tensor) -> None:
         """Queue frames [T, 3, H, W], float in 0..1 or uint8; waits while the encoder is behind."""
@@ -163,26 +186,28 @@ class VideoWriter:
         except av.error.FFmpegError as error:
             raise OutputError(f"cannot write '{self.path}': {error.strerror}") from error
 
-    def _put(self, frame: np.ndarray | None) -> None:
+    def _put(self, frame: Pixels | None) -> None:
+        """Queue a frame [H, W, 3], or None for the end; raises what the encoder has raised."""
         while True:
             if self._encoded.done():
-                self._encoded.result()  # it can only have failed
+                self._encoded.result()  # before the end it can only have failed: this raises its error
             try:
                 # with a timeout: an encoder that has failed would never empty a full queue
-                return self._queue.put(frame, timeout=POLL_S)
+                self._queue.put(frame, timeout=POLL_S)
+                return
             except queue.Full:
                 continue
 
     def _cancel(self) -> None:
-        """Let the encoder end at once: the frames that wait are forgotten."""
+        """Let the encoder end at once, without the frames that wait in the queue."""
         while not self._queue.empty():
             self._queue.get_nowait()
         self._queue.put(None)
 
     def _encode(self, container: av.container.OutputContainer) -> None:
-        """Runs in its own thread until None comes."""
+        """Encode all frames of the queue until None; runs in a thread of its own."""
         picture = self._picture_stream(container)
-        sound = None if self._audio is None else _Sound(container, *self._audio)
+        sound = None if self._audio is None else _Sound(container, self._audio, self._audio_rate)
         count = 0
         while (pixels := self._queue.get()) is not None:
             frame = av.VideoFrame.from_ndarray(pixels, "rgb24").reformat(
@@ -211,7 +236,8 @@ class VideoWriter:
 class _Sound:
     """The sound track; the codec itself resamples and cuts to its own frame length."""
 
-    def __init__(self, container: av.container.OutputContainer, waveform: np.ndarray, rate: int) -> None:
+    def __init__(self, container: av.container.OutputContainer, waveform: Samples, rate: int) -> None:
+        """Add a track for a waveform [C, N] of `rate` Hz, C = 1 or 2."""
         self.layout = "stereo" if len(waveform) == 2 else "mono"
         self.waveform, self.rate, self.container = waveform, rate, container
         self.stream = container.add_stream("aac", AUDIO_RATE, layout=self.layout)
@@ -229,12 +255,14 @@ class _Sound:
         self.position = end
 
     def flush(self) -> None:
+        """Write the samples that the codec still holds."""
         self.container.mux(self.stream.encode(None))
 
 
-def _mono_or_stereo(waveform: Tensor, rate: int) -> tuple[np.ndarray, int]:
+def _mono_or_stereo(waveform: Tensor) -> Samples:
     """[C, N] float32 in −1..1, C = 1 or 2: more than two channels are averaged."""
     if waveform.ndim != 2:
-        raise ValueError(f"the sound must be [C, N]; got {list(waveform.shape)}")
+        raise MediaError(f"the sound must be [C, N]; got {list(waveform.shape)}")
     waveform = waveform if len(waveform) <= 2 else waveform.mean(0, keepdim=True)
-    return waveform.float().nan_to_num(0).clamp(-1, 1).cpu().contiguous().numpy(), int(rate)
+    samples: Samples = waveform.float().nan_to_num(0).clamp(-1, 1).cpu().contiguous().numpy()
+    return samples
