@@ -15,16 +15,18 @@ from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from vividtalk_core.audio_to_mesh.choose import choose_pose
-from vividtalk_core.errors import SettingsError, WeightsError
+from vividtalk_core.errors import MissingFileError, NoFaceError, SettingsError, WeightsError
 from vividtalk_core.hub import WeightSet, save_module
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.mesh_to_video.models import MeshToVideoModels
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.pipeline import TalkSettings, drive, load_models, talk
+from vividtalk_core.motion.head_pose import relative_to_frame
+from vividtalk_core.pipeline import TalkSettings, drive, load_models, talk, track
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.timing import StageTimer
-from vividtalk_core.video.reader import read_image
+from vividtalk_core.video.reader import read_image, read_video
+from vividtalk_core.video.writer import VideoWriter
 
 RATE, SECONDS = 16_000, 0.2
 FRAMES = 5  # at 25 fps
@@ -119,6 +121,31 @@ def test_drive_moves_the_mouth_and_leaves_the_brow(models, portrait):
 
     assert around(17).amax() > 0.05
     assert around(9).amax() < 0.02
+
+
+def test_track_takes_a_file_or_a_clip(models, portrait, tmp_path):
+    """What is tracked in a video of the portrait drives the portrait: the public verbs fit together."""
+    moving = [F.pad(portrait, (2 * k, 0, 0, 0), mode="replicate")[..., : portrait.shape[3]] for k in range(4)]
+    with VideoWriter(tmp_path / "clip.mp4", 25, *portrait.shape[2:], crf=4) as writer:
+        writer.write(torch.cat(moving))
+    steps = []
+    from_file = track(tmp_path / "clip.mp4", models=models, progress=lambda *step: steps.append(step))
+    assert steps == [(done, 4, None) for done in range(1, 5)]
+    assert (from_file.expression.frame_count, from_file.expression.fps) == (4, 25)
+    from_clip = track(read_video(tmp_path / "clip.mp4", with_audio=False), models=models)
+    assert torch.equal(from_file.expression.coefficients, from_clip.expression.coefficients)
+    assert torch.equal(from_file.landmarks_2d, from_clip.landmarks_2d)
+    frames = frames_of(drive(portrait, from_file.expression, relative_to_frame(from_file.pose), models=models))
+    assert frames.shape == (4, *portrait.shape[1:])
+
+
+def test_track_names_what_is_wrong_with_a_video(models, tmp_path):
+    with pytest.raises(MissingFileError, match="there is no video"):
+        track(tmp_path / "none.mp4", models=models)
+    with VideoWriter(tmp_path / "grey.mp4", 25, 64, 64) as writer:
+        writer.write(torch.full((2, 3, 64, 64), 0.5))
+    with pytest.raises(NoFaceError, match="no face in any of the 2 frames"):
+        track(str(tmp_path / "grey.mp4"), models=models)
 
 
 def test_the_stages_are_timed(models, portrait, sound):

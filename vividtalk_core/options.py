@@ -80,6 +80,8 @@ def check_options(settings: Any) -> None:
 
 def _range(known: Option) -> str:
     """The accepted values in words."""
-    if known.high == math.inf:
-        return f"{known.low:g} or more" if known.low > -math.inf else "a finite number"
-    return f"between {known.low:g} and {known.high:g}"
+    if math.inf not in (known.high, -known.low):
+        return f"between {known.low:g} and {known.high:g}"
+    if known.low > -math.inf:
+        return f"{known.low:g} or more"
+    return f"{known.high:g} or less" if known.high < math.inf else "a finite number"

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vividtalk_core.errors import NoFaceError
 from vividtalk_core.face.align import cut_crop, face_crop, from_crop, to_crop, to_pixel_centres
 from vividtalk_core.face.detector import Detection
 from vividtalk_core.face.find import check_portrait
@@ -121,7 +122,7 @@ def test_second_face_is_the_smaller_one(models, portrait):
     first, second = fit_face(models, canvas), fit_face(models, canvas, face_index=1)
     assert first.crop.size > 1.4 * second.crop.size
     assert second.crop.left > portrait.shape[3] / 2
-    message = r"face_index 2 asked for, but 2 faces were found .*: 0: \(\d+, \d+, \d+, \d+\); 1: \("
+    message = r"there is no face number 2: 2 faces were found, .*: 0: \(\d+, \d+, \d+, \d+\); 1: \("
     with pytest.raises(ValueError, match=message):
         fit_face(models, canvas, face_index=2)
 
@@ -225,6 +226,42 @@ def test_a_face_below_the_threshold_is_told(models, portrait):
     message = "the best score is 0.31 at box (10, 20, 110, 140), the threshold is 0.5; lower the threshold below it"
     with pytest.raises(ValueError, match=re.escape(message)):
         fit_face(replace(models, detector=Unsure()), portrait)
+
+
+class Doubtful(torch.nn.Module):
+    """A landmarker whose landmarks are right, and whose presence score is low."""
+
+    def __init__(self, landmarker, presence):
+        super().__init__()
+        self.landmarker, self.presence = landmarker, presence
+
+    def confirm(self, image, detections):
+        return self.landmarker.confirm(image, detections)
+
+    def refine(self, image, region, rounds):
+        landmarks, _ = self.landmarker.refine(image, region, rounds)
+        return landmarks, torch.tensor([self.presence])
+
+
+def test_a_face_of_low_presence_is_refused(models, portrait):
+    doubtful = replace(models, landmarker=Doubtful(models.landmarker, 0.31))
+    message = r"presence score is 0\.31, 0\.5 is needed; give a box around the face, use a closer crop, or set 'force'"
+    with pytest.raises(NoFaceError, match=message):
+        fit_face(doubtful, portrait)
+    fit_face(replace(models, landmarker=Doubtful(models.landmarker, 0.5)), portrait)
+
+
+def test_a_forced_face_of_low_presence_is_used_with_a_warning(models, portrait, face, caplog):
+    doubtful = replace(models, landmarker=Doubtful(models.landmarker, 0.31))
+    forced = fit_face(doubtful, portrait, force=True)
+    assert torch.equal(forced.landmarks, face.landmarks)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "presence score is 0.31, 0.5 is needed; it is used because 'force' is set" in caplog.text
+
+
+def test_a_sure_face_needs_no_warning(models, portrait, caplog):
+    fit_face(models, portrait, force=True)
+    assert not caplog.records
 
 
 def test_a_small_face_is_told(models, portrait):

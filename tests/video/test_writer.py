@@ -12,8 +12,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vividtalk_core.errors import MediaError, OutputError
+from vividtalk_core.pixels import to_float
+from vividtalk_core.structures import Audio
 from vividtalk_core.video.reader import read_video
-from vividtalk_core.video.writer import SYNTHETIC, VideoWriter, video_rate
+from vividtalk_core.video.writer import SYNTHETIC, VideoWriter, video_rate, write_video
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -178,6 +181,67 @@ def test_errors_while_writing(tmp_path):
 def write_other_size(path):
     with VideoWriter(path, 25, 32, 32) as writer:
         writer.write(smooth_frames(2, 32, 48))
+
+
+class Stream:
+    """Frames in chunks of three, as a `FrameStream` has them; it can fail after some of them."""
+
+    def __init__(self, frames, fps=25.0, fails_after=None):
+        self.frames, self.fps, self.fails_after = frames, fps, fails_after
+        self.frame_count, _, self.height, self.width = frames.shape
+
+    def __iter__(self):
+        for start in range(0, self.frame_count, 3):
+            if start == self.fails_after:
+                raise RuntimeError("a bug")
+            yield self.frames[start : start + 3]
+
+
+def test_a_stream_is_written_with_its_sound(tmp_path):
+    frames = smooth_frames(8, 48, 64)
+    sound = Audio(torch.rand(1, 8000) - 0.5, 16000)
+    write_video(tmp_path / "a.mp4", Stream(frames, 12.5), sound)
+    clip = read_video(tmp_path / "a.mp4")
+    assert (clip.fps, clip.frame_count, clip.height, clip.width) == (12.5, 8, 48, 64)
+    assert clip.audio.sample_rate == 48000
+    assert (to_float(torch.stack(list(clip.frames))) - frames).abs().mean() < 0.03
+    write_video(str(tmp_path / "b.mp4"), Stream(frames, 12.5), (sound.waveform, sound.sample_rate))
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    write_video(tmp_path / "mute.mp4", Stream(frames))
+    assert read_video(tmp_path / "mute.mp4").audio is None
+
+
+def test_progress_counts_frames_and_shows_the_last_of_each_chunk(tmp_path):
+    frames, calls = smooth_frames(8, 32, 32), []
+    write_video(tmp_path / "a.mp4", Stream(frames), progress=lambda *step: calls.append(step))
+    assert [(done, total) for done, total, _ in calls] == [(3, 8), (6, 8), (8, 8)]
+    for done, _, preview in calls:
+        assert torch.equal(preview, frames[done - 1])
+
+
+class Cancelled(Exception):
+    pass
+
+
+def cancel(done, total, preview=None):
+    raise Cancelled
+
+
+@pytest.mark.parametrize(
+    ("stream", "progress", "error"),
+    [({}, cancel, Cancelled), ({"fails_after": 0}, None, RuntimeError), ({"fails_after": 6}, None, RuntimeError)],
+)
+def test_nothing_remains_of_a_stream_that_is_cancelled_or_fails(tmp_path, stream, progress, error):
+    with pytest.raises(error):
+        write_video(tmp_path / "a.mp4", Stream(smooth_frames(8, 32, 32), **stream), progress=progress)
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_frame_is_computed_for_a_file_that_cannot_be_written(tmp_path):
+    with pytest.raises(OutputError, match="does not exist"):
+        write_video(tmp_path / "x" / "a.mp4", Stream(smooth_frames(3, 32, 32), fails_after=0))
+    with pytest.raises(MediaError, match=r"the sound must be \[C, N\]"):
+        write_video(tmp_path / "a.mp4", Stream(smooth_frames(3, 32, 32), fails_after=0), (torch.zeros(1, 1, 9), 16000))
 
 
 def test_frames_are_rounded_not_cut(tmp_path):
