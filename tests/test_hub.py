@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vividtalk_core import hub
+from vividtalk_core.errors import WeightsError
 from vividtalk_core.hub import WeightSet, load_module, load_tensors, read_header, resolve_weights, save_module
 
 COMMIT = "a" * 40
@@ -150,6 +151,15 @@ def test_damaged_files(tiny, damage, message):
 def test_another_architecture(tiny):
     with pytest.raises(ValueError, match="holds a Tiny, a Other is needed"):
         load_module(Other, TinyConfig, tiny[0])
+
+
+def test_a_file_from_before_a_class_was_renamed(tiny, monkeypatch):
+    path, module = tiny[0], tiny[1]
+    edit_header(path, lambda header: header["__metadata__"].update(architecture="Small"))
+    with pytest.raises(WeightsError, match="holds a Small, a Tiny is needed"):
+        load_module(Tiny, TinyConfig, path)
+    monkeypatch.setitem(hub.RENAMED_ARCHITECTURES, "Small", "Tiny")
+    assert torch.equal(load_module(Tiny, TinyConfig, path).layer.weight, module.layer.weight)
 
 
 def test_config_is_strict(tiny):

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from kornia.geometry.transform import remap
 from torch import Tensor
 
@@ -37,7 +38,7 @@ def rotation_matrix(angles: Tensor) -> Tensor:
         cx * sz, cx * cz, -sx,
         -sy * cz + cy * sx * sz, sy * sz + cy * sx * cz, cy * cx,
     )  # fmt: skip
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    return rearrange(torch.stack(rows, -1), "... (i j) -> ... i j", i=3)
 
 
 def rotation_angles(matrix: Tensor) -> Tensor:
@@ -89,9 +90,10 @@ def warp(image: Tensor, flow: Tensor, mode: str = "bilinear") -> Tensor:
     """
     frames, height, width, _ = flow.shape
     x, y = (identity_grid(height, width, flow.device) + flow).unbind(-1)
-    return remap(
+    warped: Tensor = remap(
         image.expand(frames, -1, -1, -1), x, y, mode, "border", align_corners=False, normalized_coordinates=True
     )
+    return warped
 
 
 @dataclass(frozen=True, eq=False, slots=True)

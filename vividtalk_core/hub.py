@@ -39,6 +39,9 @@ FILE_NAMES = tuple(
 HUB_ID = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
 
 Config = TypeVar("Config", bound="DataclassInstance")
+# Class name in the header of a weight file → the class that reads it today, for files older than a renaming.
+RENAMED_ARCHITECTURES = {"PoseCodebook": "HeadPoseVqVae"}
+
 Module = TypeVar("Module", bound=nn.Module)
 Config_contra = TypeVar("Config_contra", contravariant=True)
 Module_co = TypeVar("Module_co", covariant=True)
@@ -245,6 +248,7 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
     path = Path(path)
     header = read_header(path)
     architecture = header.get("architecture", cls.__name__)
+    architecture = RENAMED_ARCHITECTURES.get(architecture, architecture)
     if architecture != cls.__name__:
         raise WeightsError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
     config = _read_config(config_cls, header, path)

@@ -1,19 +1,22 @@
-"""Blocks that more than one model is built from."""
+"""Blocks that more than one network is built from, and how networks are run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 GPU_BATCH = 8  # frames
 LEAK = 0.1  # slope of the rectifier below zero
 
 Cache = tuple[Tensor, Tensor]  # keys and values [B, heads, past, head width] of the frames before
+ModuleKind = TypeVar("ModuleKind", bound=nn.Module)
 
 
 @contextmanager
@@ -25,22 +28,38 @@ def inference(device: torch.device) -> Iterator[None]:
 
 
 def frame_batches(frames: int, device: torch.device) -> list[slice]:
-    """Frames that go through a network at once: one on a CPU, where a sum must not depend on its neighbours."""
+    """Frames that go through a network at once.
+
+    On a CPU that is one: a batched convolution may add up in another order, so that the last bit of a frame would
+    depend on how many others are made with it.
+    """
     size = 1 if device.type == "cpu" else GPU_BATCH
     return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
 
 
-class TransformerLayer(nn.Module):
-    """Pre-norm transformer layer whose frames see a bounded neighbourhood.
+def modules_of(modules: nn.ModuleList, kind: type[ModuleKind]) -> list[ModuleKind]:
+    """The modules of a list with their own type; torch declares them as plain modules.
 
-    Attention is banded: frame t sees t − before … t + after and nothing else, with a learned bias per head and
-    distance. What a frame becomes therefore depends on no position in the clip and on no clip length.
+    Raises:
+        TypeError: one of them is of another type.
+    """
+    typed = [module for module in modules if isinstance(module, kind)]
+    if len(typed) != len(modules):
+        raise TypeError(f"a list of {kind.__name__} modules holds something else: {modules}")
+    return typed
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm transformer layer with attention over a bounded neighbourhood of frames.
+
+    Attention is banded: frame t attends to t − before … t + after and to nothing else, with a learned bias per head
+    and distance. A frame's output therefore depends neither on its position in the clip nor on the clip's length.
 
     Args:
         width: features per frame.
         heads: of the attention.
-        before: frames seen in the past.
-        after: frames seen in the future; 0 is the causal form, which `step` runs frame by frame.
+        before: frames of the past in the band.
+        after: frames of the future in the band; 0 is the causal form, which `step` runs frame by frame.
         dropout: of attention and feed-forward outputs, in training.
     """
 
@@ -56,7 +75,7 @@ class TransformerLayer(nn.Module):
         self.feed_out = nn.Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """All frames [B, T, D] at once."""
+        """All frames [B, T, D] at once, to [B, T, D]."""
         q, k, v = self._qkv(x)
         x = x + self._drop(self._attend(q, k, v, self._band(x.shape[1])))
         return x + self._feed(x)
@@ -76,32 +95,36 @@ class TransformerLayer(nn.Module):
         return x + self._feed(x), (k[:, :, k.shape[2] - keep :], v[:, :, v.shape[2] - keep :])
 
     def _qkv(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        qkv = self.qkv(self.norm_attention(x)).unflatten(-1, (3, self.heads, -1))  # [B, T, 3, heads, d]
-        q, k, v = qkv.permute(2, 0, 3, 1, 4)  # [B, heads, T, d] each
+        """Queries, keys and values, [B, heads, T, d] each, of frames [B, T, D]."""
+        q, k, v = rearrange(self.qkv(self.norm_attention(x)), "b t (n heads d) -> n b heads t d", n=3, heads=self.heads)
         return q, k, v
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
+        """[B, T, D] of queries, keys and values [B, heads, T, d] and the bias [heads, T, T'] of each distance."""
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype), dropout_p=dropout)
-        return self.out(mixed.transpose(1, 2).flatten(2))
+        out: Tensor = self.out(rearrange(mixed, "b heads t d -> b t (heads d)"))
+        return out
 
     def _band(self, frames: int) -> Tensor:
         """[heads, T, T] the bias of each distance, −inf outside the band."""
         time = torch.arange(frames, device=self.distance_bias.device)
-        distance = time[None] - time[:, None] + self.before  # of the frame that is seen, 0 = the oldest
+        distance = time[None] - time[:, None] + self.before  # of the frame attended to; 0 is the oldest
         inside = (distance >= 0) & (distance <= self.before + self.after)
         bias = self.distance_bias[:, distance.clamp(0, self.before + self.after)]
         return bias.masked_fill(~inside, float("-inf"))
 
     def _feed(self, x: Tensor) -> Tensor:
+        """The feed-forward part of frames [B, T, D], to [B, T, D]."""
         return self._drop(self.feed_out(F.gelu(self.feed_in(self.norm_feed(x)))))
 
     def _drop(self, x: Tensor) -> Tensor:
+        """Dropout on [B, T, D], in training only."""
         return F.dropout(x, self.dropout, self.training)
 
 
 class Conv(nn.Module):
-    """3 × 3 convolution with a leaky rectifier; stride 2 halves the picture.
+    """3 × 3 convolution with a leaky rectifier; stride 2 halves the image.
 
     Args:
         width_in: channels.
@@ -114,7 +137,7 @@ class Conv(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(width_in, width, kernel, stride, kernel // 2)
         nn.init.kaiming_uniform_(self.conv.weight, LEAK)
-        nn.init.zeros_(self.conv.bias)
+        constant_bias(self.conv, 0.0)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width_in, H, W] to [B, width, H / stride, W / stride]."""
@@ -122,9 +145,9 @@ class Conv(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two 3 × 3 convolutions added to what comes in; at the start they add nothing.
+    """Two 3 × 3 convolutions added to their input; before training they add zero.
 
-    Without normalisation: a portrait's brightness is not divided out, and there is nothing to fold at inference.
+    Without normalisation, which would remove the portrait's brightness from the features.
 
     Args:
         width: channels.
@@ -136,12 +159,13 @@ class Residual(nn.Module):
         self.outer = zero_conv(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, width, H, W]."""
-        return x + self.outer(self.inner(x))
+        """[B, width, H, W] to [B, width, H, W]."""
+        out: Tensor = x + self.outer(self.inner(x))
+        return out
 
 
 class Up(nn.Module):
-    """Doubles the picture: channels are mixed before, neighbours after, and a skip connection is added between.
+    """Doubles the image: channels are mixed before, neighbours after, and a skip connection is added between.
 
     Args:
         width_in: channels.
@@ -156,15 +180,16 @@ class Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None = None) -> Tensor:
         """[B, width_in, H, W] and, if there is one, skip [B, width, 2H, 2W] to [B, width, 2H, 2W]."""
         x = F.interpolate(self.mix(x), scale_factor=2.0, mode="nearest")
-        return self.conv(x if skip is None else x + skip)
+        out: Tensor = self.conv(x if skip is None else x + skip)
+        return out
 
 
 class Hourglass(nn.Module):
-    """Down and up again, with skip connections: every pixel sees the whole (Newell et al. 2016).
+    """Down and up again, with skip connections: every pixel depends on the whole image (Newell et al. 2016).
 
     Args:
         width_in: channels.
-        widths: channels at each scale, the first at full size; the last is the narrow waist.
+        widths: channels at each scale, the first at full size; the last is the smallest.
     """
 
     def __init__(self, width_in: int, widths: tuple[int, ...]) -> None:
@@ -176,7 +201,7 @@ class Hourglass(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, width_in, H, W] to [B, widths[0], H, W]."""
-        scales = [self.first(x)]
+        scales: list[Tensor] = [self.first(x)]
         for down in self.down:
             scales.append(down(scales[-1]))
         x = self.waist(scales.pop())
@@ -189,5 +214,11 @@ def zero_conv(width_in: int, width: int, kernel: int = 3) -> nn.Conv2d:
     """A convolution [B, width_in, H, W] to [B, width, H, W] that gives zero until it is trained."""
     conv = nn.Conv2d(width_in, width, kernel, padding=kernel // 2)
     nn.init.zeros_(conv.weight)
-    nn.init.zeros_(conv.bias)
+    constant_bias(conv, 0.0)
     return conv
+
+
+def constant_bias(conv: nn.Conv2d, value: float, first: int = 0) -> None:
+    """Set the bias [C] of a convolution to a value, from the channel `first` on."""
+    assert conv.bias is not None  # torch makes one unless it is asked not to
+    nn.init.constant_(conv.bias[first:], value)

@@ -1,15 +1,15 @@
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.audio_to_mesh.pose_codebook import Codebook, PoseCodebook, PoseCodebookConfig
+from vividtalk_core.audio_to_mesh.pose_codebook import Codebook, HeadPoseVqVae, HeadPoseVqVaeConfig
 from vividtalk_core.hub import load_module, save_module
 
-TINY = PoseCodebookConfig(codes=8, levels=2, latent=4, width=8, dilations=(1, 2))
+TINY = HeadPoseVqVaeConfig(codes=8, levels=2, latent=4, width=8, dilations=(1, 2))
 
 
 def model(seed=0, config=TINY):
     torch.manual_seed(seed)
-    book = PoseCodebook(config).eval()
+    book = HeadPoseVqVae(config).eval()
     book.codebook.vectors.normal_()
     return book
 
@@ -50,7 +50,7 @@ def test_straight_through():
 
 def test_codes_follow_the_means_of_what_chooses_them():
     torch.manual_seed(0)
-    book = Codebook(PoseCodebookConfig(codes=2, levels=1, latent=2, decay=0.5)).train()
+    book = Codebook(HeadPoseVqVaeConfig(codes=2, levels=1, latent=2, decay=0.5)).train()
     book.vectors.copy_(torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]]))
     book.counts.fill_(1.0)
     book.sums.copy_(book.vectors)
@@ -62,7 +62,7 @@ def test_codes_follow_the_means_of_what_chooses_them():
 
 
 def test_dead_codes_are_put_where_the_error_is_largest():
-    book = Codebook(PoseCodebookConfig(codes=3, levels=1, latent=2)).train()
+    book = Codebook(HeadPoseVqVaeConfig(codes=3, levels=1, latent=2)).train()
     book.vectors.copy_(torch.tensor([[[0.0, 0.0], [9.0, 9.0], [50.0, 50.0]]]))
     book.counts.copy_(torch.tensor([[10.0, 10.0, 0.0]]))
     book.sums.copy_(book.vectors * book.counts[..., None])
@@ -124,7 +124,7 @@ def test_a_head_held_still_is_one_code_again_and_again():
 def test_save_and_load(tmp_path):
     book = model()
     save_module(tmp_path / "book.safetensors", book, book.config)
-    loaded = load_module(PoseCodebook, PoseCodebookConfig, tmp_path / "book.safetensors")
+    loaded = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, tmp_path / "book.safetensors")
     pose = noise(1, 40, 6)
     assert loaded.config == TINY
     assert torch.equal(loaded(pose)[0], book(pose)[0])

@@ -49,51 +49,55 @@ def cut(features, frames):
 
 def test_shapes():
     sampler = model()
-    heard = sampler.audio.hear(torch.randn(2, 22, 320))
-    assert heard.shape == (2, 22, 5)
+    loudness = sampler.audio.loudness_features(torch.randn(2, 22, 320))
+    assert loudness.shape == (2, 22, 5)
     codes = torch.randint(8, (2, 6, 2))
-    latents, logits = sampler(heard, sampler.style(torch.randn(2, 5)), torch.randn(2, 6), codes, codes)
+    latents, logits = sampler(loudness, sampler.style(torch.randn(2, 5)), torch.randn(2, 6), codes, codes)
     assert latents.shape == (2, 6, 2, 4)
     assert logits.shape == (2, 6, 2, 8)
     assert logits.max() <= 0  # minus squared distances
 
 
 @pytest.mark.parametrize(("ahead", "first"), [(-1, 11), (3, 10), (7, 9), (11, 8)])
-def test_a_code_hears_as_far_ahead_as_the_config_says(ahead, first):
+def test_a_code_depends_on_sound_as_far_ahead_as_the_config_says(ahead, first):
     encoder = model(config=dataclasses.replace(TINY, ahead=ahead)).audio
     features = torch.randn(1, 80, 320) - 8
     louder = features.clone()
     louder[:, 40:] += 1
-    heard = [encoder(encoder.pad(encoder.hear(f), 20))[0] for f in (features, louder)]
-    touched = (heard[0] != heard[1]).any(-1).nonzero()[:, 0]
-    # frame 40 is the first of code 10; nothing ahead of a code's beginning means that code 11 is the first to hear it
+    loudness = [encoder(encoder.pad(encoder.loudness_features(f), 20))[0] for f in (features, louder)]
+    touched = (loudness[0] != loudness[1]).any(-1).nonzero()[:, 0]
+    # frame 40 is the first of code 10; with nothing ahead, code 11 is the first to depend on it
     assert touched.min() == first
     assert encoder.reach == 16
 
 
-def test_loudness_alone_can_be_heard():
+def test_loudness_may_be_the_only_feature():
     encoder = model(config=dataclasses.replace(TINY, bands=0)).audio
-    heard = encoder.hear(feature_rows(speech())[None])
-    assert heard.shape == (1, 100, 1)
-    torch.testing.assert_close(heard, model().audio.hear(feature_rows(speech())[None])[..., -1:])
+    loudness = encoder.loudness_features(feature_rows(speech())[None])
+    assert loudness.shape == (1, 100, 1)
+    torch.testing.assert_close(loudness, model().audio.loudness_features(feature_rows(speech())[None])[..., -1:])
 
 
-def test_hearing_does_not_depend_on_the_level():
+def test_loudness_features_do_not_depend_on_the_level():
     encoder = model().audio
     features = feature_rows(speech()) + 4  # a loud recording
     quieter = features - math.log(1.7)
-    torch.testing.assert_close(encoder.hear(features[None]), encoder.hear(quieter[None]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        encoder.loudness_features(features[None]), encoder.loudness_features(quieter[None]), atol=1e-5, rtol=0
+    )
     silence = feature_rows(encode_audio(torch.zeros(16000), 16000))
-    assert encoder.hear(silence[None]).abs().max() == 0
+    assert encoder.loudness_features(silence[None]).abs().max() == 0
 
 
 def test_encoding_in_chunks_is_encoding_at_once():
     encoder = model().audio
     features = feature_rows(speech())
-    whole = encoder(encoder.pad(encoder.hear(features[None]), 26))[0]
+    whole = encoder(encoder.pad(encoder.loudness_features(features[None]), 26))[0]
     for chunk in (3, 26, 64):
         torch.testing.assert_close(encoder.encode(features, 26, chunk), whole, atol=1e-6, rtol=1e-5)
-    assert torch.equal(encoder.encode(features, 26)[:10], encoder.encode(features[:44], 10))  # code 9 hears frame 43
+    assert torch.equal(
+        encoder.encode(features, 26)[:10], encoder.encode(features[:44], 10)
+    )  # code 9 depends on frame 43
 
 
 def test_sampling_agrees_with_teacher_forcing():
@@ -103,21 +107,21 @@ def test_sampling_agrees_with_teacher_forcing():
     audio = sampler.audio.encode(features, 25)
     style = sampler.style(torch.randn(1, 5))
     codes = sampler.sample(audio, style[0], start, 0.0, torch.Generator())
-    _, logits = sampler(sampler.audio.hear(features[None]), style, start[None], codes[None], codes[None])
+    _, logits = sampler(sampler.audio.loudness_features(features[None]), style, start[None], codes[None], codes[None])
     assert torch.equal(logits[0].argmax(-1), codes)
 
 
-def test_guidance_exaggerates_what_is_heard():
+def test_guidance_exaggerates_the_reaction_to_sound():
     sampler, draw = model(), lambda: torch.Generator().manual_seed(0)
     style, start = torch.zeros(3), torch.zeros(6)
-    heard = sampler.audio.encode(feature_rows(speech()), 25)
+    loudness = sampler.audio.encode(feature_rows(speech()), 25)
     silent = sampler.audio.encode(feature_rows(encode_audio(torch.zeros(64000), 16000)), 25)
     torch.testing.assert_close(silent, sampler.audio.silence().expand_as(silent))
     one, same = (sampler.sample(silent, style, start, 1.0, draw(), guidance) for guidance in (1.0, 9.0))
     assert torch.equal(one, same)
-    deaf = sampler.sample(heard, style, start, 1.0, draw(), guidance=0.0)
-    assert torch.equal(deaf, one)
-    assert not torch.equal(sampler.sample(heard, style, start, 1.0, draw(), guidance=30.0), deaf)
+    unguided = sampler.sample(loudness, style, start, 1.0, draw(), guidance=0.0)
+    assert torch.equal(unguided, one)
+    assert not torch.equal(sampler.sample(loudness, style, start, 1.0, draw(), guidance=30.0), unguided)
 
 
 def test_draws_follow_the_softmax():
@@ -164,13 +168,13 @@ def test_a_longer_clip_begins_with_the_same_motion(fps):
     whole = sample_head_pose(sampler, sound)
     for frames in (sound.frame_count // 4, sound.frame_count // 2, sound.frame_count - 1):
         part = sample_head_pose(sampler, cut(sound, frames))
-        same = frames - math.ceil(0.5 * fps)  # but for what was heard of the last half second
+        same = frames - math.ceil(0.5 * fps)  # but for the sound of the last half second
         assert len(part.rotation) == frames
         assert torch.equal(part.rotation[:same], whole.rotation[:same])
         assert torch.equal(part.translation[:same], whole.translation[:same])
 
 
-def test_without_hearing_ahead_a_longer_clip_begins_with_all_of_a_shorter_one():
+def test_without_sound_from_ahead_a_longer_clip_begins_with_all_of_a_shorter_one():
     sampler, sound = model(config=dataclasses.replace(TINY, ahead=-1)), speech(6.0)
     whole = sample_head_pose(sampler, sound)
     for frames in (1, 2, 7, 40, 53):
@@ -210,14 +214,17 @@ def test_temperature_zero_needs_no_luck():
     assert torch.equal(*poses)
 
 
-def test_style_and_start_are_heard():
+def test_style_and_start_change_the_motion():
     """Untrained, they move Ẑ; what a seed draws from it may still be the same."""
     sampler = model()
-    heard, codes = sampler.audio.hear(feature_rows(speech())[None]), torch.zeros(1, 25, 2, dtype=torch.long)
+    loudness, codes = (
+        sampler.audio.loudness_features(feature_rows(speech())[None]),
+        torch.zeros(1, 25, 2, dtype=torch.long),
+    )
     face, start = torch.randn(1, 5), torch.randn(1, 6)
 
     def latents(identity, initial):
-        return sampler(heard, sampler.style(identity), initial, codes, codes)[0]
+        return sampler(loudness, sampler.style(identity), initial, codes, codes)[0]
 
     plain = latents(0 * face, 0 * start)
     assert not torch.allclose(latents(face, 0 * start), plain)
@@ -239,7 +246,7 @@ def test_random_numbers_of_others_are_left_alone():
         ({"temperature": -0.1}, "the temperature of the head pose must be 0 or more; got -0.1"),
         ({"amplitude": math.nan}, "the amplitude of the head pose must be 0 or more; got nan"),
         ({"start": HeadMotion(torch.zeros(0, 3), torch.zeros(0, 3), 25.0)}, "the start pose has 0 frames"),
-        ({"id_coefficients": torch.zeros(7)}, "faces of 5 identity components; this one has 7"),
+        ({"id_coefficients": torch.zeros(7)}, "trained for 5 identity components, this face has 7"),
     ],
 )
 def test_errors(change, message):

@@ -1,4 +1,4 @@
-"""The baseline without weights: what the log-mel says about the mouth, as blendshapes an animator would choose."""
+"""The baseline without weights: mouth shapes from the energies of the log-mel, as blendshapes with fixed gains."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..audio.encoder import mel_position
 from ..audio.speech import Speech, analyse, speaking_and_stress
+from ..errors import SettingsError
 from ..filters import blur_rows
 from ..structures import ARKIT_NAMES, MEL_RATE, AudioFeatures, Expression
 from ..time_grid import sample_rows
@@ -17,22 +18,23 @@ from ..time_grid import sample_rows
 
 @dataclass(frozen=True, slots=True)
 class AcousticSettings:
-    """Strengths are coefficients at the clip's wide vowels; times are in seconds."""
+    """Strengths are coefficients at the open vowels of the clip; times are in seconds."""
 
-    jaw: float = 0.36  # with the lips' share the lips then part as far as those of people do
+    jaw: float = 0.36  # together with the lip shapes, the lips then open as far as those of speakers on video
     lips: float = 1.0  # factor on all lip shapes
     brows: float = 0.2  # of browInnerUp on the strongest stress
-    lead_s: float = 0.0  # that lips move before the sound; people on video show none beyond the smoothing
-    attack_s: float = 0.035  # width of the smoothing towards a coming sound
+    lead_s: float = 0.0  # by which lips move before the sound; on video there is none beyond that of the smoothing
+    attack_s: float = 0.035  # standard deviation of the smoothing before a sound
     release_s: float = 0.05  # and after it
     asymmetry: float = 0.06  # share that one half of a face moves more than the other
     seed: int = 0  # of the asymmetry
 
     def __post_init__(self) -> None:
+        """SettingsError unless strengths are 0 or more and smoothing times above 0."""
         wrong = [f.name for f in fields(self) if not math.isfinite(getattr(self, f.name))]
         low = [name for name in ("jaw", "lips", "brows", "asymmetry") if getattr(self, name) < 0]
         if wrong or low or min(self.attack_s, self.release_s) <= 0:
-            raise ValueError(f"strengths must be 0 or more and smoothing times above 0; got {self}.")
+            raise SettingsError(f"strengths must be 0 or more and smoothing times above 0; got {self}.")
 
 
 def acoustic_expression(
@@ -49,7 +51,7 @@ def acoustic_expression(
         settings: strengths and times.
 
     Returns:
-        T = features.frame_count frames from rest: silence is a relaxed, closed mouth.
+        Coefficients [T, 52] from rest (silence is a relaxed, closed mouth), T = features.frame_count.
     """
     curves = _curves(analyse(features.mel), settings)
     table = torch.stack(list(curves.values()), -1)
@@ -66,16 +68,16 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
     raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)  # [M, 3]
     opening, spread, hiss = blur_rows(raw, before, after).unbind(-1)
     _, stress = speaking_and_stress(speech.level)
-    shut, apart, lips = speech.closure, 1 - speech.closure, settings.lips
+    closed, apart, lips = speech.closure, 1 - speech.closure, settings.lips
     wide, narrow = lips * spread.clamp(min=0), lips * (-spread).clamp(min=0)
     jaw = settings.jaw * opening
     one = {
-        # at p, b and m the jaw stays a little down and the lips meet over it: only a puppet's mouth shuts like a box
-        "jawOpen": jaw * (1 - 0.65 * shut),
-        "mouthClose": 0.35 * jaw * shut,
-        "mouthFunnel": 0.35 * narrow * opening * apart,  # an open round mouth, o; a nearly closed one, u, is a pucker
+        # at p, b and m the jaw stays a third open and the lips meet over it: raising it fully looks mechanical
+        "jawOpen": jaw * (1 - 0.65 * closed),
+        "mouthClose": 0.35 * jaw * closed,
+        "mouthFunnel": 0.35 * narrow * opening * apart,  # for an open round o; an almost closed u is a pucker
         "mouthPucker": 0.4 * narrow,
-        "mouthRollLower": 0.15 * lips * shut,
+        "mouthRollLower": 0.15 * lips * closed,
         "browInnerUp": settings.brows * stress,
     }
     both = {
@@ -84,7 +86,7 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
         "mouthStretch": 0.15 * wide,
         "mouthSmile": 0.1 * wide,
         "mouthDimple": 0.1 * wide,
-        "mouthPress": 0.2 * lips * shut,
+        "mouthPress": 0.2 * lips * closed,
         "cheekSquint": 0.1 * wide,
         "browOuterUp": 0.5 * settings.brows * stress,
     }
@@ -92,10 +94,10 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
 
 
 def _two_sided(curves: dict[str, Tensor], settings: AcousticSettings) -> dict[str, Tensor]:
-    """`nameLeft` and `nameRight` of each curve, one of them a little stronger: no face is symmetric."""
+    """`nameLeft` and `nameRight` [M] of each curve [M], one of them a little stronger: no face is symmetric."""
     generator = torch.Generator().manual_seed(settings.seed)
     lean = settings.asymmetry * (2 * torch.rand(len(curves), generator=generator) - 1)
-    sides = {}
+    sides: dict[str, Tensor] = {}
     for (name, curve), share in zip(curves.items(), lean.tolist(), strict=True):
         sides |= {f"{name}Left": curve * (1 + share / 2), f"{name}Right": curve * (1 - share / 2)}
     return sides

@@ -1,4 +1,4 @@
-"""The verbs of stage 1 that choose between its modes: how lips are made, and where head motion comes from."""
+"""Choice between the modes of stage 1: which generator makes the expression, and which source the head motion."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def choose_expression(
     """Lips and face for a sound.
 
     Args:
-        models: the networks; not asked in the mode "acoustic".
+        models: the networks; not used in the mode "acoustic".
         mode: one of `models.MODES`.
         features: of `encode_audio`, with the encoder that the networks were trained with.
-        face: whose lips move.
+        face: the portrait, for its identity and its number of lip vertices.
         gains: strengths and smoothing.
         seed: of blinks, gaze and the small asymmetry of the acoustic mode.
         blinks: add them.
 
     Returns:
-        T = features.frame_count frames from rest.
+        Coefficients [T, 52] and lip offsets [T, L, 3] from rest, T = features.frame_count.
 
     Raises:
         WeightsError: there are no weights for the mode.
@@ -68,12 +68,15 @@ def choose_pose(
         source: motion of any length and rate, which is fitted to the clip, or one of `POSE_SOURCES`.
         frames: T.
         fps: frames per second.
-        features: the sound: with it the idle head nods on what is stressed; the codebook needs it.
+        features: the sound: with it the idle head nods on stressed words; the codebook needs it.
         models: the codebook needs them.
-        face: gives the codebook its style; None is no one's in particular.
-        amplitude: how far the head moves, of idle and codebook.
-        temperature: how varied it moves, of the codebook.
-        seed: another seed, another performance.
+        face: its identity gives the codebook a style; None is the average speaker.
+        amplitude: factor on the motion of idle and codebook.
+        temperature: of the samples of the codebook; 0 is the most probable motion.
+        seed: of idle and codebook; each seed gives another motion.
+
+    Returns:
+        Rotation [T, 3] and translation [T, 3] on top of the portrait's pose.
 
     Raises:
         SettingsError: there is no such source, or what it needs is missing.

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
-from ..nn import Cache, TransformerLayer
+from ..nn import Cache, TransformerLayer, modules_of
 from ..structures import ARKIT_NAMES
 from .style import StyleEncoder
 
@@ -17,7 +18,7 @@ OTHER_NAMES = tuple(name for name in ARKIT_NAMES if name not in LIP_NAMES)  # β
 MEL_STEPS = 4  # mel frames under one video frame at the model's rate
 MEL_BANDS = 80
 
-# ARPAbet, which PocketSphinx and its dictionary speak
+# ARPAbet, the phone set of PocketSphinx and its dictionary
 PHONES = (
     "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH",
     "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z",
@@ -30,7 +31,7 @@ Caches = tuple[Cache | None, ...]  # of the layers of one branch
 
 @dataclass(frozen=True, eq=False, slots=True)
 class RollState:
-    """Where the causal form stands: empty at the beginning of a clip."""
+    """What the causal form keeps of the frames before; empty at the beginning of a clip."""
 
     frames: tuple[Tensor, ...] = ()  # [B, 1, K] the last motion of each branch
     caches: tuple[Caches, ...] = ()  # of each branch
@@ -40,28 +41,28 @@ class RollState:
 class ExpressionConfig:
     """Every number of an `ExpressionGenerator`; the defaults are those of the embedded weights."""
 
-    causal: bool = False  # True: the paper's autoregression over past motion; False: a window seen at once
-    fps: float = 25.0  # frames per second at which motion is made
+    causal: bool = False  # True: the paper's autoregression over past motion; False: a window of sound at once
+    fps: float = 25.0  # frames per second of the motion
     front_end: str = "mel"  # "mel": the embedded encoder; "states": hidden states of a speech model
     feature_width: int = MEL_STEPS * MEL_BANDS  # D of the audio features: 768 for the base speech models
     identity_components: int = 80  # I, length of α
     lip_vertices: int = 426  # L
     components: int = 16  # of the basis of O_lip; they hold 99 % of the tracked lips' variance
     width: int = 128
-    style_width: int = 16  # few identities are seen in training: more would learn them by heart
+    style_width: int = 16  # few identities are in the training data: more numbers would overfit to them
     encoder_layers: int = 2
     branch_layers: int = 1
     heads: int = 4
-    before: int = 8  # frames each layer sees in the past, 0.3 s: with three layers a second
-    after: int = 8  # and in the future; lips prepare a sound 0.1 to 0.2 s ahead
+    before: int = 8  # frames of the past in each layer's band, 0.3 s: with three layers one second
+    after: int = 8  # and of the future; lips begin to form a sound 0.1 to 0.2 s before it
     dropout: float = 0.2
 
 
 class MelEncoder(nn.Module):
     """Log-mel windows at video rate → audio features A.
 
-    The four mel frames of each video frame are laid out in time again and seen by convolutions at 100 frames/s, for a
-    closure of p or b lasts 60 ms; the last one steps down to the video rate.
+    The four mel frames of each video frame go through convolutions at 100 frames/s, because a closure of p or b lasts
+    60 ms only; the last convolution has a stride down to the video rate.
     """
 
     def __init__(self, config: ExpressionConfig) -> None:
@@ -74,10 +75,10 @@ class MelEncoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, T, 320], natural-log energies → [B, T, D]."""
         mel = (features + 8) / 4  # speech at the level of `analysis_gain` lies between −2 and 0.5
-        x = mel.unflatten(-1, (MEL_STEPS, MEL_BANDS)).flatten(1, 2).transpose(1, 2)  # [B, 80, 4T]
+        x = rearrange(mel, "b t (steps bands) -> b bands (t steps)", bands=MEL_BANDS)  # [B, 80, 4T]
         x = F.gelu(self.conv_in(x))  # [B, D, 4T]
         x = x + F.gelu(self.conv_fine(x))
-        return F.gelu(self.conv_down(x)).transpose(1, 2)  # [B, T, D]
+        return rearrange(F.gelu(self.conv_down(x)), "b d t -> b t d")
 
 
 class Branch(nn.Module):
@@ -93,47 +94,59 @@ class Branch(nn.Module):
         )
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, outputs)
-        # the mean motion at first: coefficients and offsets of the same lips cancel each other, random ones would not
+        # zero is the mean motion: training starts from a face at rest rather than from random lips
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, audio: Tensor, past: Tensor | None) -> Tensor:
         """Audio features [B, T, D] and, if causal, the motion one frame before [B, T, K] → motion [B, T, K]."""
-        x = audio if self.past is None else audio + self.past(past)
+        if self.past is None:
+            x = audio
+        elif past is not None:
+            x = audio + self.past(past)
+        else:
+            raise TypeError("the causal form needs the motion one frame before")
         for layer in self.layers:
             x = layer(x)  # [B, T, D]
-        return self.out(self.norm(x))
+        out: Tensor = self.out(self.norm(x))
+        return out
 
     def step(self, audio: Tensor, past: Tensor, caches: Caches) -> tuple[Tensor, Caches]:
-        """One frame, [B, 1, D] and [B, 1, K] → [B, 1, K], with the caches of the layers."""
-        x, kept = audio + self.past(past), []
-        for layer, cache in zip(self.layers, caches, strict=True):
-            x, cache = layer.step(x, cache)
-            kept.append(cache)
+        """One frame of the causal form, [B, 1, D] and [B, 1, K] → [B, 1, K], with the caches of the layers."""
+        if self.past is None:
+            raise TypeError("only the causal form runs frame by frame")
+        x: Tensor = audio + self.past(past)
+        kept: list[Cache] = []
+        for layer, cache in zip(modules_of(self.layers, TransformerLayer), caches, strict=True):
+            x, now = layer.step(x, cache)
+            kept.append(now)
         return self.out(self.norm(x)), tuple(kept)
 
 
 class ExpressionGenerator(nn.Module):
     """Audio features and α → standardised motion: the coefficients of both groups and the components of O_lip.
 
-    Motion leaves the branches in standard deviations; `motion_mean`, `motion_std` and `lip_basis` are statistics of
-    the training clips and belong to the weights.
+    The branches give motion in standard deviations; `motion_mean`, `motion_std` and `lip_basis` are statistics of the
+    training clips and belong to the weights.
     """
+
+    motion_mean: Tensor  # [M] of lip coefficients, other coefficients and components of O_lip
+    motion_std: Tensor  # [M]
+    lip_basis: Tensor  # [components, L, 3] model units
 
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
         self.config = config
-        if config.front_end == "mel":
-            self.audio_encoder = MelEncoder(config)
-        else:
-            self.audio_encoder = nn.Linear(config.feature_width, config.width)
+        self.audio_encoder: nn.Module = (
+            MelEncoder(config) if config.front_end == "mel" else nn.Linear(config.feature_width, config.width)
+        )
         self.context = nn.ModuleList(
             TransformerLayer(config.width, config.heads, config.before, config.after, config.dropout)
             for _ in range(config.encoder_layers)
         )
         self.style = StyleEncoder(config.identity_components, config.style_width)
         self.film = nn.Linear(config.style_width, 2 * config.width, bias=False)
-        self.sizes = (len(LIP_NAMES), len(OTHER_NAMES), config.components)
+        self.sizes = [len(LIP_NAMES), len(OTHER_NAMES), config.components]
         self.branches = nn.ModuleList(Branch(config, size) for size in self.sizes)
         self.phones = nn.Linear(config.width, len(PHONES))
         self.register_buffer("motion_mean", torch.zeros(sum(self.sizes)))
@@ -148,7 +161,7 @@ class ExpressionGenerator(nn.Module):
 
     def encode(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, T, D] and z_style [B, S] → A [B, T, W] with the style injected (FiLM)."""
-        x = self.audio_encoder(features)  # [B, T, W]
+        x: Tensor = self.audio_encoder(features)  # [B, T, W]
         gain, bias = self.film(style)[:, None].chunk(2, -1)  # [B, 1, W] each
         x = x * (1 + gain) + bias
         for layer in self.context:
@@ -170,12 +183,16 @@ class ExpressionGenerator(nn.Module):
 
     def decode(self, audio: Tensor, past: Tensor | None = None) -> Tensor:
         """The three branches on A [B, T, W]; see `forward`."""
-        pasts = (None,) * 3 if past is None else past.split(self.sizes, -1)
+        pasts = (None,) * 3 if past is None else torch.split(past, self.sizes, -1)
         return torch.cat([branch(audio, p) for branch, p in zip(self.branches, pasts, strict=True)], -1)
 
     def lip_closure(self, audio: Tensor) -> Tensor:
-        """How likely p, b or m is spoken, 0..1, [B, T] for A [B, T, W]: the mean of many mouths never quite closes."""
-        return self.phones(audio).softmax(-1)[..., LABIALS].sum(-1)
+        """Probability [B, T] that p, b or m is spoken, for A [B, T, W].
+
+        With it the lips can be closed: a mean over the mouths of many speakers never closes completely.
+        """
+        phones: Tensor = self.phones(audio).softmax(-1)  # [B, T, 40]
+        return phones[..., LABIALS].sum(-1)
 
     def roll(self, audio: Tensor, state: RollState) -> tuple[Tensor, RollState]:
         """The causal form on its own output, frame by frame with cached attention.
@@ -192,19 +209,19 @@ class ExpressionGenerator(nn.Module):
         return torch.cat(motion, -1), RollState(frames, caches)
 
     def _roll(self, index: int, audio: Tensor, state: RollState) -> tuple[Tensor, Tensor, Caches]:
-        """Motion [B, t, K] of one branch, its last frame and its caches."""
-        branch = self.branches[index]
+        """Motion [B, t, K] of one branch, its last frame [B, 1, K] and its caches."""
+        branch = modules_of(self.branches, Branch)[index]
         frame = state.frames[index] if state.frames else audio.new_zeros(len(audio), 1, self.sizes[index])
-        caches = state.caches[index] if state.caches else (None,) * len(branch.layers)
+        caches: Caches = state.caches[index] if state.caches else (None,) * len(branch.layers)
         frames = []
-        for now in audio.split(1, 1):
+        for now in torch.split(audio, 1, 1):
             frame, caches = branch.step(now, frame, caches)
             frames.append(frame)
         return torch.cat(frames, 1), frame, caches
 
     def to_curves(self, motion: Tensor) -> tuple[Tensor, Tensor]:
         """Standardised motion [..., M] → coefficients [..., 52], as ARKIT_NAMES are, and lip offsets [..., L, 3]."""
-        lip, other, components = (motion * self.motion_std + self.motion_mean).split(self.sizes, -1)
+        lip, other, components = torch.split(motion * self.motion_std + self.motion_mean, self.sizes, -1)
         coefficients = motion.new_zeros(*motion.shape[:-1], len(ARKIT_NAMES))
         coefficients[..., [ARKIT_NAMES.index(name) for name in LIP_NAMES]] = lip
         coefficients[..., [ARKIT_NAMES.index(name) for name in OTHER_NAMES]] = other

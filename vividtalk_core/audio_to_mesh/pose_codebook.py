@@ -1,8 +1,8 @@
 """VQ-VAE of head motion, phase 1 of the paper's pose codebook sampler: z_q = argmin_k ‖ẑ − z_k‖, P̂ = D(q(E(P))).
 
 P is the head pose relative to where the head rests: the clip's median pose in training, the portrait's own in use.
-Encoder and decoder are convolutions with a bounded receptive field and the head is held still before a clip begins, so
-that clips of any length come out without a seam. The decoder never looks ahead of the code that it plays.
+Encoder and decoder are convolutions with a bounded receptive field, and before a clip begins its first pose is
+repeated, so that clips of any length have no seams. The decoder uses no code that comes after the one it decodes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 CHANNELS = 6  # pitch, yaw, roll, and translation x, y, z
@@ -20,24 +21,30 @@ CHUNK = 64  # codes decoded at once
 
 
 @dataclass(frozen=True, slots=True)
-class PoseCodebookConfig:
+class HeadPoseVqVaeConfig:
     """Sizes of the VQ-VAE."""
 
     fps: float = 25.0  # frames per second of the motion
-    stride: int = 4  # frames per code: 0.16 s, short enough for what heads do below 3 Hz
+    stride: int = 4  # frames per code: 0.16 s, half a period of 3 Hz, above which heads hardly move
     codes: int = 64  # K of each level
-    levels: int = 2  # G, a code and a finer one for what it leaves
+    levels: int = 2  # G; each level quantises the residual of the one before it
     latent: int = 16  # width of z
     width: int = 64  # of the hidden layers
     dilations: tuple[int, ...] = (1, 2, 4)  # of the residual blocks, in codes
     # standard deviation of each channel of an average speaker, rad and model units: amplitude 1
     scales: tuple[float, ...] = (0.037, 0.052, 0.032, 0.05, 0.03, 0.1)
     decay: float = 0.98  # of the moving averages that the codes follow
-    least_use: float = 0.02  # of an even share; a code used less is put where the error is largest
+    least_use: float = 0.02  # of the mean use of a code; one that is used less is moved to where the error is largest
 
 
 class ResidualBlock(nn.Module):
-    """Dilated convolution [B, W, N] → [B, W, N − 2·dilation]; `ahead` of the rows lost are at the end."""
+    """Dilated convolution without padding and a 1 × 1 convolution, added to the input.
+
+    Args:
+        width: W, channels.
+        dilation: codes between the three taps.
+        ahead: codes of the receptive field that come after a row's own; 0 is the causal form.
+    """
 
     def __init__(self, width: int, dilation: int, ahead: int) -> None:
         super().__init__()
@@ -46,14 +53,16 @@ class ResidualBlock(nn.Module):
         self.before, self.ahead = (KERNEL - 1) * dilation - ahead, ahead
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, W, N] → [B, W, N − 2·dilation]; `ahead` of the rows that are lost are the last ones."""
         kept = x[..., self.before : x.shape[-1] - self.ahead]
-        return kept + self.mix(F.silu(self.conv(F.silu(x))))
+        out: Tensor = kept + self.mix(F.silu(self.conv(F.silu(x))))
+        return out
 
 
 class PoseEncoder(nn.Module):
-    """E: P → latents. It sees both directions; before and after the clip the head is held still."""
+    """E: P → latents, from both sides of a code; before and after the clip its first and last pose are repeated."""
 
-    def __init__(self, config: PoseCodebookConfig) -> None:
+    def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.stride, width = config.stride, config.width
         self.frames = nn.Conv1d(CHANNELS, width, FINISH)
@@ -66,18 +75,19 @@ class PoseEncoder(nn.Module):
         """Pose [B, T, 6], normalised → latents [B, N, D], N = ceil(T / stride)."""
         stride, frames = self.stride, pose.shape[1]
         codes = -(-frames // stride)
-        # `down` looks half a stride, `frames` two frames beyond a code's own
+        # the kernel of `down` reaches half a stride beyond the frames of a code, that of `frames` two frames
         before = self.reach * stride + stride // 2 + FINISH // 2
         after = codes * stride - frames + self.reach * stride + (stride - stride // 2) + FINISH // 2
-        x = F.pad(pose.transpose(1, 2), (before, after), mode="replicate")
+        x = F.pad(rearrange(pose, "b t c -> b c t"), (before, after), mode="replicate")
         x = self.down(F.silu(self.frames(x)))  # [B, W, reach + N + reach]
-        return self.out(F.silu(self.blocks(x))).transpose(1, 2)
+        latents: Tensor = self.out(F.silu(self.blocks(x)))  # [B, D, N]
+        return rearrange(latents, "b d n -> b n d")
 
 
 class PoseDecoder(nn.Module):
     """D: latents → P̂. Causal: the frames of a code depend on it and on the `reach` codes before it."""
 
-    def __init__(self, config: PoseCodebookConfig) -> None:
+    def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.stride, width = config.stride, config.width
         self.inward = nn.Conv1d(config.latent, width, KERNEL)
@@ -85,29 +95,34 @@ class PoseDecoder(nn.Module):
         self.up = nn.Conv1d(width, width // 2 * config.stride, 1)
         self.finish = nn.Conv1d(width // 2, width // 2, FINISH)
         self.out = nn.Conv1d(width // 2, CHANNELS, FINISH)
-        self.finish_codes = -(-2 * (FINISH - 1) // config.stride)  # codes whose frames the last layers use up
+        self.finish_codes = -(-2 * (FINISH - 1) // config.stride)  # codes whose frames the last two layers consume
         self.reach = (KERNEL - 1) * (1 + sum(config.dilations)) + self.finish_codes
 
     def forward(self, latents: Tensor) -> Tensor:
         """Latents [B, reach + N, D] → pose [B, N · stride, 6], normalised."""
-        x = self.blocks(self.inward(latents.transpose(1, 2)))
-        x = self.up(F.silu(x)).unflatten(1, (-1, self.stride))  # [B, W/2, stride, finish_codes + N]
-        x = x.transpose(2, 3).flatten(2)  # [B, W/2, frames]
+        x = self.blocks(self.inward(rearrange(latents, "b n d -> b d n")))  # [B, W, finish_codes + N]
+        x = rearrange(self.up(F.silu(x)), "b (w stride) n -> b w (n stride)", stride=self.stride)  # [B, W/2, frames]
+        # what the two layers below do not need of the codes before the first one
         x = x[..., self.finish_codes * self.stride - 2 * (FINISH - 1) :]
-        return self.out(F.silu(self.finish(F.silu(x)))).transpose(1, 2)
+        pose: Tensor = self.out(F.silu(self.finish(F.silu(x))))  # [B, 6, N · stride]
+        return rearrange(pose, "b c t -> b t c")
 
 
 class Codebook(nn.Module):
-    """The vectors z_k of `levels` stages [G, K, D]; each stage holds what the ones before it leave of ẑ.
+    """The vectors z_k [G, K, D] of a residual quantiser: each level quantises what the levels before it leave of ẑ.
 
-    In training the vectors follow the means of what chooses them.
+    In training each vector follows the mean of the latents that it is nearest to (van den Oord et al. 2017, A.1).
     """
 
-    def __init__(self, config: PoseCodebookConfig) -> None:
+    vectors: Tensor  # [G, K, D] z_k
+    counts: Tensor  # [G, K] moving average of how many latents of a batch choose each code
+    sums: Tensor  # [G, K, D] moving average of the sums of those latents
+
+    def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.decay, self.least_use = config.decay, config.least_use
         shape = (config.levels, config.codes)
-        # uniform: drawing normal numbers where weights are only to be loaded takes torch a second of imports
+        # uniform: on the "meta" device, on which weights are loaded, normal numbers cost a second of imports
         self.register_buffer("vectors", torch.empty(*shape, config.latent).uniform_(-0.17, 0.17))
         self.register_buffer("counts", torch.zeros(shape))
         self.register_buffer("sums", torch.zeros(*shape, config.latent))
@@ -120,7 +135,8 @@ class Codebook(nn.Module):
 
     def lookup(self, codes: Tensor) -> Tensor:
         """z_q [..., D] of codes [..., G]."""
-        return sum(self.vectors[level][codes[..., level]] for level in range(codes.shape[-1]))
+        parts = [self.vectors[level][codes[..., level]] for level in range(codes.shape[-1])]
+        return torch.stack(parts).sum(0)
 
     def nearest(self, latents: Tensor) -> Tensor:
         """Codes [..., G] int64 of latents [..., D]: argmin_k ‖ẑ − z_k‖, level by level."""
@@ -135,11 +151,12 @@ class Codebook(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Latents [..., D] → (z_q [..., D] with the latents' gradient, codes [..., G])."""
         codes = self.nearest(latents.detach())
-        return latents + (self.lookup(codes) - latents).detach(), codes  # straight through
+        # straight-through estimator: the value is z_q, the gradient that of the latents
+        return latents + (self.lookup(codes) - latents).detach(), codes
 
     @torch.no_grad()
     def _follow(self, latents: Tensor, codes: Tensor, level: int) -> None:
-        """One step of a level's moving averages with latents [M, D] and their codes [M]."""
+        """One step of a level's moving averages with latents [M, D] and their codes [M]; K vectors are updated."""
         latents = latents.float()
         chosen = F.one_hot(codes, self.vectors.shape[1]).to(latents.dtype)
         counts, sums = chosen.sum(0), chosen.T @ latents
@@ -155,11 +172,11 @@ class Codebook(nn.Module):
         self._revive(~used, latents, error, level)
 
     def _revive(self, dead: Tensor, latents: Tensor, error: Tensor, level: int) -> None:
-        """Put dead codes [K] of a level on the latents [M, D] whose error [M] is largest."""
+        """Move unused codes, `dead` [K] bool, of a level to the latents [M, D] whose error [M] is largest."""
         index = dead.nonzero()[: len(latents), 0]
         if not len(index):
             return
-        # spread over the worst quarter: neighbours in time would be the same point again and again
+        # evenly spread over the quarter with the largest errors: the very largest often are one moment of one clip
         worst = error.argsort(descending=True)[: max(len(index), len(error) // 4)]
         places = latents[worst[:: len(worst) // len(index)][: len(index)]]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -169,10 +186,10 @@ class Codebook(nn.Module):
         self.counts[level, index] = share
 
 
-class PoseCodebook(nn.Module):
-    """E, codebook and D together."""
+class HeadPoseVqVae(nn.Module):
+    """VQ-VAE of head motion: the encoder E, the codebook Z and the decoder D."""
 
-    def __init__(self, config: PoseCodebookConfig) -> None:
+    def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.config = config
         self.encoder = PoseEncoder(config)
@@ -190,19 +207,20 @@ class PoseCodebook(nn.Module):
         return self.codebook.nearest(self.encoder(pose))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Latents [B, N, D] → normalised pose [B, N · stride, 6], the first one held before the clip begins."""
+        """Latents [B, N, D] → normalised pose [B, N · stride, 6]; before the clip its first latent is repeated."""
         held = latents[:, :1].expand(-1, self.decoder.reach, -1)
-        return self.decoder(torch.cat((held, latents), 1))
+        pose: Tensor = self.decoder(torch.cat((held, latents), 1))
+        return pose
 
     def decode(self, codes: Tensor, chunk: int = CHUNK) -> Tensor:
         """Codes [N, G] → normalised pose [N · stride, 6], `chunk` codes at a time in constant memory.
 
-        Chunks all have one length, so that the frames of a code are the same numbers in every clip that begins with
-        the same codes, however long it is.
+        All chunks have one length: a code's frames then have the same bits in every clip that begins with the same
+        codes, however long it is.
         """
         reach = self.decoder.reach
-        ends = codes[:1].expand(reach, -1), codes[-1:].expand(-len(codes) % chunk, -1)
-        latents = self.codebook.lookup(torch.cat((ends[0], codes, ends[1])))
-        windows = latents.unfold(0, reach + chunk, chunk).transpose(1, 2)  # [chunks, reach + chunk, D], a view
+        before, after = codes[:1].expand(reach, -1), codes[-1:].expand(-len(codes) % chunk, -1)
+        latents = self.codebook.lookup(torch.cat((before, codes, after)))
+        windows = rearrange(latents.unfold(0, reach + chunk, chunk), "chunks d n -> chunks n d")  # views
         parts = [self.decoder(window[None])[0] for window in windows]
         return torch.cat(parts)[: len(codes) * self.config.stride]

@@ -1,8 +1,8 @@
 """Phase 2 of the paper's pose codebook sampler: Φ_map(A, z_style, P⁰) → Ẑ → codes → D → head motion.
 
-A frame depends on what is heard up to half a second after it (`ahead`), on z_style, P⁰ and the seed, and on nothing
-else. A clip's motion is therefore the beginning of any longer clip's, to the last bit, but for that half second, and
-it takes a fixed amount of memory.
+A frame depends on the sound up to half a second after it (`PoseSamplerConfig.ahead`), on z_style, P⁰ and the seed, and
+on nothing else. The motion of a clip therefore has the same bits as the beginning of a longer clip's motion, except in
+that last half second, and is computed in a fixed amount of memory.
 """
 
 from __future__ import annotations
@@ -12,87 +12,94 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from ..audio.encoder import mel_windows
+from ..errors import MismatchError, SettingsError
 from ..filters import smoothstep
 from ..structures import MEL_RATE, AudioFeatures, HeadMotion
 from ..time_grid import check_fps, sample_rows
-from .pose_codebook import CHANNELS, CHUNK, PoseCodebook, PoseCodebookConfig
+from .pose_codebook import CHANNELS, CHUNK, HeadPoseVqVae, HeadPoseVqVaeConfig
 from .style import StyleEncoder
 
 BANDS = 80  # of the log-mel
 SUBFRAMES = 4  # mel frames in each row of `mel_windows`
-FALL = 0.1  # nats per second by which the remembered loudness falls: a minute for a voice's whole range
-EXPECTED = -4.5  # natural log of the power that a voice has after `encode_audio`, until one is heard
-QUIET = 7.0  # nats below the loudest, where hearing ends: above the mel's own floor, so that no clip's gain matters
-LEAST_AMPLITUDE = 0.1  # below which the start pose is not enlarged any more
-WIDEST_START = 3.0  # standard deviations; a portrait turned farther counts as this far from rest
+FALL = 0.1  # nats per second by which the running maximum of the loudness falls: about 7, a voice's range, in a minute
+EXPECTED = -4.5  # least running maximum: natural log of the power of a voice after `encode_audio`
+QUIET = 7.0  # nats below the running maximum that are silence; above the mel's floor, so that no clip's gain matters
+LEAST_AMPLITUDE = 0.1  # the start pose is divided by the amplitude, but not by less than this
+WIDEST_START = 3.0  # standard deviations at which a start pose is clamped: the codebook holds none farther from rest
 
 
 @dataclass(frozen=True, slots=True)
-class PoseSamplerConfig(PoseCodebookConfig):
-    """Sizes of Φ_map, after those of the codebook that it speaks."""
+class PoseSamplerConfig(HeadPoseVqVaeConfig):
+    """Sizes of Φ_map, after those of the codebook whose codes it predicts."""
 
-    bands: int = 0  # groups of mel bands that are heard besides the loudness
-    ahead: int = 11  # frames heard after a code's beginning: heads move before and with what they stress
+    bands: int = 0  # groups of mel bands that are features besides the loudness
+    ahead: int = 11  # frames of sound after a code's beginning: heads move before and with a stressed word
     audio: int = 24  # width of A
-    audio_reach: int = 3  # codes that A looks back, besides what the memory keeps
+    audio_reach: int = 3  # codes of the past in the receptive field of A, besides the recurrent state
     identity_components: int = 80  # I
     style: int = 8  # width of z_style
     memory: int = 64  # width of the recurrent state
-    gain: float = 1.45  # of what is decoded: sampled motion wanders less widely than the clips it was learned from
-    dropout: float = 0.45  # of what enters the memory, in training
+    gain: float = 1.45  # of the decoded motion: what is sampled has a smaller range than the clips of training
+    dropout: float = 0.45  # of the inputs of the recurrent state, in training
 
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """What is the same in every performance."""
+    """How a clip begins and how closely it follows the sound."""
 
-    guidance: float = 3.0  # see `PoseSampler.sample`; real heads go with the loudness more than sampled ones at 1
-    ease_in_s: float = 1.2  # in which what the codes say of the first frame gives way to the start pose
+    guidance: float = 3.0  # see `PoseSampler.sample`; at 1 sampled heads follow the loudness less than real ones
+    ease_in_s: float = 1.2  # over which the difference of start pose and first decoded frame fades out
 
 
 class AudioEncoder(nn.Module):
-    """A at code rate: the log-mel against the loudest that was heard so far, through causal convolutions."""
+    """A at code rate: the log-mel relative to its running maximum, through convolutions without padding."""
 
     def __init__(self, config: PoseSamplerConfig) -> None:
         super().__init__()
         self.stride, self.bands, self.fps, self.ahead = config.stride, config.bands, config.fps, config.ahead
         self.inward = nn.Conv1d(config.bands + 1, config.audio, 2 * config.stride, stride=config.stride)
         self.further = nn.Conv1d(config.audio, config.audio, config.audio_reach)
-        self.reach = (config.audio_reach + 1) * config.stride  # frames that are heard for one code
+        self.reach = (config.audio_reach + 1) * config.stride  # frames in the receptive field of one code
 
-    def hear(self, features: Tensor) -> Tensor:
-        """Features [B, T, 4·80] → [B, T, bands + 1] in 0..1: bands and loudness below the loudest so far."""
-        mel = features.unflatten(-1, (SUBFRAMES, BANDS)).logsumexp(2) - math.log(SUBFRAMES)  # [B, T, 80]
+    def loudness_features(self, features: Tensor) -> Tensor:
+        """Features [B, T, 4·80] → [B, T, bands + 1] in 0..1: bands and loudness below the running maximum."""
+        subframes = rearrange(features, "b t (s bands) -> b t s bands", s=SUBFRAMES)
+        mel = subframes.logsumexp(2) - math.log(SUBFRAMES)  # [B, T, 80]
         loudness = mel.logsumexp(-1, keepdim=True)
-        groups = mel.unflatten(-1, (self.bands, -1)).logsumexp(-1) if self.bands else mel[..., :0]
+        groups = mel[..., :0]
+        if self.bands:
+            groups = rearrange(mel, "b t (bands width) -> b t bands width", bands=self.bands).logsumexp(-1)
+        # the maximum so far of the rising line loudness + FALL · t, less that line, is a maximum that falls with time
         fallen = FALL / self.fps * torch.arange(mel.shape[1], device=mel.device)[:, None]
         loudest = ((loudness + fallen).cummax(1).values - fallen).clamp(min=EXPECTED)  # [B, T, 1]
-        heard = torch.cat((groups, loudness), -1) - loudest
-        return 1 + heard.clamp(min=-QUIET) / QUIET
+        return 1 + (torch.cat((groups, loudness), -1) - loudest).clamp(min=-QUIET) / QUIET
 
-    def pad(self, heard: Tensor, codes: int) -> Tensor:
-        """Silence around what is heard [B, T, C], so that `forward` gives the A of `codes` codes."""
+    def pad(self, loudness: Tensor, codes: int) -> Tensor:
+        """Silence around the loudness features [B, T, C], [B, reach + (codes − 1)·stride, C], for `forward`."""
         before = self.reach - self.ahead - 1
         length = self.reach + (codes - 1) * self.stride
-        return F.pad(heard, (0, 0, before, max(0, length - before - heard.shape[1])))[:, :length]
+        return F.pad(loudness, (0, 0, before, max(0, length - before - loudness.shape[1])))[:, :length]
 
-    def forward(self, heard: Tensor) -> Tensor:
-        """What is heard [B, reach + (N − 1)·stride, bands + 1] → A [B, N, D]."""
-        x = F.silu(self.inward(heard.transpose(1, 2)))
-        return F.silu(self.further(x)).transpose(1, 2)
+    def forward(self, loudness: Tensor) -> Tensor:
+        """Loudness features [B, reach + (N − 1)·stride, bands + 1] → A [B, N, D]."""
+        x = F.silu(self.inward(rearrange(loudness, "b t c -> b c t")))
+        return rearrange(F.silu(self.further(x)), "b d n -> b n d")
 
     def silence(self) -> Tensor:
-        """A [1, D] of a code around which nothing is heard."""
-        return self(self.inward.weight.new_zeros(1, self.reach, self.inward.in_channels))[0]
+        """A [1, D] of a code in silence."""
+        audio: Tensor = self(self.inward.weight.new_zeros(1, self.reach, self.inward.in_channels))
+        return audio[0]
 
     def encode(self, features: Tensor, codes: int, chunk: int = CHUNK) -> Tensor:
-        """Features [T, 4·80] → A [N, D], `chunk` codes at a time; the same numbers for any T and N."""
+        """Features [T, 4·80] → A [N, D], `chunk` codes at a time; the same bits for any T and N."""
         whole = -(-codes // chunk) * chunk
-        padded = self.pad(self.hear(features[None]), whole)[0]
-        windows = padded.unfold(0, self.reach + (chunk - 1) * self.stride, chunk * self.stride).transpose(1, 2)
+        padded = self.pad(self.loudness_features(features[None]), whole)[0]
+        windows = padded.unfold(0, self.reach + (chunk - 1) * self.stride, chunk * self.stride)
+        windows = rearrange(windows, "chunks c t -> chunks t c")
         return torch.cat([self(window[None])[0] for window in windows])[:codes]
 
 
@@ -112,25 +119,38 @@ class PoseMap(nn.Module):
 
     @torch.no_grad()
     def set_spread(self, vectors: Tensor) -> None:
-        """Begin with a spread that tells the code vectors [G, K, D] apart: a tenth of their variance."""
+        """Set the spread before training to a tenth of the variance of the code vectors [G, K, D]."""
         self.log_spread.copy_((vectors.var(1).sum(-1) / 10).log())
 
     def start(self, initial_pose: Tensor) -> Tensor:
-        """P⁰ [B, 6], normalised → the memory before the first code [1, B, M]."""
+        """P⁰ [B, 6], normalised → the recurrent state before the first code [1, B, M]."""
         return torch.tanh(self.begin(initial_pose))[None]
 
     def forward(self, previous: Tensor, audio: Tensor, style: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Code vectors before [B, N, D], A [B, N, D'], z_style [B, S], memory [1, B, M] → states [B, N, M], memory."""
-        style = style[:, None].expand(-1, previous.shape[1], -1)
-        return self.memory(torch.cat((self.drop(previous), audio, self.drop(style)), -1), memory)
+        """One step of the recurrent state for each of N codes.
+
+        Args:
+            previous: [B, N, D] vectors of the codes before.
+            audio: [B, N, D'] A.
+            style: [B, S] z_style.
+            memory: [1, B, M] the state before the first of them.
+
+        Returns:
+            States [B, N, M], and the last one [1, B, M].
+        """
+        style = repeat(style, "b s -> b n s", n=previous.shape[1])
+        states: Tensor
+        states, memory = self.memory(torch.cat((self.drop(previous), audio, self.drop(style)), -1), memory)
+        return states, memory
 
     def latents(self, states: Tensor, audio: Tensor, coarser: Tensor, level: int) -> Tensor:
         """Ẑ of a level [..., D] from the state [..., M], A [..., D'] and the sum of the coarser codes [..., D]."""
         hidden = self.heads[level](torch.cat((self.drop(states), audio, coarser), -1))
-        return self.out[level](F.silu(hidden))
+        latents: Tensor = self.out[level](F.silu(hidden))
+        return latents
 
     def spread(self, level: int) -> Tensor:
-        """Squared distance that stands for temperature 1."""
+        """Squared distance [] in the space of codes that is one unit of the logits at temperature 1."""
         return self.log_spread[level].exp()
 
 
@@ -140,34 +160,34 @@ class PoseSampler(nn.Module):
     def __init__(self, config: PoseSamplerConfig) -> None:
         super().__init__()
         self.config = config
-        self.codebook = PoseCodebook(config)
+        self.codebook = HeadPoseVqVae(config)
         self.audio = AudioEncoder(config)
         self.style = StyleEncoder(config.identity_components, config.style)
         self.map = PoseMap(config)
 
     def start_vector(self, initial_pose: Tensor) -> Tensor:
-        """z_q [B, D] of a head that is held at P⁰ [B, 6], normalised: what was played before the first code."""
-        held = initial_pose[:, None].expand(-1, self.config.stride, -1)
+        """z_q [B, D] of a head that is held at P⁰ [B, 6], normalised: the code before the first one."""
+        held = repeat(initial_pose, "b c -> b t c", t=self.config.stride)
         return self.codebook.codebook.lookup(self.codebook.encode(held)[:, 0])
 
     def forward(
-        self, heard: Tensor, style: Tensor, initial_pose: Tensor, codes: Tensor, past: Tensor
+        self, loudness: Tensor, style: Tensor, initial_pose: Tensor, codes: Tensor, past: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Teacher-forced Φ_map: every code is predicted from those before it.
 
         Args:
-            heard: [B, T, bands + 1], of `AudioEncoder.hear`.
+            loudness: [B, T, bands + 1], of `AudioEncoder.loudness_features`.
             style: [B, S] z_style.
             initial_pose: [B, 6] P⁰, normalised.
-            codes: [B, N, G], which the finer levels of the same code see.
-            past: [B, N, G], which the codes after them see: the same, or disturbed for robustness.
+            codes: [B, N, G], input of the finer levels of the same code.
+            past: [B, N, G], input of the codes that follow: the same, or disturbed for robustness.
 
         Returns:
             Ẑ [B, N, G, D] and −‖Ẑ − z_k‖² in units of the spread [B, N, G, K].
         """
         book = self.codebook.codebook
         before = torch.cat((self.start_vector(initial_pose)[:, None], book.lookup(past[:, :-1])), 1)
-        audio = self.audio(self.audio.pad(heard, codes.shape[1]))
+        audio = self.audio(self.audio.pad(loudness, codes.shape[1]))
         states, _ = self.map(before, audio, style, self.map.start(initial_pose))
         latents, logits = [], []
         for level in range(codes.shape[-1]):
@@ -192,12 +212,13 @@ class PoseSampler(nn.Module):
             audio: [N, D'] A.
             style: [S] z_style.
             initial_pose: [6] P⁰, normalised.
-            temperature: 0 takes the code nearest to Ẑ (the paper's argmin), 1 draws them as often as they were seen.
-            generator: of the draws, on the CPU.
-            guidance: how far to go from what silence makes likely to what is heard; 1 stops there, more exaggerates.
+            temperature: 0 takes the code nearest to Ẑ (the paper's argmin), 1 samples from the trained distribution.
+            generator: of the samples, on the CPU.
+            guidance: weight of the sound: 0 is the distribution in silence, 1 that of the sound, above 1 extrapolates
+                (classifier-free guidance, Ho and Salimans 2022).
         """
         book = self.codebook.codebook
-        both = torch.stack((audio, self.audio.silence().expand_as(audio)), 1)  # [N, 2, D'], heard and silent
+        both = torch.stack((audio, self.audio.silence().expand_as(audio)), 1)  # [N, 2, D'], with sound and in silence
         memory = self.map.start(initial_pose.expand(2, -1))
         vector, style = self.start_vector(initial_pose[None]), style.expand(2, -1)
         codes = []
@@ -206,18 +227,18 @@ class PoseSampler(nn.Module):
             vector, chosen = torch.zeros_like(vector), []
             for level in range(self.config.levels):
                 latents = self.map.latents(states[:, 0], now, vector.expand(2, -1), level)
-                heard, silent = book.distances(latents, level) / self.map.spread(level)
-                chosen.append(draw_code(silent + guidance * (heard - silent), temperature, generator))
+                with_sound, silent = book.distances(latents, level) / self.map.spread(level)
+                chosen.append(draw_code(silent + guidance * (with_sound - silent), temperature, generator))
                 vector = vector + book.vectors[level, chosen[-1]]
             codes.append(torch.stack(chosen))
         return torch.stack(codes)
 
 
 def draw_code(distances: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One code of softmax(−distances / temperature), distances [K]; the nearest at temperature 0."""
-    # always drawn, so that the temperature does not change what later draws see
+    """One code [] int64 from softmax(−distances / temperature), distances [K]; the nearest at temperature 0."""
+    # drawn at any temperature, so that later draws get the same random numbers
     uniform = torch.rand(distances.shape, generator=generator).clamp(min=1e-20)
-    # the largest of logits plus Gumbel noise is a draw from their softmax
+    # the argmax of logits plus Gumbel noise is a sample from their softmax (Gumbel 1954)
     return (temperature * -torch.log(-torch.log(uniform)) - distances).argmax()
 
 
@@ -231,24 +252,28 @@ def sample_head_pose(
     id_coefficients: Tensor | None = None,
     settings: SampleSettings = SampleSettings(),
 ) -> HeadMotion:
-    """Head motion for speech, on top of the portrait's own pose, where the head rests and comes back to.
+    """Head motion for speech, relative to the portrait's own pose, around which the head moves.
 
-    It begins exactly at `start`. The beginning of a longer clip is the same motion but for its last half second, and so
-    is any other run with the same seed. Computed on the CPU, in memory that does not grow but for the curves.
+    It begins exactly at `start`. A longer clip with the same seed begins with the same motion, except in the last half
+    second of the shorter one. Computed on the CPU; except for the curves, memory does not grow with the clip.
 
     Args:
         sampler: on the CPU, from `hub.load_module`.
-        features: of T frames; their mel is what is heard.
-        temperature: 0 takes the likeliest motion, whatever the seed; 1 is as varied as real speakers.
+        features: of T frames; only their mel is used.
+        temperature: 0 is the most probable motion, the same for any seed; 1 is as varied as real speakers.
         amplitude: 1 = an average speaker's, 0 = still.
-        seed: another seed, another performance.
+        seed: of the samples; each seed gives another motion.
         start: P⁰, the pose of the first frame relative to the portrait, T = 1 (the last one counts, so that a clip
             can go on where another ended); None is the portrait's own.
         id_coefficients: [I] α of the face, for z_style; None for no particular speaker.
-        settings: how it begins, and how closely it follows what is heard.
+        settings: how it begins, and how closely it follows the sound.
 
     Returns:
-        T frames at the fps of the features.
+        Rotation [T, 3] and translation [T, 3] at the fps of the features.
+
+    Raises:
+        SettingsError: temperature or amplitude is negative or not a number.
+        MismatchError: the start pose has no frames, or the face is of another head model than the sampler's.
     """
     _check_controls(temperature, amplitude, start, id_coefficients, sampler.config)
     fps, config = check_fps(features.fps), sampler.config
@@ -283,13 +308,14 @@ def _check_controls(
     id_coefficients: Tensor | None,
     config: PoseSamplerConfig,
 ) -> None:
+    """Raise what `sample_head_pose` says of its arguments; id_coefficients is [I]."""
     for name, value in (("temperature", temperature), ("amplitude", amplitude)):
         if not (math.isfinite(value) and value >= 0):
-            raise ValueError(f"the {name} of the head pose must be 0 or more; got {value}.")
+            raise SettingsError(f"the {name} of the head pose must be 0 or more; got {value}.")
     if start is not None and not len(start.rotation):
-        raise ValueError("the start pose has 0 frames; give one, or none for the portrait's own pose.")
+        raise MismatchError("the start pose has 0 frames; give one, or none for the portrait's own pose.")
     if id_coefficients is not None and len(id_coefficients) != config.identity_components:
-        raise ValueError(
-            f"the pose sampler knows faces of {config.identity_components} identity components; "
-            f"this one has {len(id_coefficients)}. Leave the face out, or train a sampler for this head."
+        raise MismatchError(
+            f"the pose sampler was trained for {config.identity_components} identity components, this face has "
+            f"{len(id_coefficients)}. Leave the face out, or train a sampler for this head model."
         )

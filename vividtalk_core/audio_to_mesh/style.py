@@ -1,4 +1,4 @@
-"""z_style: how this face speaks, from its identity coefficients α."""
+"""z_style: the speaking style of a face, from its identity coefficients α."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 class StyleEncoder(nn.Module):
     """α → z_style (§3.2 of the paper), a small perceptron.
 
-    A face without a style is all zeros: training drops styles at random, so that zero means the average speaker.
+    Zeros are the average speaker: in training, styles are replaced by zeros at random.
 
     Args:
         identity_components: I, length of α.

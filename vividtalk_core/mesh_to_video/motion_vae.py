@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..filters import upsample
-from ..nn import Conv, Hourglass, Residual, Up, zero_conv
+from ..nn import Conv, Hourglass, Residual, Up, constant_bias, zero_conv
 from ..structures import CROP
 
 FLOW_SCALE = 16.0  # grid units to about −1..1: heads move by up to 16 px of the crop
@@ -51,7 +51,7 @@ class MotionVae(nn.Module):
             Conv(inputs, a, stride=2), Conv(a, b, stride=2), Conv(b, c, stride=2), Conv(c, d, stride=2), Residual(d)
         )
         self.latent = nn.Conv2d(d, 2 * config.latent, 1)
-        nn.init.constant_(self.latent.bias[config.latent :], QUIET)
+        constant_bias(self.latent, QUIET, first=config.latent)
         self.lips = Hourglass(config.lip_maps, config.lip_widths)
         self.from_latent = nn.Sequential(Conv(config.latent, d), Residual(d))
         self.up = nn.Sequential(Up(d, c), Up(c, b))

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vividtalk_core.audio_to_mesh.pose_codebook import PoseCodebook, PoseCodebookConfig
+from vividtalk_core.audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
 from vividtalk_core.audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig
 from vividtalk_core.cli import command
 from vividtalk_core.geometry import rotation_matrix
@@ -28,7 +28,7 @@ from vividtalk_core.training.reports import head_pose as head_pose_report
 from vividtalk_core.training.tasks import pose_sampler as pose
 from vividtalk_core.training.tasks import pose_vqvae as pose_codebook
 
-SCALES = PoseCodebookConfig().scales
+SCALES = HeadPoseVqVaeConfig().scales
 CODEBOOK = pose_codebook.PoseCodebookSettings(codes=8, latent=4, width=8, window=24)
 PLAIN = PoseAugmentation(slowest=1.0, fastest=1.0, smallest=1.0, largest=1.0, uneven=1.0, mirror=0.0, reverse=0.0)
 QUICK = TrainSettings(steps=40, batch=8, learning_rate=1e-2, warmup=5, evaluate_every=20, log_every=20, cpu=True)
@@ -167,7 +167,7 @@ def test_codebook_learns_and_is_saved(data, tmp_path):
     best = train(task, QUICK, tmp_path)
     assert best["rms_deg"] < before["rms_deg"]
     assert best["score"] == best["rms_deg"] and 1 <= best["perplexity_1"] <= 8
-    loaded = load_module(PoseCodebook, PoseCodebookConfig, tmp_path / BEST)
+    loaded = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, tmp_path / BEST)
     assert loaded.config.codes == 8
     assert task.evaluate(loaded)["rms_deg"] == pytest.approx(best["rms_deg"])
 
@@ -221,8 +221,8 @@ def test_sampler_losses_by_name(data, phase_one):
     module, book = task.module, task.module.codebook.codebook
     codes = task.codebook.encode(batch["pose"])
     style = module.style(batch["identity"]) * batch["style_kept"]
-    heard = module.audio.hear(batch["features"]) * batch["audio_kept"]
-    latents, logits = module(heard, style, batch["pose"][:, 0], codes, codes)
+    loudness = module.audio.loudness_features(batch["features"]) * batch["audio_kept"]
+    latents, logits = module(loudness, style, batch["pose"][:, 0], codes, codes)
     chance = logits.softmax(-1).gather(-1, codes[..., None])
     torch.testing.assert_close(terms["code"], -chance.log().mean())
     wanted = torch.stack([book.vectors[level][codes[..., level]] for level in range(2)], 2)
@@ -270,6 +270,6 @@ def test_errors(data, tmp_path):
 
 
 def test_sampler_needs_clips(data, phase_one):
-    codebook = load_module(PoseCodebook, PoseCodebookConfig, phase_one)
+    codebook = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, phase_one)
     with pytest.raises(ValueError, match=r"speech with head motion of at least 2 s .* got 0 and 0 clips"):
         pose.PoseTask([], [], codebook, settings(phase_one))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from ...audio_to_mesh.pose_codebook import PoseCodebook, PoseCodebookConfig
+from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
 from ...audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig
 from ...hub import load_module, save_module
 from ..dataset.motion_shard import load_shards
@@ -57,7 +57,7 @@ class PoseTask:
         self,
         train: Sequence[PoseClip],
         validation: Sequence[PoseClip],
-        codebook: PoseCodebook,
+        codebook: HeadPoseVqVae,
         settings: PoseSettings,
     ) -> None:
         if not train or not validation:
@@ -101,12 +101,12 @@ class PoseTask:
         """L_map and the likelihood of the codes."""
         settings, pose = self.settings, batch["pose"]
         module.codebook.eval()
-        heard = module.audio.hear(batch["features"]) * batch["audio_kept"]
-        heard = heard + settings.audio_noise * torch.randn_like(heard)
+        loudness = module.audio.loudness_features(batch["features"]) * batch["audio_kept"]
+        loudness = loudness + settings.audio_noise * torch.randn_like(loudness)
         style = module.style(batch["identity"]) * batch["style_kept"]
         codes = self._codes(pose)
         past = self._disturb(codes, batch)
-        latents, logits = module(heard, style, pose[:, 0], codes, past)
+        latents, logits = module(loudness, style, pose[:, 0], codes, past)
         inside = batch["inside"][:, :: module.config.stride]
         book = module.codebook.codebook
         wanted = torch.stack([book.vectors[g][codes[..., g]] for g in range(codes.shape[-1])], 2)
@@ -138,9 +138,9 @@ class PoseTask:
             pose, features = clip.pose[None].to(device), clip.features[None].to(device)
             codes = self._codes(pose)
             style = module.style(clip.id_coefficients[None].to(device))
-            heard = module.audio.hear(features)
-            for row, (sound, manner) in enumerate(((heard, style), (heard * 0, style))):
-                _, logits = module(sound, manner, pose[:, 0], codes, codes)
+            loudness = module.audio.loudness_features(features)
+            for row, audible in enumerate((loudness, torch.zeros_like(loudness))):
+                _, logits = module(audible, style, pose[:, 0], codes, codes)
                 totals[row] += F.cross_entropy(logits.flatten(0, 2), codes.flatten(), reduction="sum").cpu()
             totals[2] += codes.shape[1]
         return {"score": float(totals[0] / totals[2]), "deaf": float(totals[1] / totals[2])}
@@ -150,7 +150,7 @@ class PoseTask:
         save_module(path, module, module.config, torch.float16)
 
 
-def sampler_config(codebook: PoseCodebookConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
+def sampler_config(codebook: HeadPoseVqVaeConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
     """The config that the settings ask for, on top of a codebook's."""
     own = {name: getattr(settings, name) for name in ("bands", "ahead", "audio", "style", "memory", "gain", "dropout")}
     return PoseSamplerConfig(**dataclasses.asdict(codebook), **own, identity_components=components)
@@ -160,7 +160,7 @@ def task(data: Path, settings: PoseSettings) -> PoseTask:
     """The task of `train pose`: the prepared folder's clips that have sound, and the weights of phase 1."""
     if not settings.codebook:
         raise ValueError("train pose needs the weights of phase 1: --codebook OUT/best.safetensors of pose-codebook.")
-    codebook = load_module(PoseCodebook, PoseCodebookConfig, settings.codebook)
+    codebook = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, settings.codebook)
     splits = (load_shards(data, split) for split in ("train", "validation"))
     clips = [
         pose_clips(shards, codebook.config.scales, settings.least_gain, settings.least_s, sound=True)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ...audio_to_mesh.pose_codebook import PoseCodebook, PoseCodebookConfig
+from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
 from ...eval.head_motion import perplexity, reconstruction_rms
 from ...hub import save_module
 from ..dataset.motion_shard import load_shards
@@ -53,7 +53,7 @@ class PoseCodebookTask:
         self.train, self.validation, self.settings = train, validation, settings
         self.chances = chances(train, settings.balance, settings.liveliness)
         torch.manual_seed(settings.seed)
-        self.module = PoseCodebook(codebook_config(settings))
+        self.module = HeadPoseVqVae(codebook_config(settings))
         # depth is the noisiest channel of a tracker, and the one that is seen least
         weights = torch.tensor((1.0, 1.0, 1.0, settings.translation, settings.translation, settings.translation / 3))
         self.weights = weights
@@ -64,7 +64,7 @@ class PoseCodebookTask:
         rows = [draw_window(self.train[i], self.settings.window, PoseAugmentation(), generator) for i in chosen]
         return {"pose": torch.stack([row[0] for row in rows])}
 
-    def losses(self, module: PoseCodebook, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    def losses(self, module: HeadPoseVqVae, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L_rec, and the same for velocity and acceleration."""
         settings, pose = self.settings, batch["pose"]
         made, latents, quantised, _ = module(pose)
@@ -77,7 +77,7 @@ class PoseCodebookTask:
             "commitment": settings.commitment * F.mse_loss(latents, quantised.detach()),
         }
 
-    def evaluate(self, module: PoseCodebook) -> dict[str, float]:
+    def evaluate(self, module: HeadPoseVqVae) -> dict[str, float]:
         """Reconstruction in degrees over all validation frames, and how evenly the codes are used."""
         codes, errors = reconstruct(module, self.validation)
         used = {
@@ -91,7 +91,7 @@ class PoseCodebookTask:
         save_module(path, module, module.config)
 
 
-def reconstruct(book: PoseCodebook, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
+def reconstruct(book: HeadPoseVqVae, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
     """Codes [N, G] of each clip, and what decoding them misses [T, 6], rad and model units."""
     device, scales = book.codebook.vectors.device, torch.tensor(book.config.scales)
     codes = [book.encode(clip.pose[None].to(device))[0] for clip in clips]
@@ -99,10 +99,10 @@ def reconstruct(book: PoseCodebook, clips: Sequence[PoseClip]) -> tuple[list[Ten
     return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, made, strict=True)]
 
 
-def codebook_config(settings: PoseCodebookSettings) -> PoseCodebookConfig:
+def codebook_config(settings: PoseCodebookSettings) -> HeadPoseVqVaeConfig:
     """The config that the settings ask for."""
     names = ("stride", "codes", "levels", "latent", "width")
-    return PoseCodebookConfig(**{name: getattr(settings, name) for name in names})
+    return HeadPoseVqVaeConfig(**{name: getattr(settings, name) for name in names})
 
 
 def task(data: Path, settings: PoseCodebookSettings) -> PoseCodebookTask:
