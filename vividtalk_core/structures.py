@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -52,6 +52,46 @@ def check_shapes(**fields: tuple[Tensor, str]) -> None:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class FrameValue:
+    """A value that holds T frames: tensors [T, ...] and values of frames in the fields that `PER_FRAME` names."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def frame_count(self) -> int:
+        """T."""
+        first = getattr(self, self.PER_FRAME[0])
+        return first.frame_count if isinstance(first, FrameValue) else len(first)
+
+    def frames(self, part: slice) -> Self:
+        """Some of the frames; what belongs to all of them is shared."""
+        return replace(self, **{name: _cut(getattr(self, name), part) for name in self.PER_FRAME})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """The frames of all parts in a row, the inverse of `frames`; what belongs to all is the first part's."""
+        return replace(parts[0], **{name: _join([getattr(part, name) for part in parts]) for name in cls.PER_FRAME})
+
+
+def _cut(value: Any, part: slice) -> Any:
+    """Some of the frames of a field: a tensor [T, ...], a value of frames, a tuple of them, or None."""
+    if isinstance(value, FrameValue):
+        return value.frames(part)
+    if isinstance(value, tuple):
+        return tuple(layer.frames(part) for layer in value)
+    return None if value is None else value[part]
+
+
+def _join(values: Sequence[Any]) -> Any:
+    """The inverse of `_cut`: tensors [t, ...] to [T, ...]."""
+    if isinstance(values[0], FrameValue):
+        return type(values[0]).joined(values)
+    if isinstance(values[0], tuple):
+        return tuple(type(layers[0]).joined(layers) for layers in zip(*values, strict=True))
+    return None if values[0] is None else torch.cat(list(values))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class MorphableModel:
     """A 3-D morphable head: S = S̄ + α·U_id + β·U_exp (Eq. 1 of the paper).
 
@@ -86,11 +126,13 @@ class MorphableModel:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class HeadTrajectory:
+class HeadTrajectory(FrameValue):
     """Rotation and translation of a head over time, one row per frame: what `HeadPose` and `HeadMotion` have in common.
 
     `geometry.rotation_matrix` states the order of the angles.
     """
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("rotation", "translation")
 
     rotation: Tensor  # [T, 3] rad: pitch, yaw, roll
     translation: Tensor  # [T, 3] model units
@@ -98,15 +140,6 @@ class HeadTrajectory:
 
     def __post_init__(self) -> None:
         check_shapes(rotation=(self.rotation, "T 3"), translation=(self.translation, "T 3"))
-
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.rotation)
-
-    def frames(self, part: slice) -> Self:
-        """Some of the frames [T, 3], at the same rate."""
-        return replace(self, rotation=self.rotation[part], translation=self.translation[part])
 
 
 class HeadPose(HeadTrajectory):
@@ -195,11 +228,13 @@ class AudioFeatures:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Expression:
+class Expression(FrameValue):
     """Facial motion as named curves, plus what the lips do beyond them (O_lip).
 
     What is applied is the difference from `neutral_*`, and it is added to the `baseline`.
     """
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("coefficients", "lip_offsets")
 
     coefficients: Tensor  # [T, E] β, 0..1, in the order of ARKIT_NAMES
     lip_offsets: Tensor  # [T, L, 3] model units
@@ -222,19 +257,12 @@ class Expression:
         still, lips = coefficients.new_zeros(coefficients.shape[1:]), lip_offsets.new_zeros(lip_offsets.shape[1:])
         return cls(coefficients, lip_offsets, fps, still, lips, "rest")
 
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.coefficients)
-
-    def frames(self, part: slice) -> Expression:
-        """Some of the frames, with the same neutral."""
-        return replace(self, coefficients=self.coefficients[part], lip_offsets=self.lip_offsets[part])
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class MeshSequence:
+class MeshSequence(FrameValue):
     """Driven 3DMM meshes, one per video frame (the paper's M_d)."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("vertices",)
 
     vertices: Tensor  # [T, V, 3] model units, camera space: +x right, +y up, +z towards the viewer
     triangles: Tensor  # [F, 3] int64, counter-clockwise seen from outside
@@ -243,24 +271,12 @@ class MeshSequence:
     def __post_init__(self) -> None:
         check_shapes(vertices=(self.vertices, "T V 3"), triangles=(self.triangles, "F 3"))
 
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.vertices)
-
-    def frames(self, part: slice) -> MeshSequence:
-        """Some of the meshes."""
-        return replace(self, vertices=self.vertices[part])
-
-    @classmethod
-    def joined(cls, parts: Sequence[MeshSequence]) -> MeshSequence:
-        """The inverse of `frames`: the meshes [T, V, 3] of all parts in a row."""
-        return replace(parts[0], vertices=torch.cat([part.vertices for part in parts]))
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Fragments:
+class Fragments(FrameValue):
     """The nearest triangle at each pixel centre, from the z-buffer."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("triangle_index", "barycentric", "depth")
 
     triangle_index: Tensor  # [T, H, W] int64, -1 = none
     barycentric: Tensor  # [T, H, W, 3] perspective of the screen (affine); 0 where none
@@ -271,24 +287,6 @@ class Fragments:
             triangle_index=(self.triangle_index, "T H W"),
             barycentric=(self.barycentric, "T H W 3"),
             depth=(self.depth, "T H W"),
-        )
-
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.depth)
-
-    def frames(self, part: slice) -> Fragments:
-        """Some of the frames."""
-        return Fragments(self.triangle_index[part], self.barycentric[part], self.depth[part])
-
-    @classmethod
-    def joined(cls, parts: Sequence[Fragments]) -> Fragments:
-        """The inverse of `frames`: the frames [T, H, W] of all parts in a row."""
-        return cls(
-            torch.cat([part.triangle_index for part in parts]),
-            torch.cat([part.barycentric for part in parts]),
-            torch.cat([part.depth for part in parts]),
         )
 
 
@@ -343,8 +341,10 @@ class SourceView:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class NccRender:
+class NccRender(FrameValue):
     """The inputs of the paper's second stage, with the portrait's view and the fragments they were rendered from."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("ncc", "face_mask", "projected_texture", "lip_maps", "fragments", "mesh")
 
     ncc: Tensor  # [T, 3, H, W] 0..1, normalised coordinate code of the driven mesh, 0 where no mesh
     face_mask: Tensor  # [T, 1, H, W] 0..1, M: the inner face of the driven mesh
@@ -364,40 +364,12 @@ class NccRender:
             vertices=(self.mesh.vertices, "T V 3"),
         )
 
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.ncc)
-
-    def frames(self, part: slice) -> NccRender:
-        """Some of the frames, of the same portrait."""
-        return replace(
-            self,
-            ncc=self.ncc[part],
-            face_mask=self.face_mask[part],
-            projected_texture=self.projected_texture[part],
-            lip_maps=self.lip_maps[part],
-            fragments=self.fragments.frames(part),
-            mesh=self.mesh.frames(part),
-        )
-
-    @classmethod
-    def joined(cls, parts: Sequence[NccRender]) -> NccRender:
-        """The inverse of `frames`: the frames [T, 3, H, W] of all parts in a row, of one portrait."""
-        return cls(
-            torch.cat([part.ncc for part in parts]),
-            torch.cat([part.face_mask for part in parts]),
-            torch.cat([part.projected_texture for part in parts]),
-            torch.cat([part.lip_maps for part in parts]),
-            Fragments.joined([part.fragments for part in parts]),
-            MeshSequence.joined([part.mesh for part in parts]),
-            parts[0].view,
-        )
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class DenseMotion:
+class DenseMotion(FrameValue):
     """Where each pixel of the driven crop comes from in the portrait's crop."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("flow", "occlusion")
 
     flow: Tensor  # [T, H, W, 2] x, y in units of half the crop (−1..1 spans it), added to the identity grid
     occlusion: Tensor  # [T, 1, H, W] 0..1, 1 = visible in the portrait, 0 = must be painted
@@ -405,24 +377,12 @@ class DenseMotion:
     def __post_init__(self) -> None:
         check_shapes(flow=(self.flow, "T H W 2"), occlusion=(self.occlusion, "T 1 H W"))
 
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.flow)
-
-    def frames(self, part: slice) -> DenseMotion:
-        """Some of the frames."""
-        return DenseMotion(self.flow[part], self.occlusion[part])
-
-    @classmethod
-    def joined(cls, parts: Sequence[DenseMotion]) -> DenseMotion:
-        """The inverse of `frames`: the frames [T, H, W, 2] of all parts in a row."""
-        return cls(torch.cat([part.flow for part in parts]), torch.cat([part.occlusion for part in parts]))
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Paint:
+class Paint(FrameValue):
     """A layer that is painted over the warped portrait, e.g. the inside of the mouth; it has its own resolution."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("color", "alpha", "box", "beneath")
 
     color: Tensor  # [T, 3, h, w] RGB in 0..1
     alpha: Tensor  # [T, 1, h, w] 0..1
@@ -436,47 +396,13 @@ class Paint:
         if self.beneath is not None:
             check_shapes(color=(self.color, "T 3 h w"), beneath=(self.beneath, "T 3 h w"))
 
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return len(self.color)
-
-    def frames(self, part: slice) -> Paint:
-        """Some of the frames [T, ...]."""
-        beneath = None if self.beneath is None else self.beneath[part]
-        return Paint(self.color[part], self.alpha[part], self.box[part], beneath)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Paint]) -> Paint:
-        """The inverse of `frames`: the frames [T, 3, h, w] of all parts in a row, of one size."""
-        beneath = [part.beneath for part in parts if part.beneath is not None]
-        return cls(
-            torch.cat([part.color for part in parts]),
-            torch.cat([part.alpha for part in parts]),
-            torch.cat([part.box for part in parts]),
-            torch.cat(beneath) if beneath else None,
-        )
-
 
 @dataclass(frozen=True, eq=False, slots=True)
-class GeneratedFrames:
+class GeneratedFrames(FrameValue):
     """A talking crop in a form that can be applied to the portrait at its own resolution."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("motion", "paints")
 
     motion: DenseMotion
     paints: tuple[Paint, ...]  # laid over the warped portrait in this order
     fps: float  # frames per second
-
-    @property
-    def frame_count(self) -> int:
-        """T."""
-        return self.motion.frame_count
-
-    def frames(self, part: slice) -> GeneratedFrames:
-        """Some of the frames."""
-        return GeneratedFrames(self.motion.frames(part), tuple(paint.frames(part) for paint in self.paints), self.fps)
-
-    @classmethod
-    def joined(cls, parts: Sequence[GeneratedFrames]) -> GeneratedFrames:
-        """The inverse of `frames`: the frames of all parts in a row."""
-        layers = zip(*(part.paints for part in parts), strict=True)
-        return cls(DenseMotion.joined([part.motion for part in parts]), tuple(map(Paint.joined, layers)), parts[0].fps)
