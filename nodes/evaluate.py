@@ -95,7 +95,7 @@ class LipMotionCompare(io.ComfyNode):
     def execute(cls, model: Models, generated: Expression, reference: Expression) -> io.NodeOutput:
         if abs(generated.fps - reference.fps) > 0.01:
             raise ValueError(f"The motions run at {generated.fps:g} and {reference.fps:g} fps: they must be the same.")
-        count = min(len(generated.coefficients), len(reference.coefficients))
+        count = min(generated.frame_count, reference.frame_count)
         made, real = (torch.stack(lip_curves(e, model.face.head), -1)[:count] for e in (generated, reference))
         score = score_lips(made, real, generated.fps)
         return io.NodeOutput(

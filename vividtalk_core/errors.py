@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class VividTalkError(ValueError):
-    """The request cannot be carried out as it stands; the message says how to change it."""
+    """A request cannot be carried out; the message says how to change it."""
 
 
 class SettingsError(VividTalkError):
@@ -45,7 +45,7 @@ class MissingFileError(VividTalkError, FileNotFoundError):
 
 
 class OutputError(VividTalkError, OSError):
-    """A file cannot be written where it was asked for."""
+    """A file cannot be written at the given path."""
 
 
 class HubError(VividTalkError, ConnectionError):

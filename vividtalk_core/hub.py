@@ -1,7 +1,7 @@
 """Weights: where they come from, what they must look like, and how they are written. Nothing is ever unpickled.
 
 A weight set is embedded in the pack, a folder, or a repository of the Hugging Face Hub at a revision. A set may hold
-only some of the files; the embedded ones stand in for the rest.
+only some of the files; the embedded ones are used for the rest.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Architecture(Protocol[Config_contra, Module_co]):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WeightSet:
-    """Named weight files; the embedded ones stand in for those that the set lacks."""
+    """Named weight files; the embedded ones are used for those that the set lacks."""
 
     source: str  # as the user wrote it: "embedded", a folder or "hub:ID@REVISION"
     files: Mapping[str, Path]  # file name → file, only what the set itself holds

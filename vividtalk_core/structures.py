@@ -1,4 +1,4 @@
-"""The values that flow through the pipeline: frozen, with shapes and units checked when they are made.
+"""The values that flow through the pipeline: frozen, with shapes that are checked when they are created.
 
 Letters mean one thing everywhere: B batch, T frames, V vertices, F triangles, L lip vertices, E expressions,
 I identity components, D feature width, H W pixels.
@@ -20,7 +20,7 @@ CROP = 256  # side of the aligned crop in pixels; motion is estimated at this si
 MEL_RATE = 100  # log-mel frames per second
 SAMPLE_RATE = 16_000  # Hz, the paper's audio rate and wav2vec2's
 
-# What a motion is added to: the portrait's own face as it is, or that face with its mouth closed.
+# The face to which an expression is added: the portrait's own as it is, or the same with its mouth closed.
 Baseline = Literal["portrait", "rest"]
 
 # Apple's ARKit names of the 52 blendshapes, in alphabetical order: the field's common language for expressions.
@@ -177,7 +177,7 @@ class FaceFit:
     id_coefficients: Tensor  # [I] α, standard deviations
     exp_coefficients: Tensor  # [E] β, 0..1
     pose: HeadPose  # T = 1, absolute
-    vertex_offsets: Tensor  # [V, 3] model units: what the landmarks say beyond the 3DMM
+    vertex_offsets: Tensor  # [V, 3] model units: residuals of the landmarks that the 3DMM does not explain
     face_mask: Tensor  # [1, 1, 256, 256] M, 1 on the inner face
     person_mask: Tensor  # [1, 1, 256, 256] 1 on the person, 0 on the background
     crop: Crop
@@ -215,11 +215,11 @@ class AudioFeatures:
     """The features of a sound, from which motion is generated; `audio.encoder.feature_rows` samples them for frames."""
 
     mel: Tensor  # [M, 80] natural-log mel energies, 100 frames/s
-    frame_count: int  # T, of the video that is made
+    frame_count: int  # T, of the video that is generated
     fps: float  # frames per second of that video
     duration_s: float  # of the sound
-    states: Tensor | None = None  # [T, D] hidden states of a speech model at `fps`; None: log-mel alone
-    encoder: str = "mel"  # what made them: "mel", or the folder or Hub id of the speech model
+    states: Tensor | None = None  # [T, D] hidden states of a speech model at `fps`; None: only the log-mel is used
+    encoder: str = "mel"  # where the features come from: "mel", or the folder or Hub id of the speech model
 
     def __post_init__(self) -> None:
         check_shapes(mel=(self.mel, "M 80"))
@@ -239,7 +239,7 @@ class Expression(FrameValue):
     coefficients: Tensor  # [T, E] β, 0..1, in the order of ARKIT_NAMES
     lip_offsets: Tensor  # [T, L, 3] model units
     fps: float  # frames per second
-    neutral_coefficients: Tensor  # [E] the values that stand for no motion
+    neutral_coefficients: Tensor  # [E] the values at which the face does not change
     neutral_lip_offsets: Tensor  # [L, 3]
     baseline: Baseline = "portrait"
 
@@ -295,7 +295,7 @@ class Regions:
     """Parts of a head model that the renderer treats differently: masks over vertices [V] and triangles [F]."""
 
     inner_face: Tensor  # [V] 0..1, 1 inside the face oval
-    rigid: Tensor  # [V] bool, moved by the head pose alone
+    rigid: Tensor  # [V] bool, moved by the head pose only
     setback: Tensor  # [V] model units added to the depth when visibility is decided
     drawn: Tensor  # [F] bool: all but the lashes, which are flat ribbons
     teeth_and_tongue: Tensor  # [F] bool

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> None:
     clip = read_video(args.video, with_audio=False)
     track = track_clip(clip, load_face_models(resolve_weights(args.weights)), args.progress)
     write_curves(args.out, track.expression, relative_to_frame(track.pose), track.vertices_2d, track.landmarks_2d)
-    sys.stdout.write(f"{args.out}: {len(track.pose.rotation)} frames at {clip.fps:g} fps\n")
+    sys.stdout.write(f"{args.out}: {track.pose.frame_count} frames at {clip.fps:g} fps\n")
 
 
 def track_clip(clip: VideoClip, models: FaceModels, shown: bool = True) -> Track:

@@ -10,6 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..audio.waveform import read_audio
+from ..structures import Audio
 from ..video.reader import read_video
 
 
@@ -19,7 +20,7 @@ class Footage:
 
     frames: Callable[[], Iterable[Tensor]]  # of [3, H, W], uint8 or 0..1; each call starts at the first frame
     fps: float  # frames per second
-    audio: tuple[Tensor, int] | None = None  # waveform [C, N] that starts with the first frame, and its rate in Hz
+    audio: Audio | None = None  # waveform [C, N] that starts with the first frame, and its rate in Hz
 
 
 def read_footage(

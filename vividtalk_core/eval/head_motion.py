@@ -58,9 +58,7 @@ def join_speed(pose: HeadTrajectory, window: int) -> tuple[float, float]:
     speeds = speed(pose)
     joins = speeds[window - 1 :: window]
     if not len(joins):
-        raise SettingsError(
-            f"{len(pose.rotation)} frames hold no join of windows of {window} frames: use a longer clip."
-        )
+        raise SettingsError(f"{pose.frame_count} frames hold no join of windows of {window} frames: use a longer clip.")
     return float(joins.max()), float(speeds.quantile(0.99))
 
 
@@ -111,7 +109,7 @@ def follows_loudness(pose: HeadTrajectory, mel: Tensor) -> float:
 
     The first half second, in which a generated head starts to move from rest, does not count.
     """
-    loudness = sample_rows(mel.logsumexp(-1, keepdim=True), mel_position(len(pose.rotation), pose.fps))
+    loudness = sample_rows(mel.logsumexp(-1, keepdim=True), mel_position(pose.frame_count, pose.fps))
     curves = torch.stack((speed(pose), loudness[1:, 0]), 1)  # [T − 1, 2]
     curves = blur_rows(curves, FOLLOW_SIGMA_S * pose.fps)[round(pose.fps / 2) :]
     if len(curves) < 2 or (curves.std(0) < STILL).any():

@@ -19,7 +19,7 @@ BATCH = 8  # regions that go through the network at once
 FAINT = 0.8  # of the threshold: lowest score that is accepted when no search finds a better face
 CONFIRMED = 8  # candidates of one search that are checked by the second network
 OVERLAP = 0.3  # intersection over union above which two boxes are the same face
-SURE = 0.6  # MediaPipe's own threshold: only boxes above it are averaged, so that lower thresholds move no face
+SURE = 0.6  # MediaPipe's own threshold: only boxes above it are averaged, so that lower thresholds move no box
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,4 +1,4 @@
-"""Portrait to `FaceFit`: landmarks, α, β and pose, and what the landmarks say beyond the 3DMM."""
+"""Portrait to `FaceFit`: landmarks, α, β and pose, and the residuals that the 3DMM does not explain."""
 
 from __future__ import annotations
 

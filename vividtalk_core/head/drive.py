@@ -19,7 +19,7 @@ OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight"
            "mouthUpperUpRight", "mouthShrugUpper")  # fmt: skip
 STRONGEST = 1.2  # of a blendshape: a little beyond its full activation; stronger ones let parts of the face intersect
 LIP_SEAM_REACH = 0.16  # model units; standard deviation, around the inner lips, of the displacement that closes them
-LOWER_LIP_SHARE = 0.65  # of the way that lips close is made by the lower one
+LOWER_LIP_SHARE = 0.65  # share of the gap between the lips that the lower lip closes
 
 
 def face_mesh(face: FaceFit) -> MeshSequence:

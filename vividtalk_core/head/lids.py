@@ -20,7 +20,7 @@ EYES = (
     ("eyeBlinkLeft", LEFT_LID_PAIRS, LEFT_BROW_LOWER),
     ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_BROW_LOWER),
 )
-LOWER_LID_RISE = 0.12  # of the opening, made by the lower lid
+LOWER_LID_RISE = 0.12  # share of the opening that the lower lid closes
 OVERLAP = 0.12  # of the opening, by which the lash lines cross: without it a white gap remains
 ALREADY_CLOSED = 0.85  # a blink coefficient above which the portrait's eye counts as closed
 

@@ -92,7 +92,7 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
     step = (torch.arange(settings.partials) + torch.rand(3, settings.partials, generator=generator)) / settings.partials
     hertz = settings.slowest_hz * 2 ** (octaves * step.double())  # [3, K]
     phase = 2 * math.pi * torch.rand(3, settings.partials, generator=generator).double()
-    # flat below four times the slowest frequency: else the slowest wave alone would hold about half of the power
+    # flat below four times the slowest frequency: else the slowest wave would have about half of the power
     weight = hertz.clamp(min=4 * settings.slowest_hz) ** -settings.slope
     weight = weight / weight.square().sum(-1, keepdim=True).sqrt()
     waves = torch.sin(2 * math.pi * hertz * seconds[:, None, None] + phase) * weight  # [T, 3, K], variance 1/2 in sum

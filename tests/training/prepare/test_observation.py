@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vividtalk_core.structures import SAMPLE_RATE
+from vividtalk_core.structures import SAMPLE_RATE, Audio
 from vividtalk_core.training.prepare.av_offset import LagSettings
 from vividtalk_core.training.prepare.observation import Observation, aligned_sound, lag_of, retimed, sound_of
 
@@ -70,8 +70,8 @@ def test_sound_is_cut_and_filled_to_the_picture():
 
 def test_no_sound_and_silence_are_the_same(observation):
     assert sound_of(None).shape == (0,)
-    assert sound_of((torch.zeros(2, 800), 8000)).shape == (0,)
-    assert sound_of((torch.ones(2, 800), 8000)).shape == (1600,)
+    assert sound_of(Audio(torch.zeros(2, 800), 8000)).shape == (0,)
+    assert sound_of(Audio(torch.ones(2, 800), 8000)).shape == (1600,)
     assert lag_of(observation, LagSettings()) is None
     heard = replace(observation, sound=torch.rand(SAMPLE_RATE * 2) - 0.5)
     assert lag_of(heard, LagSettings()).seconds == pytest.approx(47 / 25)

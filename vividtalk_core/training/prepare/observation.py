@@ -12,7 +12,7 @@ from torch import Tensor
 from ...audio.waveform import to_mono_16k
 from ...head.mouth_shape import aperture_of_landmarks, width_of_landmarks
 from ...motion.resample import frame_positions
-from ...structures import ARKIT_NAMES, check_shapes
+from ...structures import ARKIT_NAMES, Audio, check_shapes
 from ...time_grid import sample_rows
 from ...video.reader import read_video
 from ..dataset.motion_shard import FPS, SAMPLES_PER_FRAME
@@ -73,11 +73,11 @@ def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Obs
     return retimed(observation, track.fps)
 
 
-def sound_of(audio: tuple[Tensor, int] | None) -> Tensor:
+def sound_of(audio: Audio | None) -> Tensor:
     """Mono [N] at 16 kHz of a waveform [C, N'] and its rate; N = 0 where there is none, or only silence."""
-    if audio is None or audio[0].numel() == 0 or not audio[0].any():
+    if audio is None or audio.waveform.numel() == 0 or not audio.waveform.any():
         return torch.zeros(0)
-    return to_mono_16k(*audio)
+    return to_mono_16k(audio.waveform, audio.sample_rate)
 
 
 def retimed(observation: Observation, fps: float) -> Observation:
