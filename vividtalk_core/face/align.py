@@ -32,15 +32,22 @@ def face_crop(landmarks: Tensor, height: int, width: int) -> Crop:
         height: px of the portrait.
         width: px of the portrait.
     """
-    low, high = landmarks[:468, :2].amin(0), landmarks[:468, :2].amax(0)
+    # without the irises, which lie inside the face
+    return box_crop(landmarks[:468, :2].amin(0), landmarks[:468, :2].amax(0), height, width)
+
+
+def box_crop(low: Tensor, high: Tensor, height: int, width: int) -> Crop:
+    """The crop around the box of a face's landmarks, given by its corners [2], x and y in px of the portrait."""
     side = float((high - low).amax()) * CROP_SIZE
     x, y = ((low + high) / 2).tolist()
     y -= CROP_RISE * side
+    # whole pixels: then the crop can be pasted back without resampling the portrait
     return Crop(round(x - side / 2), round(y - side / 2), round(side), height, width)
 
 
 def cut_crop(image: Tensor, crop: Crop) -> Tensor:
     """The crop [B, C, 256, 256] of images [B, C, H, W]: borders repeated, averaged over area when it shrinks."""
+    # clamped indices repeat the border where the crop overhangs; padding would copy the whole portrait
     rows = torch.arange(crop.top, crop.top + crop.size, device=image.device).clamp(0, image.shape[2] - 1)
     columns = torch.arange(crop.left, crop.left + crop.size, device=image.device).clamp(0, image.shape[3] - 1)
     square = image[:, :, rows][..., columns]

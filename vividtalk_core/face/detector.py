@@ -61,6 +61,7 @@ class FaceDetector(nn.Module):
             Detections in px of the image, by MediaPipe's convention (see `region`). With `confirm`, where no search
             reaches the threshold, the best face of at least `FAINT` times it.
         """
+        # the whole image first: one run of the network finds nearly all faces
         if confirm is None:
             return largest_first(self._detect_in(image, whole_image(image), threshold))
         faint = []
@@ -117,6 +118,7 @@ def searches(image: Tensor) -> Iterator[Region]:
 
 def _tiles(image: Tensor, side: float) -> Region:
     """Squares of `side` px that cover an image [1, 3, H, W] and overlap by a quarter or more."""
+    # tiles overlap by a quarter of their side: a face at the border of one is complete in its neighbour
     rows, columns = (
         torch.linspace(side / 2, length - side / 2, math.ceil((length / side - 0.25) / 0.75), device=image.device)
         if length > side
@@ -137,6 +139,7 @@ def merge_overlapping(points: Tensor, scores: Tensor) -> list[Detection]:
     Returns:
         Detections, the best score first; each has the score of its best box.
     """
+    # a stable order, so that equal scores give the same result on every machine
     order = scores.argsort(descending=True, stable=True)
     points, scores = points[order], scores[order]
     found = []

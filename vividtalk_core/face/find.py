@@ -39,9 +39,11 @@ def check_portrait(portrait: Tensor) -> None:
         )
     if not portrait.is_floating_point():
         raise MediaError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}")
+    # NaN before the range, because every comparison with NaN is false
     low, high = portrait[:1].aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise MediaError("the portrait holds NaN or infinite values: check the step that made it")
+    # resizing with a bicubic filter leaves 0..1 by a little; `fit_face` clamps it
     if low < -0.01 or high > 1.01:
         raise MediaError(f"the portrait's values must be in 0..1; got {float(low):.3g} to {float(high):.3g}")
 
@@ -71,6 +73,7 @@ def find_landmarks(
         NoFaceError: there is no such face, it is too small, or its presence score is too low.
         SettingsError: the box is not inside the image.
     """
+    # a box replaces the detector, so that paintings and drawings in which it finds nothing can be used
     region = _box_region(box, image) if box is not None else _detected_region(models, image, face_index, threshold)
     landmarks, presence = models.landmarker.refine(image, region, ROUNDS)
     _check_presence(float(presence[0]), force)
@@ -110,6 +113,7 @@ def _detected_region(models: FaceModels, image: Tensor, face_index: int, thresho
     """The square around one of the faces that are found in an image [1, 3, H, W]."""
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     if not faces:
+        # a second detection with a low threshold, for the message only
         raise NoFaceError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
     if not 0 <= face_index < len(faces):
         boxes = "; ".join(f"{k}: {_box_text(face)}" for k, face in enumerate(faces))

@@ -55,6 +55,7 @@ def fit_face(
         identity, expression, pose = fit_points(models, points[None])
         vertices = shape(models.head, identity, expression)
         spread = offset_spread(models.head)
+        # cut from the clamped portrait itself: the fit needs landmarks only, the networks of stage 2 these pixels
         square = cut_crop(image, crop)
         return FaceFit(
             image=square,
@@ -89,6 +90,7 @@ def fit_points(
 
 def face_mask(landmarks: Tensor) -> Tensor:
     """The inner face M [1, 1, 256, 256], 0..1 with a soft edge: the oval of landmarks [478, 2 or 3] px of the crop."""
+    # a soft edge, because the mask blends two textures: a hard one would show as a line
     inside = inside_polygon(pixel_centres(CROP, CROP, landmarks.device), landmarks[list(FACE_OVAL), :2])
     kernel = gaussian_kernel(MASK_REACH, MASK_EDGE, dtype=landmarks.dtype, device=landmarks.device)[None]
     return filter2d_separable(inside.to(landmarks.dtype)[None, None], kernel, kernel, "replicate")

@@ -113,6 +113,7 @@ def sample_square(x: Tensor, matrix: Tensor, *, size: list[int]) -> Tensor:
     rows, columns = (torch.arange(n, device=x.device, dtype=x.dtype) + 0.5 for n in (height, width))
     target = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), -1)
     source = target @ matrix[:, None, :2, :2].mT + matrix[:, None, None, :2, 3] - 0.5
+    # zeros outside, and no repeated border: the networks were trained with TensorFlow's operation, which does this
     last = source.new_tensor((x.shape[3] - 1, x.shape[2] - 1))
     inside = ((source >= 0) & (source <= last)).all(-1)
     return F.grid_sample(x, source / last * 2 - 1, align_corners=True) * inside[:, None]
@@ -216,6 +217,7 @@ class GraphNetwork(nn.Module):
         for operation, done in zip(self.graph.operations, self._last_uses, strict=True):
             tensors = (values[i] for i in operation.inputs)
             values[operation.output] = OPERATIONS[operation.name](*tensors, **operation.settings)
+            # freed at once: all activations together would take many times the memory of the largest
             for i in done:
                 del values[i]
         return {name: values[i] for name, i in self.graph.outputs.items()}

@@ -81,6 +81,7 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
         irises = vertices[..., iris_vertices(model), :]
         return torch.cat((landmark_positions(model, vertices), irises), -2)
 
+    # on the CPU, because the weights are set point by point
     jaw = points(model.exp_basis[model.exp_names.index("jawOpen")]).norm(dim=-1).cpu()
     weight = torch.where(jaw > CARRIED * jaw.max(), settings.chin, 1.0)
     weight[list(FACE_OVAL)] *= settings.oval
@@ -126,6 +127,7 @@ def point_weights(model: LandmarkModel, settings: SolveSettings, rotation: Tenso
 
     Points that face away from the viewer count less, and so does an iris behind its lids: the network cannot see them.
     """
+    # square roots at the end, because the solver squares weighted residuals
     weight = model.weight * facing_weight(rotation, model.normals).clamp(min=LEAST_FACING)
     opened = torch.stack([eye_opening(observed, *eye) for eye in EYES], 1)  # [T, 2]
     shown = ramp(opened, HIDDEN_IRIS, SHOWN_IRIS)

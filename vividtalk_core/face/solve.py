@@ -79,6 +79,7 @@ def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -
     frames = len(observed)
     shape = model.shape(identity, model.mean.new_zeros(1, len(model.expression)))[0]
     target = observed * observed.new_tensor((1, -1, -1))
+    # weights above 1 are those of lips and eyes, which move with the expression and must not decide the pose
     fit = fit_similarity(shape, target, model.weight.clamp(max=1))  # its scale is px per model unit
     depth = FOCAL_LENGTH / fit.scale
     x = (fit.target_centre[:, 0] - CROP / 2) / fit.scale
@@ -142,6 +143,7 @@ def _linearize(
     jacobian[..., 2, :] -= jacobian[..., 2, :].mean(1, keepdim=True)
     weight = point_weights(model, settings, solution.rotation, observed)  # [T, P, 3]
     upper, lower = model.pairs.T
+    # gaps count by themselves: lips that are displaced together have small residuals, but must still be closed
     pair_weight = model.pair_weight.sqrt()[:, None]
     gap = (residual[:, upper, :2] - residual[:, lower, :2]) * pair_weight
     gap_jacobian = (jacobian[:, upper, :2] - jacobian[:, lower, :2]) * pair_weight[..., None]
@@ -217,6 +219,7 @@ def box_quadratic(curvature: Tensor, gradient: Tensor, start: Tensor, limit: Ten
     Returns:
         [T, E] x.
     """
+    # the gradient is updated after each coordinate (Gauss–Seidel): a sweep over E coordinates costs one product with H
     x, pull = start.clone(), gradient.clone()
     diagonal = curvature.diagonal(dim1=1, dim2=2)
     for _ in range(sweeps):

@@ -17,7 +17,7 @@ from ..pixels import to_float
 from ..progress import Progress
 from ..structures import Crop, Expression, HeadPose, MorphableModel, check_shapes
 from ..video.stream import frame_ranges
-from .align import face_crop, from_crop, to_crop, to_pixel_centres
+from .align import box_crop, from_crop, to_crop, to_pixel_centres
 from .landmark_model import SolveSettings, landmark_model, observed_points
 from .landmarks import region_of_detection, region_of_landmarks
 from .models import FaceModels
@@ -147,6 +147,7 @@ def _landmarks_of(models: FaceModels, image: Tensor, previous: Tensor | None, se
         landmarks, presence = models.landmarker.landmarks(image, region_of_landmarks(previous))
         if presence[0] >= settings.presence:
             return landmarks
+    # without a second network in the detector: the landmarks that follow give the same check
     for face in models.detector.detect(image, settings.threshold):
         landmarks, presence = models.landmarker.refine(image, region_of_detection(face))
         if presence[0] >= settings.presence:
@@ -202,11 +203,11 @@ def _runs(numbers: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def clip_crop(landmarks: Tensor, height: int, width: int) -> Crop:
     """One crop for a clip: the median face's size, around the middle of where the face is in frames [T, 478, 3]."""
-    low, high = landmarks[:, :468].amin(1), landmarks[:, :468].amax(1)
+    low, high = landmarks[:, :468, :2].amin(1), landmarks[:, :468, :2].amax(1)
+    # medians: a few frames with an open mouth or a wrong detection do not change the crop
     middle = (low + high).median(0).values / 2
     half = (high - low).median(0).values / 2
-    box = torch.stack((middle - half, middle + half))
-    return face_crop(torch.cat((box, box[:1].expand(466, 3))), height, width)
+    return box_crop(middle - half, middle + half, height, width)
 
 
 def fit_clip(
@@ -226,6 +227,7 @@ def fit_clip(
     weights = SolveSettings()
     small = landmark_model(model, weights)
     observed = observed_points(points.to(model.mean_shape.device))
+    # the identity is the same in all frames: some of them, spread over the clip, are enough to determine it
     chosen = torch.linspace(0, len(observed) - 1, min(len(observed), settings.identity_frames)).round().long()
     identity = solve(small, observed[chosen], weights).id_coefficients
     solution = solve(small, observed, weights, identity)
@@ -233,8 +235,10 @@ def fit_clip(
     coefficients = smooth(solution.exp_coefficients, fast).clamp(0, 1)
     rotation = smooth(unwrapped(rotation_angles(solution.rotation)), slow)
     pose = HeadPose(rotation, smooth(solution.translation, slow), fps)
+    # lip offsets are residuals of the smoothed landmarks against the smoothed mesh: noise would come back through them
     steady = smooth(observed[:, :468, :2], fast)
     lips, pixels = _lips_and_pixels(model, identity, coefficients, pose, steady)
+    # after the mesh, which needs blinks in the scale of the model
     coefficients = relative_blinks(model, identity, coefficients)
     expression = Expression(coefficients, lips, fps, coefficients[0], lips[0])
     return identity, expression, pose, pixels
@@ -250,6 +254,7 @@ def relative_blinks(model: MorphableModel, identity: Tensor, coefficients: Tenso
         upper, lower = (list(side) for side in zip(*pairs, strict=True))
         gap, drop = ((p[upper, 1] - p[lower, 1]).mean() for p in (points, closing))
         width = (points[corners[0]] - points[corners[1]]).norm()
+        # the blink that leaves a gap of `CLOSED` widths of the eye, for gaps that shrink linearly with it
         closed = (gap - CLOSED * width) / -drop
         scaled[:, index] = (coefficients[:, index] / closed.clamp(min=0.2)).clamp(0, 1)
     return scaled

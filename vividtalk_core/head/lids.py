@@ -46,11 +46,14 @@ def _closing_field(
     move = along @ closing  # [V, 3]
     lash_y, floor_y = along @ upper[:, 1], along @ lower[:, 1]
     brow_y = _column_weights(head[:, 0], points[list(brow), 0]) @ points[list(brow), 1]
+    # the skin between lash line and brow moves in proportion to its height: nothing tears at the brow, which stays
     rise = ((brow_y - head[:, 1]) / (brow_y - lash_y).clamp(min=1e-3)).clamp(0, 1)  # 1 at the lash line, 0 at the brow
     sink = ((head[:, 1] - (floor_y - 0.15)) / 0.15).clamp(0, 1)  # 1 at the lower lid, 0 where the cheek begins
+    # where the eye is nearly closed, height cannot separate the two lids; the direction of the blendshape can
     is_upper = blink[:, 1] < -0.15 * blink[:, 1].abs().amax()  # lashes and lid edge: what the blendshape lowers
     above = head[:, 1] > (lash_y + floor_y) / 2
     weight = torch.where(is_upper | above, rise * (1 - LOWER_LID_RISE), -sink * LOWER_LID_RISE)
+    # beside the eye and behind it nothing may move: temple, ears and the back of the head have the same heights as lids
     middle, half = upper[:, 0].mean(), (upper[:, 0].amax() - upper[:, 0].amin()) / 2
     beyond = ((head[:, 0] - middle).abs() / half - 1.15).clamp(min=0)
     weight = weight * torch.exp(-((beyond / 0.25) ** 2)) * (head[:, 2] > upper[:, 2].amin() - 0.35)

@@ -38,6 +38,7 @@ def aperture_of_landmarks(landmarks: Tensor) -> Tensor:
     Returns:
         [T] in IOD; about 0 when closed, slightly negative where the network lets the lips overlap.
     """
+    # across the line of the eyes, so that a head that tilts to its shoulder does not open or close the mouth
     down = upright(landmarks)[1]
     upper, lower = (landmarks[:, list(side), :2] for side in zip(*GAP, strict=True))
     return ((lower - upper) * down[:, None]).sum(-1).mean(-1) / inter_ocular(landmarks)
@@ -91,6 +92,7 @@ def lip_curves(
 
 def _mouth_model(model: MorphableModel) -> tuple[MorphableModel, tuple[Tensor, Tensor]]:
     """The model with only the vertices [K, 3] of these curves; and which lip offset [N] moves which of them [N]."""
+    # 29 of about 5000 vertices: training computes these curves in every step
     needed = sorted({*EYES, *CORNERS, *(point for pair in GAP for point in pair)})
     kept, index = torch.unique(model.landmark_vertices[needed], return_inverse=True)
     landmarks = torch.zeros_like(model.landmark_vertices)

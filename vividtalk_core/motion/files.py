@@ -172,6 +172,7 @@ def _arrays(curves: Curves) -> dict[str, npt.NDArray[Any]]:
 
 def _read_npz(path: Path) -> dict[str, Any]:
     try:
+        # a pickle could execute code
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:

@@ -57,6 +57,7 @@ def read_live_link(path: Path) -> dict[str, Any]:
         CurveFileError: it is no table of numbers with timecodes that increase.
     """
     try:
+        # programs on Windows begin a text file with a byte order mark, which would become part of the first name
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except UnicodeDecodeError as error:

@@ -158,6 +158,7 @@ class VideoWriter:
             raise ValueError(f"frames must be [T, {', '.join(map(str, self._shape))}]; got {list(frames.shape)}")
         _, height, width = self._shape
         for frame in frames[..., : height // 2 * 2, : width // 2 * 2]:
+            # 0.5 is added, because the conversion to uint8 cuts off
             if frame.is_floating_point():
                 frame = frame.clamp(0, 1).mul_(255).add_(0.5)
             self._put(frame.to(torch.uint8).permute(1, 2, 0).contiguous().cpu().numpy())
@@ -165,6 +166,7 @@ class VideoWriter:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
+        # the index is moved to the front, so that a browser can play the file before it has all of it
         options = {"movflags": "+faststart"}
         try:
             with (
