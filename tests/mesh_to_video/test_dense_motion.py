@@ -5,13 +5,13 @@ import math
 import pytest
 import torch
 
-from vividtalk_core.geometry import CAMERA_DISTANCE, CROP, FOCAL_LENGTH, pixel_centres, project, rotation_matrix
+from vividtalk_core.geometry import CAMERA_DISTANCE, FOCAL_LENGTH, pixel_centres, project, rotation_matrix
 from vividtalk_core.head.drive import drive_mesh
 from vividtalk_core.mesh_to_video.dense_motion import STILL_PX, _card_motion, _spread, estimate_motion
 from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.ncc import render_ncc
 from vividtalk_core.mesh_to_video.source_view import view_source
-from vividtalk_core.structures import Expression, HeadMotion, MeshSequence
+from vividtalk_core.structures import CROP, Expression, HeadMotion, MeshSequence
 
 
 @pytest.fixture(scope="module")

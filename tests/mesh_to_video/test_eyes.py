@@ -9,7 +9,7 @@ from vividtalk_core.geometry import pixel_centres, project
 from vividtalk_core.head.drive import drive_mesh
 from vividtalk_core.head.morphable import landmark_positions
 from vividtalk_core.head.topology import LEFT_LID_PAIRS, RIGHT_LID_PAIRS
-from vividtalk_core.mesh_to_video.eyes import EYES, _contact, render_lash_lines
+from vividtalk_core.mesh_to_video.eyes import EYES, _lid_line, render_lash_lines
 from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
@@ -75,7 +75,7 @@ def test_the_line_is_thin_and_ends_at_the_corners(synthetic_face, blinks):
     mesh, paint = blinks
     alpha, at = paint.alpha[1, 0], places(paint, 1)
     points = project(landmark_positions(synthetic_face.model, mesh.vertices[1]))[:, :2]
-    line = _contact(points, *EYES[1])
+    line = _lid_line(points, *EYES[1])
     distance = (at[..., None, :] - line).norm(dim=-1).amin(-1)
     width = (line[0] - line[-1]).norm()
     assert (alpha[distance > 0.3 * width] < 1e-3).all()

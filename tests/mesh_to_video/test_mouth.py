@@ -185,7 +185,7 @@ def test_a_wide_open_mouth_fits_its_box(synthetic_face):
 def test_teeth_tongue_and_cavity_are_told_apart(synthetic_face, view, speech):
     mesh, paint = speech
     size = list(paint.alpha.shape[2:])
-    teeth, tongue, head = _rasterize_inside(view, mesh.vertices[1], paint.box[1], 2, size)
+    teeth, tongue, head = _rasterize_inside(view, mesh.vertices[1], paint.box[1], 2, *size)
     assert teeth.unique().tolist() == pytest.approx([0.0, LOWER_TEETH, 1.0])
     assert not (tongue & (teeth > 0)).any()
     assert tongue.any()

@@ -1,22 +1,24 @@
 """Dense motion: the two z-buffered meshes say exactly where each face pixel came from; a motion-VAE may refine it.
 
-Three layers make the field. The head as a flat card through its centre carries what the mesh does not reach; it dies
-out over the background and the neck. What the whole head mesh adds to the card is spread smoothly, so that hair follows
-the scalp below it. On the face itself, wherever the portrait shows the surface, the correspondence of the two meshes is
-exact. The motion-VAE adds what meshes do not know, or in the paper's own form takes the place of all of this.
+The field has three layers. A flat card through the centre of the head moves what the mesh does not reach; its motion
+fades out over the background and the neck. The difference between the motion of the whole head mesh and that of the
+card is spread smoothly, so that hair follows the scalp below it. On the face itself, wherever the portrait shows the
+surface, the correspondence of the two meshes is used as it is. The motion-VAE adds a residual to this closed form, or
+in the paper's own form replaces it.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
 from ..filters import blur, smoothstep, upsample
-from ..geometry import CAMERA_DISTANCE, CROP, fit_similarity, pixel_centres, project, unproject, warp
+from ..geometry import CAMERA_DISTANCE, fit_similarity, pixel_centres, project, unproject, warp
 from ..nn import frame_batches, inference
 from ..progress import Progress
-from ..structures import DenseMotion, NccRender, SourceView
+from ..structures import CROP, DenseMotion, NccRender, SourceView
 from .gate import change_gate
 from .motion_vae import MotionVae, combine
 from .ncc import reference_texture
@@ -25,8 +27,8 @@ from .rasterizer import interpolate
 COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
 NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
 FAR_SHARE = 0.05  # weight of the far scale beside the near one
-STILL_SHARE = 0.1  # weight, in far shares, of what the card says alone, where the spread has died out
-STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is none at all, above the second it is kept
+STILL_SHARE = 0.1  # weight of no difference to the card, in far shares: what remains where the spread has faded out
+STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is set to 0, above the second it is kept
 
 
 def estimate_motion(
@@ -40,11 +42,11 @@ def estimate_motion(
     Args:
         render: T frames of `render_ncc`.
         model: the motion-VAE that refines it; None leaves the closed form.
-        strength: of the model's part, 0 = the closed form, 1 = as trained.
+        strength: factor on the model's part, 0 = the closed form, 1 = as trained.
         progress: called after each frame, and again in the model's own pass.
 
     Returns:
-        Flow [T, 256, 256, 2] and occlusion [T, 1, 256, 256]; exactly zero flow where nothing moves.
+        Flow [T, 256, 256, 2] in grid units and occlusion [T, 1, 256, 256]; the flow is exactly 0 where nothing moves.
     """
     flows, occlusions = [], []
     total = render.frame_count
@@ -67,7 +69,7 @@ def refine_motion(
     strength: float = 1.0,
     progress: Progress | None = None,
 ) -> DenseMotion:
-    """The motion-VAE's answer on the closed form; still frames and the background stay still.
+    """The closed form refined by the motion-VAE; still frames and the background stay still.
 
     Args:
         model: anchored or in the paper's own form.
@@ -75,6 +77,9 @@ def refine_motion(
         motion: T frames in closed form.
         strength: 0 = the closed form, 1 = as trained.
         progress: called after each batch of frames.
+
+    Returns:
+        Flow [T, 256, 256, 2] in grid units and occlusion [T, 1, 256, 256].
     """
     view, reference = render.view, reference_texture(render.view)
     gate = change_gate(motion.flow, view.follow * view.border)
@@ -98,10 +103,12 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
     view = render.view
     card = _card_motion(view, render.mesh.vertices[0]) * view.follow[..., None]  # [H, W, 2] px
     mesh, confidence, skin = _mesh_motion(render)  # [H, W, 2] px, [H, W], [H, W]
-    extra = _spread(mesh - card, skin)  # ears and scalp steer it, or they would be dragged along by the nose
-    extra = extra * view.follow[..., None]  # but no wall behind them
+    # the whole skin is spread, ears and scalp too: from the face alone they would get the motion of the nose
+    extra = _spread(mesh - card, skin)
+    extra = extra * view.follow[..., None]  # the background near them stays still
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
     flow = flow * smoothstep(flow.norm(dim=-1, keepdim=True), *STILL_PX)
+    # a pixel of the face that the portrait does not show cannot be sampled: it is occluded, and the generator fills it
     triangle = render.fragments.triangle_index[0]
     hidden = (triangle >= 0) & (confidence < 0.05)
     inner = triangle.clamp(min=0)
@@ -110,7 +117,7 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
 
 
 def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
-    """Displacement to the portrait's pixel [H, W, 2] px, its confidence on the face and where the head is [H, W]."""
+    """Displacement to the portrait's pixel [H, W, 2] px, its confidence on the face [H, W] and the skin [H, W]."""
     view, fragments = render.view, render.fragments
     trust = (view.confidence * view.regions.inner_face)[:, None]
     attributes = torch.cat((view.pixels[:, :2], trust), 1)  # [V, 3]
@@ -119,10 +126,10 @@ def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     triangle = fragments.triangle_index[0]
     covered, index = triangle >= 0, triangle.clamp(min=0)
     eyeball, mouth = view.regions.eyes[index] & covered, view.regions.interior[index] & covered
-    # an eyeball is seen through an opening: it is known where the portrait's own opening showed it
+    # an eyeball lies behind an opening: it is known where the portrait's own opening shows it
     shown = warp(view.eyes, displacement[None] * (2 / CROP))[0, 0]
     confidence = torch.where(eyeball, shown, maps[..., 2] * covered)
-    # at a silhouette single pixels flip between surfaces: they are left to the smooth field
+    # at a silhouette single pixels change between surfaces: there the smooth field is used
     settled = -F.max_pool2d(-(maps[..., 2] * covered)[None, None], 3, 1, 1)
     edge = blur(settled, 1.0)[0, 0]
     confidence = smoothstep(torch.where(eyeball, shown, torch.minimum(confidence, edge))) * ~mouth
@@ -130,19 +137,26 @@ def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _spread(motion: Tensor, weight: Tensor) -> Tensor:
-    """Continue the motion [H, W, 2] from where its weight [H, W] is 1 to everywhere, dying out with distance."""
-    stacked = torch.cat((motion * weight[..., None], weight[..., None]), -1).movedim(-1, 0)[None]  # [1, 3, H, W]
-    coarse = F.avg_pool2d(stacked, CROP // COARSE)
+    """Continue the motion [H, W, 2] from where its weight [H, W] is 1 to all pixels, fading out with distance.
+
+    Normalised convolution (Knutsson and Westin 1993) at two scales.
+    """
+    weighted = torch.cat((motion * weight[..., None], weight[..., None]), -1)  # [H, W, 3]
+    coarse = F.avg_pool2d(rearrange(weighted, "h w c -> 1 c h w"), CROP // COARSE)
     near, far = blur(coarse, NEAR_PX), blur(coarse, FAR_PX)
     total = near + FAR_SHARE * far
     spread = total[:, :2] / (total[:, 2:] + STILL_SHARE * FAR_SHARE)
-    return upsample(spread, CROP)[0].movedim(0, -1)
+    return rearrange(upsample(spread, CROP), "1 c h w -> h w c")
 
 
 def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
     """Displacement [256, 256, 2] px of a flat card through the middle of the head, facing the camera in the portrait.
 
-    driven: [V, 3] camera space.
+    Each pixel's ray is cut with the driven card, and the point found is moved back to the portrait's card.
+
+    Args:
+        view: the portrait.
+        driven: [V, 3] camera space.
     """
     source = view.mesh.vertices[0]
     rigid = fit_similarity(source[view.regions.rigid], driven[view.regions.rigid], scaled=False)
@@ -157,4 +171,4 @@ def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
     reach = ((through - eye) @ normal) / (ray @ normal)  # [h, w]
     points = (eye + ray * reach[..., None] - translation) @ rotation  # back to the portrait's card
     coarse = project(points)[..., :2] - centres
-    return upsample(coarse.movedim(-1, 0)[None], CROP)[0].movedim(0, -1)
+    return rearrange(upsample(rearrange(coarse, "h w c -> 1 c h w"), CROP), "1 c h w -> h w c")

@@ -1,4 +1,4 @@
-"""Where networks may change the picture: only where the head moves, and never the background that stands still."""
+"""Where networks may change the image: only where the head moves, and never a background that stands still."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 from ..filters import blur, smoothstep, upsample
 from ..structures import CROP
 
-REACH_PX = 12  # px of the crop around what moves or is painted: jaw and cheek follow the lips
+REACH_PX = 12  # px of the crop around what moves or is painted; jaw and cheek move a little with the lips
 MOVING_PX = (0.05, 0.8)  # px of the crop; below the first nothing is changed, above the second all may be
 COARSE = 64  # px; the gate is smooth
 
 
 def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> Tensor:
-    """How much of a network's answer is let through.
+    """Weight of a network's output at each pixel.
 
     Args:
         flow: [T, 256, 256, 2] grid units, closed form.

@@ -1,7 +1,7 @@
-"""Frames from dense motion: the portrait is warped, and what it never showed is painted.
+"""Frames from dense motion: the portrait is warped, and what it does not show is painted.
 
 In closed form that is the inside of the mouth and the lash lines. The generator network then corrects the result at
-256 px; its changes are one more layer of paint, laid on as a difference, so that the portrait's own detail stays.
+256 px; its changes are one more layer of paint, added as a difference, so that the portrait's own detail stays.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .generator_network import FrameGenerator
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 
-MAX_DETAIL = 4  # px of painting per px of the crop; beyond it teeth get no sharper, only slower
+MAX_DETAIL = 4  # px of painting per px of the crop; more makes teeth no sharper and takes longer
 
 
 def generate_frames(
@@ -29,13 +29,13 @@ def generate_frames(
     strength: float = 1.0,
     progress: Progress | None = None,
 ) -> GeneratedFrames:
-    """Everything that has to be done to the portrait, at its own resolution.
+    """Motion and paint that turn the portrait into T frames, at its own resolution.
 
     Args:
         render: T frames of `render_ncc`.
         motion: T frames of `estimate_motion`.
         model: the generator that corrects the closed form; None leaves it.
-        strength: of the model's part, 0 = the closed form, 1 = as trained.
+        strength: factor on the model's part, 0 = the closed form, 1 = as trained.
         progress: called after each frame, and again in the model's own pass.
 
     Returns:
@@ -46,7 +46,7 @@ def generate_frames(
     paints = list(frames.paints)
     if model is not None and strength > 0:
         paints.append(correct_frames(model, render, frames, strength, progress))
-    # last: the model would take the line for teeth in the shade and darken it once more
+    # after the model, which would take the line for shaded teeth and darken it once more
     paints.append(render_lip_seam(render.view, render.mesh, paint_detail(render.view.face)))
     return GeneratedFrames(motion, tuple(paints), render.mesh.fps)
 
@@ -79,6 +79,9 @@ def correct_frames(
         frames: T frames, warped and painted in closed form.
         strength: of alpha, 0 = nothing, 1 = as trained.
         progress: called after each batch of frames.
+
+    Returns:
+        Colour [T, 3, 256, 256] and alpha [T, 1, 256, 256]; 0 where nothing moves and nothing is painted.
     """
     view, face = render.view, render.view.face
     base = compose(face, frames)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..filters import smoothstep
@@ -14,24 +15,24 @@ from ..nn import Conv, Residual, Up, zero_conv
 from ..structures import CROP
 from .motion_vae import FLOW_SCALE
 
-LEAST_ALPHA = 0.25  # a generator that shuts itself off by the first bad steps could never learn again
-FADE_PX = 12  # px of the crop over which alpha dies out at the border of what is looked at
+LEAST_ALPHA = 0.25  # lower bound of alpha: with alpha 0 there is no gradient, and training could not recover
+FADE_PX = 12  # px of the crop over which alpha fades out at the border of the window
 
 
 @dataclass(frozen=True, slots=True)
 class FrameGeneratorConfig:
     """Sizes; about 0.5 GMAC per frame."""
 
-    window: int = 160  # px in the middle of the crop that are looked at and changed: the head, where the crop puts it
+    window: int = 160  # px in the middle of the crop that are input and output: the head, where the crop puts it
     source_widths: tuple[int, int] = (16, 32)  # channels of the portrait's own features, at 1/2 and 1/4 of the size
     widths: tuple[int, ...] = (12, 32, 64, 96, 128)  # channels at full size, 1/2, 1/4, 1/8 and 1/16
     largest_change: float = 0.5  # of colour, 0..1
 
 
 class FrameGenerator(nn.Module):
-    """A U-Net over the warped portrait; features of the portrait come in at 1/4, warped by the dense motion.
+    """A U-Net over the warped portrait; features of the portrait join at 1/4, warped by the dense motion.
 
-    It looks at the middle of the 256 crop, at its full resolution: lips, teeth and lids are a few pixels thick there.
+    Its input is the middle of the 256 crop at full resolution: lips, teeth and lids are a few pixels thick there.
     """
 
     def __init__(self, config: FrameGeneratorConfig) -> None:
@@ -52,7 +53,8 @@ class FrameGenerator(nn.Module):
 
     def encode_source(self, source: Tensor) -> Tensor:
         """Features [B, C, 64, 64] of portraits [B, 3, 256, 256]: once for a whole clip."""
-        return self.source(source - 0.5)
+        features: Tensor = self.source(source - 0.5)
+        return features
 
     def forward(
         self,
@@ -73,12 +75,12 @@ class FrameGenerator(nn.Module):
             ncc: [B, 3, 256, 256] of the driven mesh.
             mask: [B, 1, 256, 256] its inner face.
             flow: [B, 256, 256, 2] dense motion, grid units.
-            occlusion: [B, 1, 256, 256] 1 = the portrait shows it.
+            occlusion: [B, 1, 256, 256] 1 = visible in the portrait.
 
         Returns:
             Colour [B, 3, 256, 256] and alpha [B, 1, 256, 256], both in 0..1; outside the window alpha is 0.
         """
-        motion = flow.movedim(-1, 1)
+        motion = rearrange(flow, "b h w xy -> b xy h w")
         maps = (base - 0.5, painted, (ncc - 0.5) * mask, mask, 1 - occlusion, motion * FLOW_SCALE)
         margin = (CROP - self.config.window) // 2
         seen = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
@@ -98,7 +100,8 @@ class FrameGenerator(nn.Module):
     def _carry(self, features: Tensor, motion: Tensor, occlusion: Tensor) -> Tensor:
         """Features [B, C, 64, 64] warped by motion [B, 2, 256, 256], and the occlusion: [B, C + 1, 64, 64]."""
         small, shown = (F.interpolate(values, scale_factor=0.25, mode="area") for values in (motion, occlusion))
-        return torch.cat((warp(features, small.movedim(1, -1)) * shown, shown), 1)
+        moved = warp(features, rearrange(small, "b xy h w -> b h w xy"))
+        return torch.cat((moved * shown, shown), 1)
 
     def _fade(self, device: torch.device) -> Tensor:
         """[window, window] 1 inside, 0 at the border of the window."""

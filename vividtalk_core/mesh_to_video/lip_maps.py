@@ -1,4 +1,4 @@
-"""Gaussian maps of lip landmarks, driven minus reference: what the motion-VAE's lip branch sees (paper, §3.3)."""
+"""Gaussian maps of lip landmarks, driven minus reference: input of the lip branch of the motion-VAE (paper, §3.3)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..head.morphable import landmark_positions
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import CROP, FaceFit, MeshSequence, MorphableModel
 
-SIZE = 64  # px; lips move by tenths of it, finer maps only cost memory
+SIZE = 64  # px; a Gaussian holds a fraction of a pixel, so that finer maps only need more memory
 SIGMA_PX = 1.5  # px of the 64-px map, six px of the crop: about the thickness of a lip
 LANDMARKS = OUTER_LIPS[::2] + INNER_LIPS[::2]
 

@@ -18,7 +18,7 @@ log = logging.getLogger("vividtalk")
 
 
 class MeshToVideoModels:
-    """Motion-VAE and generator; None where the weight set has none: the closed form then does its work alone.
+    """Motion-VAE and generator; None where the weight set has none: only the closed form is used then.
 
     Args:
         weights: where the files are.
@@ -30,14 +30,14 @@ class MeshToVideoModels:
 
     @cached_property
     def motion(self) -> MotionVae | None:
-        """Refines the dense motion."""
+        """The network that refines the dense motion, or None."""
         if not self._has(MOTION_FILE, "motion-VAE"):
             return None
         return load_module(MotionVae, MotionVaeConfig, self.weights.file(MOTION_FILE)).to(self.device)
 
     @cached_property
     def generator(self) -> FrameGenerator | None:
-        """Corrects frames."""
+        """The network that corrects frames, or None."""
         if not self._has(GENERATOR_FILE, "generator"):
             return None
         return load_module(FrameGenerator, FrameGeneratorConfig, self.weights.file(GENERATOR_FILE)).to(self.device)
@@ -59,8 +59,9 @@ class MeshToVideoModels:
         return moved
 
     def _has(self, file: str, name: str) -> bool:
+        """Whether the weight set holds a file; what is missing is logged by its name."""
         if file not in self.weights:
             source = self.weights.source
-            log.warning("The weights '%s' have no %s: the closed form does its work alone.", source, name)
+            log.warning("The weights '%s' have no %s: only the closed form is used.", source, name)
             return False
         return True

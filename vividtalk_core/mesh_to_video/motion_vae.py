@@ -1,4 +1,4 @@
-"""Motion-VAE: what the closed form does not know of how a face moves, as a residual on it (paper, §3.3)."""
+"""Motion-VAE: a learned residual on the closed form of the dense motion (paper, §3.3)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 
 from ..filters import upsample
@@ -13,8 +14,8 @@ from ..nn import Conv, Hourglass, Residual, Up, constant_bias, zero_conv
 from ..structures import CROP
 
 FLOW_SCALE = 16.0  # grid units to about −1..1: heads move by up to 16 px of the crop
-QUIET = -6.0  # log variance of the latent before training: with the prior's own, noise would drown the first steps
-RESIDUAL_PX = 8.0  # px of the crop that an answer of 1 means
+QUIET = -6.0  # log variance of the latent before training: with the prior's 0, noise would dominate the first steps
+RESIDUAL_PX = 8.0  # px of the crop for an output of 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class MotionVaeOutput:
 
 
 class MotionVae(nn.Module):
-    """Two branches, decoded together: faces as textures on the mesh, and lips as landmark maps."""
+    """Two branches that are decoded together: faces as textures on the mesh, and lips as landmark maps."""
 
     def __init__(self, config: MotionVaeConfig) -> None:
         super().__init__()
@@ -67,12 +68,12 @@ class MotionVae(nn.Module):
             pt_ref: [B, 3, 256, 256] PT of the portrait.
             pt_driven: [B, 3, 256, 256] PT of the driven mesh.
             lip_maps: [B, K, 64, 64] Gaussian maps of lip landmarks, driven − reference.
-            flow: [B, 256, 256, 2] closed form, grid units; not looked at unless anchored.
-            occlusion: [B, 1, 256, 256] closed form; not looked at unless anchored.
+            flow: [B, 256, 256, 2] closed form, grid units; not used unless anchored.
+            occlusion: [B, 1, 256, 256] closed form; not used unless anchored.
         """
         seen = [pt_ref - 0.5, pt_driven - 0.5]
         if self.config.anchored:
-            seen += [flow.movedim(-1, 1) * FLOW_SCALE, 1 - occlusion]
+            seen += [rearrange(flow, "b h w xy -> b xy h w") * FLOW_SCALE, 1 - occlusion]
         x = self.face(torch.cat(seen, 1))  # [B, d, 16, 16]
         mean, log_variance = self.latent(x).chunk(2, 1)  # [B, Z, 16, 16]
         z = mean
@@ -83,12 +84,12 @@ class MotionVae(nn.Module):
         x = self.join(torch.cat((x, self.lips(lip_maps)), 1))
         x = F.pixel_shuffle(self.head(x), 2)  # [B, 3, 128, 128]
         x = upsample(x, CROP)
-        motion = x[:, :2].movedim(1, -1) * (RESIDUAL_PX * 2 / CROP)  # [B, 256, 256, 2]
+        motion = rearrange(x[:, :2], "b xy h w -> b h w xy") * (RESIDUAL_PX * 2 / CROP)
         return MotionVaeOutput(motion, x[:, 2:], mean, log_variance)
 
 
 def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tensor) -> tuple[Tensor, Tensor]:
-    """The residual on the closed form, where it is let through.
+    """The residual added to the closed form where the gate is open.
 
     Args:
         output: of B frames.
@@ -100,6 +101,6 @@ def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tens
         Flow [B, 256, 256, 2] and occlusion [B, 1, 256, 256]; where the gate is 0, the closed form bit for bit.
     """
     logits = torch.logit(occlusion, eps=0.02)
-    change = (logits + output.occlusion).sigmoid() - logits.sigmoid()  # 0 until the network says something
-    moved = flow + output.flow * gate.movedim(1, -1)
+    change = (logits + output.occlusion).sigmoid() - logits.sigmoid()  # 0 for an output of 0
+    moved = flow + output.flow * rearrange(gate, "b 1 h w -> b h w 1")
     return moved, (occlusion + change * gate).clamp(0, 1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
+from ..errors import MismatchError
 from ..progress import Progress
 from ..structures import Fragments, MeshSequence, MorphableModel, NccRender, SourceView
 from .lip_maps import lip_maps
@@ -28,25 +30,31 @@ def render_ncc(view: SourceView, mesh: MeshSequence, progress: Progress | None =
         progress: called after each frame.
 
     Returns:
-        NCC, projected texture (256²), lip maps and the fragments of T frames.
+        NCC [T, 3, 256, 256], face mask [T, 1, 256, 256], projected texture [T, 3, 256, 256], lip maps
+        [T, 20, 64, 64] and the fragments of T frames.
+
+    Raises:
+        MismatchError: the mesh is of another head model than the portrait's fit.
     """
     face = view.face
     if mesh.vertices.shape[1] != len(face.model.mean_shape):
-        found, wanted = mesh.vertices.shape[1], len(face.model.mean_shape)
-        raise ValueError(f"The mesh has {found} vertices and the face model {wanted}: drive the mesh with this face.")
+        found, expected = mesh.vertices.shape[1], len(face.model.mean_shape)
+        raise MismatchError(
+            f"The mesh has {found} vertices and the head model of the face {expected}: drive the mesh with this face."
+        )
     fragments = rasterize_mesh(mesh, view.regions, progress)
     ncc, mask, texture = _textures(view, fragments)
     return NccRender(ncc, mask, texture, lip_maps(face, view.mesh, mesh), fragments, mesh, view)
 
 
 def reference_texture(view: SourceView) -> Tensor:
-    """PT_ref [1, 3, 256, 256] of the portrait's own mesh, from the fragments that its view holds already."""
+    """PT_ref [1, 3, 256, 256] of the portrait's own mesh, from the fragments that its view holds."""
     return _textures(view, view.fragments)[2]
 
 
 def _textures(view: SourceView, fragments: Fragments) -> tuple[Tensor, Tensor, Tensor]:
     """NCC [T, 3, H, W], inner face [T, 1, H, W] and projected texture [T, 3, H, W] of T frames."""
     attributes = torch.cat((ncc_colors(view.face.model), view.regions.inner_face[:, None]), 1)  # [V, 4]
-    maps = interpolate(attributes, view.mesh.triangles, fragments).movedim(-1, 1)  # [T, 4, H, W]
+    maps = rearrange(interpolate(attributes, view.mesh.triangles, fragments), "t h w c -> t c h w")  # [T, 4, H, W]
     ncc, mask = maps[:, :3], maps[:, 3:]
     return ncc, mask, project_texture(view.face, ncc, mask)

@@ -1,4 +1,4 @@
-"""Laying a painted layer over frames."""
+"""Painted layers: where their boxes lie, and how they are blended over frames."""
 
 from __future__ import annotations
 
@@ -10,7 +10,23 @@ from ..filters import blur
 from ..geometry import pixel_centres
 from ..structures import Paint
 
-SOFTNESS_PX = 0.6  # px of the painting: its edges are as soft as a photograph's
+SOFTNESS_PX = 0.6  # px of the painting, standard deviation of a blur: edges as soft as those of a photograph
+
+
+def boxes_around(points: Tensor, half: Tensor) -> Tensor:
+    """Boxes of one size that follow landmarks: left, top, right, bottom [T, 4] px.
+
+    Args:
+        points: [T, N, 2] px; a box is centred on their extent.
+        half: [2] half of the width and height, px.
+    """
+    middle = (points.amax(1) + points.amin(1)) / 2
+    return torch.cat((middle - half, middle + half), 1)
+
+
+def box_points(box: Tensor, height: int, width: int, detail: int) -> Tensor:
+    """Where the pixels of a painting lie, [height, width, 2] px of the crop, for a box [4] at `detail` px per px."""
+    return pixel_centres(height, width, box.device) / detail + box[:2]
 
 
 def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
@@ -24,9 +40,10 @@ def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
     Returns:
         [T, 3, H, W]; pixels under zero alpha are untouched.
     """
-    layer = paint_layer(paint, *image.shape[2:], detail)
+    height, width = image.shape[2:]
+    layer = paint_layer(paint, height, width, detail)
     if paint.beneath is not None:
-        return image + layer[:, :3]  # a difference: what is finer than the painting stays
+        return image + layer[:, :3]  # a difference: detail finer than the painting stays in the image
     return image * (1 - layer[:, 3:]) + layer[:, :3]
 
 
@@ -39,7 +56,7 @@ def paint_layer(paint: Paint, height: int, width: int, detail: float) -> Tensor:
     size = paint.box[:, 2:] - paint.box[:, :2]
     place = (grid[None] - paint.box[:, None, None, :2]) / size[:, None, None] * 2 - 1  # [T, H, W, 2]
     color = paint.color if paint.beneath is None else paint.color - paint.beneath
-    # colours are weighted by alpha before they are resampled: no dark fringe comes in from the unpainted side
+    # colours are weighted by alpha before they are resampled: else unpainted pixels would leave a dark fringe
     layer = torch.cat((color * paint.alpha, paint.alpha), 1)
     if paint.beneath is None:
         layer = blur(layer, SOFTNESS_PX)

@@ -7,8 +7,11 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor
 
+from ..errors import MismatchError
+from ..filters import upsample
 from ..geometry import warp
 from ..progress import Progress
 from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
@@ -28,12 +31,12 @@ def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progres
         [T, 3, H, W] in 0..1. Pixels that do not move are the portrait's own, bit for bit.
 
     Raises:
-        ValueError: the portrait has another size than the one that was fitted.
+        MismatchError: the portrait has another size than the one that was fitted.
     """
     height, width = portrait.shape[-2:]
     if (height, width) != (face.crop.height, face.crop.width):
         fitted = f"{face.crop.width}×{face.crop.height}"
-        raise ValueError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
+        raise MismatchError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
     source = crop_portrait(portrait[:1], face.crop)
     total = len(frames.motion.flow)
     out = portrait[:1].repeat(total, 1, 1, 1)
@@ -60,12 +63,11 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
     left, top, right, bottom = _moving_box(flow[0], paints, crop)
     if right <= left or bottom <= top:
         return
-    native = F.interpolate(
-        flow.movedim(-1, 1), size=(crop.size, crop.size), mode="bilinear", align_corners=False
-    )[:, :, top:bottom, left:right].movedim(1, -1)  # fmt: skip
+    native = upsample(rearrange(flow, "1 h w xy -> 1 xy h w"), crop.size)[:, :, top:bottom, left:right]
+    native = rearrange(native, "1 xy h w -> 1 h w xy")
     moved = warp_part(source, native, left, top)
     still = (native == 0).all(-1)[:, None]
-    # bicubic reading at rest may differ in the last bit: what does not move is copied
+    # bicubic sampling without motion may differ in the last bit: what does not move is copied
     moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
     scale = crop.size / CROP
     for paint in paints:
@@ -76,16 +78,15 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
 
 
 def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
-    """Warp the window of source [1, 3, S, S] at (left, top) by its flow [1, h, w, 2] (units of half the source)."""
+    """The window [1, 3, h, w] at (left, top) of a source [1, 3, S, S], warped by flow [1, h, w, 2] in half sources."""
     height, width = flow.shape[1:3]
     size = source.shape[-1]
     reach = int(torch.ceil(flow.abs().amax() * size / 2)) + 3  # px, with the support of the bicubic kernel
     x0, y0 = max(0, left - reach), max(0, top - reach)
     x1, y1 = min(size, left + width + reach), min(size, top + height + reach)
     window = source[:, :, y0:y1, x0:x1]
-    padded = F.pad(
-        flow.movedim(-1, 1), (left - x0, x1 - left - width, top - y0, y1 - top - height)
-    ).movedim(1, -1)  # fmt: skip
+    # zero flow around the window; F.pad counts from the last dimension: none of x and y, then columns, then rows
+    padded = F.pad(flow, (0, 0, left - x0, x1 - left - width, top - y0, y1 - top - height))
     unit = flow.new_tensor((size / (x1 - x0), size / (y1 - y0)))
     warped = warp(window, padded * unit, "bicubic").clamp(0, 1)
     return warped[:, :, top - y0 : top - y0 + height, left - x0 : left - x0 + width]
@@ -99,15 +100,19 @@ def _shown_box(paint: Paint) -> list[float]:
     left, top, right, bottom = paint.box[0].tolist()
     size = edges.new_tensor((shown.shape[1], shown.shape[0]) * 2)
     span = paint.box.new_tensor((right - left, bottom - top) * 2)
-    # the painting is softened by two of its pixels and read between them
+    # the painting is blurred by two of its pixels and sampled between them
     reach = torch.tensor((-3, -3, 3, 3), device=edges.device)
-    return (paint.box.new_tensor((left, top, left, top)) + (edges + reach) / size * span).tolist()
+    shown_box: list[float] = (paint.box.new_tensor((left, top, left, top)) + (edges + reach) / size * span).tolist()
+    return shown_box
 
 
 def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
     """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait.
 
-    flow: [256, 256, 2]; paints: layers of one frame that show something.
+    Args:
+        flow: [256, 256, 2].
+        paints: layers of one frame with alpha above 0 somewhere.
+        crop: of the portrait.
     """
     boxes = [_shown_box(paint) for paint in paints]
     active = (flow != 0).any(-1)

@@ -1,4 +1,4 @@
-"""Pictures of the stages between: for eyes, not for the next stage."""
+"""Images of landmarks, meshes and dense motion, to be looked at."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import math
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..geometry import project
 from ..pixels import to_float
 from ..structures import CROP, DenseMotion, FaceFit, MeshSequence
 
+Canvas = npt.NDArray[np.uint8]
 SCALE = 4  # drawn larger and scaled down, so that lines are smooth
 LANDMARK_COLOR, MESH_COLOR = (0, 255, 120), (120, 220, 255)  # RGB
 FULL_COLOR_PX = 16  # px of the crop: motion that is drawn in full colour
@@ -38,11 +41,11 @@ def draw_flow(motion: DenseMotion) -> Tensor:
     saturation = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / FULL_COLOR_PX, 0, 1)
     hsv = np.stack((hue, saturation, np.ones_like(hue)), -1).astype(np.float32)
     colors = np.stack([cv2.cvtColor(frame, cv2.COLOR_HSV2RGB) for frame in hsv])
-    return torch.from_numpy(colors).movedim(-1, 1).to(motion.flow.device)
+    return rearrange(torch.from_numpy(colors), "t h w c -> t c h w").to(motion.flow.device)
 
 
-def _draw_wires(canvas: np.ndarray, vertices: Tensor, triangles: Tensor) -> np.ndarray:
-    """Draw the front-facing triangles of camera-space vertices [V, 3] on the canvas."""
+def _draw_wires(canvas: Canvas, vertices: Tensor, triangles: Tensor) -> Canvas:
+    """Draw the front-facing triangles of camera-space vertices [V, 3] on the canvas [H, W, 3]."""
     pixels = (project(vertices)[:, :2] * SCALE)[triangles].cpu().numpy()  # [F, 3, 2]
     first, second = pixels[:, 1] - pixels[:, 0], pixels[:, 2] - pixels[:, 0]
     # y points down: the area of a front face is negative
@@ -51,13 +54,14 @@ def _draw_wires(canvas: np.ndarray, vertices: Tensor, triangles: Tensor) -> np.n
     return canvas
 
 
-def _canvas(face: FaceFit) -> np.ndarray:
+def _canvas(face: FaceFit) -> Canvas:
     """The crop enlarged, [H, W, 3] uint8."""
-    image = (face.image[0].movedim(0, -1).cpu().numpy() * 255).round().astype(np.uint8)
-    return cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+    image = (rearrange(face.image, "1 c h w -> h w c").cpu().numpy() * 255).round().astype(np.uint8)
+    enlarged: Canvas = cv2.resize(image, None, fx=SCALE, fy=SCALE, interpolation=cv2.INTER_CUBIC)
+    return enlarged
 
 
-def _picture(canvas: np.ndarray) -> Tensor:
+def _picture(canvas: Canvas) -> Tensor:
     """[H, W, 3] uint8 canvas to [3, 256, 256] in 0..1."""
     small = cv2.resize(canvas, (CROP, CROP), interpolation=cv2.INTER_AREA)
-    return to_float(torch.from_numpy(small).movedim(-1, 0))
+    return to_float(rearrange(torch.from_numpy(small), "h w c -> c h w"))

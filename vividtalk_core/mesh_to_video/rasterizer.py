@@ -12,8 +12,8 @@ from torch import Tensor
 from ..progress import Progress
 from ..structures import Fragments
 
-INSIDE = -1e-6  # a centre on an edge belongs to both triangles; the depth then decides
-FLAT = 1e-9  # px²; a triangle seen edge-on covers nothing
+INSIDE = -1e-6  # least weight inside: a centre on an edge belongs to both triangles, and the depth then decides
+FLAT = 1e-9  # px²; a triangle with less area is seen edge-on and covers nothing
 
 
 def rasterize(
@@ -29,9 +29,10 @@ def rasterize(
         progress: called after each frame.
 
     Returns:
-        Fragments of [T, H, W]; gradients of `barycentric` and `depth` flow to the vertices.
+        Triangle index and depth [T, H, W], barycentric weights [T, H, W, 3]; the gradients of the last two flow to
+        the vertices.
     """
-    index = []
+    index: list[Tensor] = []
     for frame in vertices.detach():
         index.append(_nearest_triangle(frame, triangles, height, width))
         if progress:
@@ -72,7 +73,10 @@ def interpolate(attributes: Tensor, triangles: Tensor, fragments: Fragments) -> 
 
 
 def _nearest_triangle(vertices: Tensor, triangles: Tensor, height: int, width: int) -> Tensor:
-    """[H, W] int64 of the nearest triangle, −1 = none: every centre in every bounding box, then two scatters."""
+    """[H, W] int64 index of the nearest triangle, −1 = none, for vertices [V, 3] and triangles [F, 3].
+
+    All pixel centres in the bounding box of each triangle are tested at once; two scatters then choose among them.
+    """
     corners = vertices[triangles]  # [F, 3, 3]
     # a pixel counts by its centre at .5: the box of indices is half a pixel off the box in px
     low = torch.ceil(corners[..., :2].amin(1) - 0.5).clamp(min=0)
@@ -82,6 +86,8 @@ def _nearest_triangle(vertices: Tensor, triangles: Tensor, height: int, width: i
     counts = spans.prod(-1)
     owner = torch.repeat_interleave(counts)  # [N], the triangle of each candidate
     place = torch.arange(len(owner), device=owner.device) - (counts.cumsum(0) - counts)[owner]
+    # candidates are numbered row by row in the box of their triangle, so that few large triangles cost no more memory
+    # than many small ones
     columns, first = spans[:, 0][owner], low.long()[owner]
     x, y = first[:, 0] + place % columns, first[:, 1] + place // columns
     corners = corners[owner]
@@ -103,6 +109,7 @@ def _fragments(vertices: Tensor, triangles: Tensor, index: Tensor) -> Fragments:
         torch.arange(height, device=index.device) + 0.5, torch.arange(width, device=index.device) + 0.5, indexing="ij"
     )
     covered = index >= 0
+    # only covered pixels are computed, then scattered: gradients of empty ones would be 0 · ∞
     weights, depths = [], []
     for frame, chosen, here in zip(vertices, index, covered, strict=True):
         corners = frame[triangles[chosen[here]]]  # [N, 3, 3]

@@ -11,19 +11,20 @@ from ..head.morphable import landmark_positions
 from ..head.topology import FACE_OVAL
 from ..structures import MorphableModel, Regions
 
-OVAL_SOFTNESS = 0.25  # model units over which the trust in the mesh fades outside the face oval: hair and ears begin
+OVAL_SOFTNESS = 0.25  # model units outside the face oval, where hair and ears begin, over which the region fades out
 EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
 INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
 EYES = ("left_eye", "right_eye")
 
 
 def find_regions(model: MorphableModel) -> Regions:
-    """The regions of a head model."""
+    """Regions of a head model as masks over its V vertices or F triangles."""
     points = landmark_positions(model, model.mean_shape)
     drawn = ~_in_parts(model, ("lashes",))
     eyes = _in_parts(model, EYES)
     setback = torch.zeros(len(model.mean_shape), device=model.mean_shape.device)
-    setback[model.triangles[eyes].unique()] = EYE_SETBACK
+    setback[model.triangles[eyes].flatten()] = EYE_SETBACK
+    # vertices that no expression moves and the pose moves fully: they give the rigid motion of the head
     still = model.exp_basis.norm(dim=-1).amax(0) < 1e-3
     return Regions(
         inner_face=_inside_oval(model.mean_shape, points[list(FACE_OVAL)]),
@@ -45,4 +46,5 @@ def _in_parts(model: MorphableModel, names: tuple[str, ...]) -> Tensor:
 def _inside_oval(vertices: Tensor, oval: Tensor) -> Tensor:
     """[V] 0..1: inside the oval [N, 3] seen from the front, softened; vertices [V, 3] at the back count as outside."""
     signed = polygon_distance(vertices[:, :2], oval[:, :2])
+    # z: the oval seen from the front also covers the back of the head
     return ramp(signed, -OVAL_SOFTNESS, 0) * (vertices[:, 2] > -0.1)

@@ -1,4 +1,4 @@
-"""What stage 2 needs to know of the portrait itself: computed once, used for every frame."""
+"""What stage 2 needs of the portrait itself: computed once, used for every frame."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from ..structures import CROP, FaceFit, Fragments, MeshSequence, Regions, Source
 from .rasterizer import rasterize
 from .regions import find_regions
 
-FADE_PX = 26  # px of the crop over which motion dies out in the background beside the head
-BORDER_PX = 10  # px of the crop over which it dies out at the crop's own border
+FADE_PX = 26  # px of the crop over which motion fades out in the background beside the head
+BORDER_PX = 10  # px of the crop over which it fades out at the border of the crop
 # Cosine of the angle between skin and viewer: beyond 84° the skin is a smear of pixels, below 70° it is fully trusted.
 FACING = (0.10, 0.35)
-COLLAR = 0.55  # of the face height below the chin: where the neck stands still
-VISIBLE = 0.06  # model units a vertex may lie behind the z-buffer and still count as seen
+COLLAR = 0.55  # of the face height below the chin, where the neck does not move
+VISIBLE = 0.06  # model units by which a visible vertex may lie behind the z-buffer
 
 
 def view_source(face: FaceFit) -> SourceView:
-    """Project, rasterise and classify the portrait's own mesh."""
+    """Project, rasterise and classify the portrait's own mesh: V vertices, maps of 256 × 256 px."""
     mesh, regions = face_mesh(face), find_regions(face.model)
     pixels = project(mesh.vertices)
     fragments = rasterize_mesh(mesh, regions)
@@ -55,7 +55,7 @@ def rasterize_mesh(mesh: MeshSequence, regions: Regions, progress: Progress | No
 
 
 def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tensor, regions: Regions) -> Tensor:
-    """[V] 0..1 from facing and visibility; px [V, 3], the z-buffer [H, W]."""
+    """[V] 0..1 from facing and visibility of vertices [V, 3], pixels [V, 3] px and depth, and the z-buffer [H, W]."""
     normals = vertex_normals(vertices, triangles)
     towards = F.normalize(vertices.new_tensor((0.0, 0.0, 10.0)) - vertices, dim=-1)
     facing = ramp((normals * towards).sum(-1), *FACING)
@@ -69,7 +69,7 @@ def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tens
 def _follow(face: FaceFit) -> Tensor:
     """[256, 256] how far each pixel of the crop follows the head's rigid motion."""
     oval = face.landmarks[list(FACE_OVAL), :2]
-    # a matte may miss a painted face; the fit did not
+    # the segmentation may miss a painted face that the landmarks have found
     person = (face.person_mask[0, 0] > 0.5) | polygon_mask(oval, CROP, CROP)
     away = torch.from_numpy(cv2.distanceTransform((~person).cpu().numpy().astype(np.uint8), cv2.DIST_L2, 5))
     away = away.to(face.image.device)
