@@ -6,10 +6,10 @@ from comfy_api.latest import Input, io
 
 from ..vividtalk_core.audio.encoder import encode_audio
 from ..vividtalk_core.audio_to_mesh.choose import choose_expression
-from ..vividtalk_core.audio_to_mesh.models import MODES
 from ..vividtalk_core.head.drive import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
 from ..vividtalk_core.pipeline import Models, embedded_models
+from ..vividtalk_core.settings import MODES
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion, MeshSequence
 from . import convert, models, sockets
 

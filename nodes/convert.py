@@ -13,8 +13,8 @@ from comfy_api.latest import Input, InputImpl, Types
 from PIL import Image
 from torch import Tensor
 
-from ..vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from ..vividtalk_core.errors import MediaError, MismatchError
+from ..vividtalk_core.settings import ArticulationSettings
 from ..vividtalk_core.structures import Audio, FaceFit, NccRender
 from ..vividtalk_core.video.writer import video_rate
 

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 
 from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import read_audio
-from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings
 from vividtalk_core.audio_to_mesh.choose import choose_pose
 from vividtalk_core.errors import MissingFileError, NoFaceError, SettingsError, WeightsError
 from vividtalk_core.hub import WeightSet, save_module
@@ -23,6 +22,7 @@ from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.motion.head_pose import relative_to_frame
 from vividtalk_core.pipeline import TalkSettings, drive, load_models, talk, track
+from vividtalk_core.settings import ArticulationSettings
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 from vividtalk_core.timing import StageTimer
 from vividtalk_core.video.reader import read_image, read_video

@@ -10,6 +10,7 @@ CORE = ROOT / "vividtalk_core"
 ORDER = [
     "errors",
     "options",
+    "settings",
     "structures",
     "timing",
     "files",

@@ -1,4 +1,4 @@
-"""`python -m vividtalk_core`."""
+"""`python -m vividtalk_core`, and `torchrun -m vividtalk_core`."""
 
 import sys
 

@@ -54,3 +54,7 @@ class HubError(VividTalkError, ConnectionError):
 
 class MissingPackageError(VividTalkError, ImportError):
     """An optional package is needed; the message says how to install it."""
+
+
+class TrainingError(VividTalkError, ArithmeticError):
+    """A training cannot continue, because a loss, a gradient or a score is no finite number."""

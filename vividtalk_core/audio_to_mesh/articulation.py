@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from ..audio.encoder import feature_rows, mel_windows
 from ..audio.mel import FLOOR
-from ..errors import MismatchError, SettingsError
+from ..errors import MismatchError
 from ..filters import blur_rows
 from ..motion.edit import GROUPS, scale_groups
+from ..settings import DEFAULT_ARTICULATION, ArticulationSettings
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
 from ..time_grid import frame_count, resampled_positions, sample_rows
 from .expression import ExpressionGenerator, RollState
@@ -23,30 +23,11 @@ EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
 MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith((*GROUPS["jaw"], *GROUPS["lips"]))]
 
 
-@dataclass(frozen=True, slots=True)
-class ArticulationSettings:
-    """Gains: 1 is the strength of the speakers in the training data."""
-
-    lip_strength: float = 1.0  # of all mouth motion, jaw and lips
-    jaw_gain: float = 1.0  # of the jaw alone
-    lip_gain: float = 1.0  # of the lips alone, lip offsets included
-    face_gain: float = 1.0  # of brows and cheeks
-    smoothing_s: float = 0.0  # width of a Gaussian over time; above 0.05 closures go missing
-    closure: float = 2.0  # factor on the probability of p, b or m, by which lips are closed; 0 = not at all
-    style: float = 1.0  # factor on z_style, which comes from α; 0 is the average speaker
-
-    def __post_init__(self) -> None:
-        """SettingsError unless all are 0 or more."""
-        wrong = [f"{f.name} {getattr(self, f.name)}" for f in fields(self) if not 0 <= getattr(self, f.name) < math.inf]
-        if wrong:
-            raise SettingsError(f"gains, smoothing, closure and style must be 0 or more; got {', '.join(wrong)}.")
-
-
 def generate_expression(
     model: ExpressionGenerator,
     features: AudioFeatures,
     id_coefficients: Tensor | None = None,
-    settings: ArticulationSettings = ArticulationSettings(),
+    settings: ArticulationSettings = DEFAULT_ARTICULATION,
 ) -> Expression:
     """Lips, jaw, cheeks and brows for a sound (§3.2 of the paper). Lids and gaze stay still: see `add_blinks`.
 
@@ -81,7 +62,7 @@ def expression_blocks(
     model: ExpressionGenerator,
     features: AudioFeatures,
     id_coefficients: Tensor | None = None,
-    settings: ArticulationSettings = ArticulationSettings(),
+    settings: ArticulationSettings = DEFAULT_ARTICULATION,
 ) -> Iterator[Expression]:
     """`generate_expression` in blocks of `BLOCK` frames: the lip offsets of an hour need not be in memory at once.
 

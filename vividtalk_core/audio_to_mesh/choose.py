@@ -6,13 +6,12 @@ from ..errors import SettingsError
 from ..motion.blink import add_blinks
 from ..motion.edit import smooth_all
 from ..motion.head_pose import fit_to_length, idle_pose, still_pose
+from ..settings import ACOUSTIC, POSE_SOURCES, ArticulationSettings
 from ..structures import AudioFeatures, Expression, FaceFit, HeadMotion
 from .acoustic import AcousticSettings, acoustic_expression
-from .articulation import ArticulationSettings, apply_gains, generate_expression
-from .models import ACOUSTIC, AudioToMeshModels
+from .articulation import apply_gains, generate_expression
+from .models import AudioToMeshModels
 from .pose_sampler import sample_head_pose
-
-POSE_SOURCES = ("codebook", "idle", "still")
 
 
 def choose_expression(

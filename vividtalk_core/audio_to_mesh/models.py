@@ -9,13 +9,12 @@ import torch
 
 from ..errors import WeightsError
 from ..hub import WeightSet, load_module
+from ..settings import ACOUSTIC
 from .expression import ExpressionConfig, ExpressionGenerator
 from .pose_sampler import PoseSampler, PoseSamplerConfig
 
 # Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
 EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
-ACOUSTIC = "acoustic"  # the baseline without weights
-MODES = (*EXPRESSION_FILES, ACOUSTIC)
 POSE_FILE = "pose.safetensors"
 
 

@@ -20,13 +20,17 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..audio.waveform import read_audio
+from ..errors import SettingsError, VividTalkError
 from ..files import check_writable
 from ..hub import EMBEDDED
 from ..nn import inference
-from ..pipeline import TalkSettings, load_models, talk
+from ..pipeline import load_models, talk
+from ..settings import TalkSettings
+from ..structures import Audio
 from ..timing import StageTimer
 from ..video.reader import read_image
 from ..video.writer import write_video
+from .options import given
 from .progress import ProgressBar
 from .render import scale_portrait
 from .report import STAGES, write_json
@@ -40,28 +44,29 @@ NETWORK_RUNS = 20  # of one frame, their median counts
 
 
 def run(args: argparse.Namespace) -> None:
-    """Measure, print the table, and write the figures to `--json`."""
+    """Measure, print the table, and write the metrics to `--json`."""
     if args.repeats < 1:
-        raise ValueError(f"--repeats must be at least 1; got {args.repeats}")
+        raise SettingsError(f"--repeats must be at least 1; got {args.repeats}")
+    settings = given(TalkSettings(), vars(args))
     if args.json:
         check_writable(args.json, (".json",))
-    figures: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "ms_per_frame": {}}
-    figures |= {"strength": args.strength, "precision": precision(), "networks": network_costs(args.weights)}
+    metrics: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads(), "ms_per_frame": {}}
+    metrics |= {"strength": settings.strength, "precision": precision(), "networks": network_costs(args.weights)}
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
-            figures["ms_per_frame"][size] = time_size(args, size, Path(folder))
-        figures |= measure_process(args.weights, args.strength, Path(folder))
-    sys.stdout.write(table(figures))
+            metrics["ms_per_frame"][size] = time_size(args, settings, size, Path(folder))
+        metrics |= measure_process(args.weights, settings.strength, Path(folder))
+    sys.stdout.write(table(metrics))
     if args.json:
-        write_json(args.json, figures)
+        write_json(args.json, metrics)
 
 
-def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, float]:
+def time_size(args: argparse.Namespace, settings: TalkSettings, size: str, folder: Path) -> dict[str, float]:
     """Median milliseconds per frame of each stage, and of the whole run without loading and fitting."""
     models = load_models(args.weights)
     portrait = scale_portrait(read_image(PORTRAIT), size)
     waveform, rate = read_audio(SPEECH)
-    audio, settings = (waveform[:, : round(CLIP_S * rate)], rate), TalkSettings(strength=args.strength)
+    audio = Audio(waveform[:, : round(CLIP_S * rate)], rate)
     progress = ProgressBar(f"{size} px", args.progress)
     rows = []
     for number in range(WARM_UP + args.repeats):
@@ -77,7 +82,7 @@ def time_size(args: argparse.Namespace, size: str, folder: Path) -> dict[str, fl
 
 
 def precision() -> str:
-    """What the networks multiply in on this machine's CPU: bfloat16 where it does so in hardware."""
+    """The number format of the networks on this machine's CPU: bfloat16 where the CPU multiplies it in hardware."""
     with inference(torch.device("cpu")):
         return "bfloat16" if torch.is_autocast_enabled("cpu") else "float32"
 
@@ -85,11 +90,15 @@ def precision() -> str:
 def network_costs(weights: str) -> dict[str, dict[str, float]]:
     """Cost of each network of stage 2 that the weight set has, for one frame: gmac, 10⁹ multiply-adds, and ms.
 
-    What the generator draws from the portrait once for a whole clip is not counted.
+    The generator's encoding of the portrait, made once for a clip, is not counted.
     """
     models = load_models(weights)
-    networks = {"motion": models.mesh_to_video.motion, "generator": models.mesh_to_video.generator}
-    networks = {name: network for name, network in networks.items() if network is not None}
+    stage_2 = models.mesh_to_video
+    networks: dict[str, nn.Module] = {
+        name: network
+        for name, network in (("motion", stage_2.motion), ("generator", stage_2.generator))
+        if network is not None
+    }
     inputs: dict[str, tuple[Tensor, ...]] = {}
     hooks = [
         network.register_forward_pre_hook(lambda _, values, name=name: inputs.__setitem__(name, values))
@@ -121,7 +130,17 @@ def measure_process(weights: str, strength: float, folder: Path) -> dict[str, fl
     """Memory and start-up of a fresh process that makes 10 s of video at 512 px."""
     speech, report = folder / "speech.wav", folder / "report.json"
     write_wave(speech, *read_audio(SPEECH), MEMORY_S)
-    words = ["talk", "--portrait", PORTRAIT, "--audio", speech, "--out", folder / "memory.mp4", "--size", "512"]
+    words: list[str | Path] = [
+        "talk",
+        "--portrait",
+        PORTRAIT,
+        "--audio",
+        speech,
+        "--out",
+        folder / "memory.mp4",
+        "--size",
+        "512",
+    ]
     words += ["--weights", weights, "--strength", str(strength), "--report", report, "--no-progress"]
     run_command(words)
     values = json.loads(report.read_text(encoding="utf-8"))
@@ -130,13 +149,13 @@ def measure_process(weights: str, strength: float, folder: Path) -> dict[str, fl
 
 
 def run_command(words: Sequence[str | Path]) -> None:
-    """Run `python -m vividtalk_core` with these words; its last line is the error if it fails."""
+    """Run `python -m vividtalk_core` with these words; VividTalkError with its last line if it fails."""
     command = [sys.executable, "-m", __package__.rpartition(".")[0], *map(str, words)]
     path = os.pathsep.join(filter(None, (str(EMBEDDED.parents[1]), os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path}  # wherever this command was started
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise OSError(f"the measured run failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise VividTalkError(f"the measured run failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
 
 def write_wave(path: Path, waveform: Tensor, rate: int, seconds: float) -> None:
@@ -150,18 +169,18 @@ def write_wave(path: Path, waveform: Tensor, rate: int, seconds: float) -> None:
         file.writeframes((mono[index].clamp(-1, 1) * 32767).short().numpy().tobytes())
 
 
-def table(figures: dict[str, Any]) -> str:
-    """The figures as text."""
-    columns = figures["ms_per_frame"]
+def table(metrics: dict[str, Any]) -> str:
+    """The metrics as text."""
+    columns = metrics["ms_per_frame"]
     lines = [f"{'ms per frame':12}" + "".join(f"{size + ' px':>10}" for size in columns)]
     for stage in next(iter(columns.values())):
         lines.append(f"{stage:12}" + "".join(f"{column[stage]:10.2f}" for column in columns.values()))
     lines += [
-        f"{name} network: {cost['gmac']:.2f} GMAC, {cost['ms']:.1f} ms per frame in {figures['precision']}"
-        for name, cost in figures["networks"].items()
+        f"{name} network: {cost['gmac']:.2f} GMAC, {cost['ms']:.1f} ms per frame in {metrics['precision']}"
+        for name, cost in metrics["networks"].items()
     ] or ["no networks of stage 2: frames come from the closed form"]
-    peak = figures["peak_rss_mb"]
+    peak = metrics["peak_rss_mb"]
     lines.append(f"peak memory, {MEMORY_S:g} s of 512 px video: {'unknown' if peak is None else f'{peak:.0f} MB'}")
-    lines.append(f"load {figures['load_s']:.2f} s, fit {figures['fit_s']:.2f} s in a fresh process")
-    lines.append(f"torch {figures['torch']}, {figures['threads']} threads")
+    lines.append(f"load {metrics['load_s']:.2f} s, fit {metrics['fit_s']:.2f} s in a fresh process")
+    lines.append(f"torch {metrics['torch']}, {metrics['threads']} threads")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,8 @@
-"""Settings dataclasses as options of a command."""
+"""Settings dataclasses as options of a command.
+
+A field declared with `options.option(...)` has its help, choices and name there. The fields of a dataclass that
+declares none, as training settings do, are all options; the comment behind a field is its help.
+"""
 
 from __future__ import annotations
 
@@ -8,57 +12,109 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..options import options_of
+
+Settings = TypeVar("Settings")
 
 
-def add_options(parser: argparse._ActionsContainer, settings: Any, known: Collection[str] = ()) -> list[str]:
-    """One option for each field of a settings dataclass; the comment behind the field is its help.
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """One field that can be set on the command line."""
+
+    name: str  # attribute of the parsed arguments
+    field: str  # of its dataclass
+    kind: Any  # its type
+    default: Any
+    help: str
+    choices: tuple[str, ...]
+
+    @property
+    def flag(self) -> str:
+        return f"--{self.name.replace('_', '-')}"
+
+
+def add_options(
+    parser: argparse._ActionsContainer,
+    settings: Any,
+    known: Collection[str] = (),
+    only: Collection[str] | None = None,
+) -> list[str]:
+    """Add one option for each field of a settings dataclass.
 
     Args:
         parser: a parser or a group of it.
-        settings: an instance, whose values are the defaults; a dataclass in it gives options with its name before.
-        known: fields that have an option already, which now sets them here too.
+        settings: an instance, whose values are the defaults. The fields of a dataclass within it are options too:
+            under their own name where they are declared, else with the outer field's name in front.
+        known: names that have an option already, which then sets these fields too.
+        only: names to be added; None adds all.
 
     Returns:
-        The names of the fields.
+        The names of all fields.
     """
-    leaves = list(_leaves(settings))
-    for name, kind, default, comment in leaves:
-        if name in known:
+    leaves = [leaf for leaf in _leaves(settings) if only is None or leaf.name in only]
+    for leaf in leaves:
+        if leaf.name in known:
             continue
-        how: dict[str, Any] = {"type": _converter(kind), "metavar": _METAVARS.get(kind, "X")}
-        if kind is bool:
-            how = {"action": argparse.BooleanOptionalAction}
-        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-        text = f"{comment} (default: {shown})".strip().replace("%", "%%")
-        parser.add_argument(f"--{name.replace('_', '-')}", dest=name, default=argparse.SUPPRESS, help=text, **how)
-    return [name for name, *_ in leaves]
+        text = f"{leaf.help} (default: {_text_of(leaf.default)})".strip().replace("%", "%%")
+        common: dict[str, Any] = {"dest": leaf.name, "default": argparse.SUPPRESS, "help": text}
+        if leaf.kind is bool:
+            parser.add_argument(leaf.flag, action=argparse.BooleanOptionalAction, **common)
+        elif leaf.choices:
+            parser.add_argument(leaf.flag, choices=leaf.choices, **common)
+        else:
+            parser.add_argument(leaf.flag, type=_converter(leaf.kind), metavar=_METAVARS.get(leaf.kind, "X"), **common)
+    return [leaf.name for leaf in leaves]
 
 
 _METAVARS = {int: "N", str: "WORD"}
 
 
-def given(settings: Any, values: Mapping[str, Any], prefix: str = "") -> Any:
-    """The settings with the values that stand on the command line."""
-    changes = {}
-    for field in dataclasses.fields(settings):
-        value, name = getattr(settings, field.name), prefix + field.name
+def given(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Settings:
+    """The settings with the values that are in the parsed arguments.
+
+    Raises:
+        SettingsError: a value is out of its range.
+    """
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(settings):  # type: ignore[arg-type]  # a TypeVar cannot be bound to dataclasses
+        value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            changes[field.name] = given(value, values, f"{name}_")
-        elif name in values:
-            changes[field.name] = values[name]
-    return dataclasses.replace(settings, **changes)
+            changes[field.name] = given(value, values, f"{prefix}{field.name}_")
+    for leaf in _own_leaves(settings, prefix):
+        if leaf.name in values:
+            changes[leaf.field] = values[leaf.name]
+    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]  # as above
 
 
-def _leaves(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any, str]]:
-    """Name, type, value and comment of every field, those of dataclasses within included."""
-    kinds, comments = typing.get_type_hints(type(settings)), _comments(type(settings))
+def _leaves(settings: Any, prefix: str = "") -> Iterator[_Leaf]:
+    """The options of a settings dataclass and of the dataclasses within it, in the order of their fields."""
+    own = {leaf.field: leaf for leaf in _own_leaves(settings, prefix)}
     for field in dataclasses.fields(settings):
-        value, name = getattr(settings, field.name), prefix + field.name
+        value = getattr(settings, field.name)
         if dataclasses.is_dataclass(value):
-            yield from _leaves(value, f"{name}_")
-        else:
-            yield name, kinds[field.name], value, field.metadata.get("help") or comments.get(field.name, "")
+            yield from _leaves(value, f"{prefix}{field.name}_")
+        elif field.name in own:
+            yield own[field.name]
+
+
+def _own_leaves(settings: Any, prefix: str) -> Iterator[_Leaf]:
+    """The options of a dataclass, without those of dataclasses within it."""
+    kinds, declared = typing.get_type_hints(type(settings)), options_of(settings)
+    comments = {} if declared else _comments(type(settings))
+    for field in dataclasses.fields(settings):
+        name, value = field.name, getattr(settings, field.name)
+        if name in declared:
+            option = declared[name]
+            yield _Leaf(option.name or name, name, kinds[name], value, option.help, option.choices)
+        elif not declared and not dataclasses.is_dataclass(value):
+            yield _Leaf(prefix + name, name, kinds[name], value, comments.get(name, ""), ())
+
+
+def _text_of(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _comments(cls: type) -> dict[str, str]:
@@ -71,9 +127,10 @@ def _comments(cls: type) -> dict[str, str]:
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:
-    """What makes a value of a word; "0.8,1.25" is a tuple."""
-    if kind in (bool, int, float, str):
-        return kind
+    """A function that makes a value of a word; "0.8,1.25" becomes a tuple."""
+    if kind in (int, float, str):
+        convert: Callable[[str], Any] = kind
+        return convert
     if typing.get_origin(kind) is not tuple:
         raise TypeError(f"a setting of type {kind} cannot be given on the command line")
     parts = typing.get_args(kind)

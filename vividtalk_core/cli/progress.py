@@ -1,45 +1,71 @@
-"""Progress bars on stderr."""
+"""Progress bars on stderr, drawn by tqdm."""
 
 from __future__ import annotations
 
 import sys
 import time
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+from tqdm import tqdm
 
-WIDTH = 30  # characters of a full bar
-REDRAW_S = 0.1  # a terminal is redrawn at most this often
-LOG_STEPS = 10  # lines in a log file, where nothing can be redrawn
+if TYPE_CHECKING:
+    from torch import Tensor
+
+LOG_LINES = 10  # in a log file, where a line cannot be redrawn
+LOG_COLUMNS = 80  # width of such a line
+FORMAT = "{desc} {percentage:3.0f}% [{bar}] {n_fmt}/{total_fmt}, {remaining} left"
+UNKNOWN_FORMAT = "{desc} {n_fmt} done in {elapsed}"  # where the total is not known
 
 
 class ProgressBar:
-    """A bar with the time that is left; call it with what is done and the total."""
+    """A progress bar with the remaining time: redrawn on a terminal, at most about ten lines in a log file."""
 
     def __init__(self, title: str, shown: bool = True, total: int = 0) -> None:
-        """Args: what is going on; draw at all; the total, where the caller of the bar does not know it (0)."""
+        """Args: name of the work; False draws nothing; the number of steps, where the caller does not give it (0)."""
         self.title, self.shown, self.total = title, shown, total
-        self._stream = sys.stderr
+        self._terminal = sys.stderr.isatty()
         self._start = time.monotonic()
-        self._drawn, self._step = 0.0, 0
+        self._lines = 0  # written to a log file
+        self._bar: tqdm | None = None  # on a terminal
 
-    def __call__(self, done: int, total: int, preview: Tensor | None = None) -> None:
-        """Show that `done` of `total` are finished; a terminal has no place for the preview [3, H, W]."""
-        total = total or self.total
-        if not self.shown or not self._is_due(done, total):
+    def __call__(self, done: int, total: int, preview: Tensor | None = None, /) -> None:
+        """Show that `done` of `total` steps are finished; the preview [3, H, W] is not shown."""
+        if not self.shown:
             return
-        filled = WIDTH * done // max(1, total)
-        left = (time.monotonic() - self._start) * (total - done) / max(1, done)
-        line = f"{self.title} [{'#' * filled}{'.' * (WIDTH - filled)}] {done}/{total}, {left:.0f} s left"
-        if self._stream.isatty():
-            self._stream.write(f"\r{line}\x1b[K" + ("\n" if done >= total else ""))
-        else:
-            self._stream.write(line + "\n")
-        self._stream.flush()
+        total = total or self.total
+        if self._terminal:
+            self._draw(done, total)
+        elif self._is_due(done, total):
+            self._write(done, total)
+
+    def _draw(self, done: int, total: int) -> None:
+        if self._bar is None or done < self._bar.n:  # the next of several runs that share the bar
+            shape = FORMAT if total else UNKNOWN_FORMAT
+            self._bar = tqdm(desc=self.title, total=total or None, file=sys.stderr, bar_format=shape, ascii=" #")
+        self._bar.update(done - self._bar.n)
+        if total and done >= total:
+            self._bar.refresh()
+            self._bar.close()
 
     def _is_due(self, done: int, total: int) -> bool:
-        now, step = time.monotonic(), LOG_STEPS * done // max(1, total)
-        due = now - self._drawn >= REDRAW_S if self._stream.isatty() else step > self._step
-        if due or done >= total:
-            self._drawn, self._step = now, step
-            return True
-        return False
+        """Whether a log file gets a line: at each tenth, or at 1, 2, 4, 8 … steps of an unknown number."""
+        due = done.bit_length() if total == 0 else LOG_LINES * done // total
+        if done <= 1:
+            self._lines = 0
+        if due <= self._lines:
+            return False
+        self._lines = due
+        return True
+
+    def _write(self, done: int, total: int) -> None:
+        line = tqdm.format_meter(
+            done,
+            total or None,
+            time.monotonic() - self._start,
+            ncols=LOG_COLUMNS,
+            prefix=self.title,
+            ascii=" #",
+            bar_format=FORMAT if total else UNKNOWN_FORMAT,
+        )
+        sys.stderr.write(f"{line.strip()}\n")
+        sys.stderr.flush()

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..files import check_writable
-from ..pipeline import Models, TalkSettings, TalkStream, load_models
+from ..pipeline import Models, TalkStream, load_models
+from ..settings import TalkSettings
 from ..structures import Audio
 from ..timing import StageTimer
 from ..video.reader import read_image
@@ -22,17 +23,17 @@ from .report import make_report, write_json
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Inputs:
-    """What both commands begin with."""
+    """The opened inputs of both commands."""
 
     models: Models
     portrait: Tensor  # [1, 3, H, W] 0..1 at the size of the video
-    box: tuple[float, ...] | None  # left, top, right, bottom px of `portrait`
+    settings: TalkSettings  # `box` in px of `portrait`
     timer: StageTimer
     start: float  # seconds of `time.perf_counter`
 
 
-def open_inputs(args: argparse.Namespace) -> Inputs:
-    """Read the portrait and load the models, after a look at whether the results can be written at all."""
+def open_inputs(args: argparse.Namespace, settings: TalkSettings) -> Inputs:
+    """Read the portrait and load the models, once it is known that the results can be written."""
     start, timer = time.perf_counter(), StageTimer()
     check_writable(args.out, (".mp4",))
     if args.report:
@@ -40,15 +41,17 @@ def open_inputs(args: argparse.Namespace) -> Inputs:
     with timer("load"):
         picture = read_image(args.portrait)
         portrait = scale_portrait(picture, args.size)
-        ratio = portrait.shape[-1] / picture.shape[-1]
-        box = None if args.box is None else tuple(ratio * side for side in args.box)
+        if args.box is not None:
+            ratio = portrait.shape[-1] / picture.shape[-1]
+            left, top, right, bottom = (ratio * side for side in args.box)
+            settings = replace(settings, box=(left, top, right, bottom))
         models = load_models(args.weights)
         _ = models.face, models.mesh_to_video.motion, models.mesh_to_video.generator  # read now: it counts as loading
-    return Inputs(models, portrait, box, timer, start)
+    return Inputs(models, portrait, settings, timer, start)
 
 
 def scale_portrait(portrait: Tensor, size: str) -> Tensor:
-    """A portrait [1, 3, H, W] with its longer side at `size` px and even sides; "native" leaves it alone."""
+    """A portrait [1, 3, H, W] with its longer side at `size` px and even sides; "native" does not scale."""
     if size == "native":
         return portrait
     height, width = portrait.shape[2:]
@@ -59,15 +62,9 @@ def scale_portrait(portrait: Tensor, size: str) -> Tensor:
     return F.interpolate(portrait, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
-def settings_of(args: argparse.Namespace, inputs: Inputs, **more: object) -> TalkSettings:
-    """The pipeline's settings for what stands on the command line."""
-    chosen = {name: getattr(args, name) for name in ("face_index", "threshold", "strength")}
-    return TalkSettings(box=inputs.box, **chosen, **more)
-
-
 def write_out(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: Audio | None) -> None:
     """Render the stream into the mp4, with its sound, and write the report."""
-    with inputs.timer("encode"):  # the stages of the stream keep their own time; what is left of this is encoding
+    with inputs.timer("encode"):  # the timer subtracts the stages that run within this block; what is left is encoding
         write_video(args.out, stream, audio, ProgressBar(args.command, args.progress))
     size = (stream.width // 2 * 2, stream.height // 2 * 2)
     sys.stdout.write(f"{args.out}: {stream.frame_count} frames, {size[0]} × {size[1]} px, {stream.fps:g} fps\n")

@@ -15,7 +15,7 @@ STAGES = ("load", "fit", "audio", "expression", "pose", "mesh", "render", "motio
 
 
 def make_report(stream: TalkStream, size: tuple[int, int], total_s: float, weights: str) -> dict[str, Any]:
-    """The figures of one video.
+    """The metrics of one video.
 
     Args:
         stream: what was rendered.
@@ -50,7 +50,7 @@ def face_box(stream: TalkStream) -> list[float]:
 
 
 def peak_rss_mb() -> float | None:
-    """The most memory this process has held, in MB of 2²⁰ bytes; None where the system does not tell."""
+    """The most memory this process has held, in MB of 2²⁰ bytes; None where the system does not report it."""
     status = Path("/proc/self/status")
     if status.is_file():  # not getrusage: a child inherits its parent's peak there
         lines = (line.split() for line in status.read_text().splitlines())

@@ -5,34 +5,30 @@ from __future__ import annotations
 import argparse
 
 from ..audio.waveform import read_audio
-from ..audio_to_mesh.articulation import ArticulationSettings
+from ..errors import CurveFileError
 from ..face.models import FaceModels
 from ..motion.files import read_curves
 from ..motion.head_pose import relative_to_frame
 from ..pipeline import talk
+from ..settings import POSE_SOURCES, TalkSettings
 from ..structures import HeadMotion
 from ..video.reader import read_video
-from .render import open_inputs, settings_of, write_out
+from .options import given
+from .render import open_inputs, write_out
 from .track import track_clip
 
 
 def run(args: argparse.Namespace) -> None:
     """Make the video of `args`."""
-    inputs = open_inputs(args)
+    source = args.pose if args.pose in POSE_SOURCES else "still"  # a file replaces the source
+    inputs = open_inputs(args, given(TalkSettings(), vars(args) | {"pose": source}))
     if args.pose == "codebook":
-        _ = inputs.models.audio_to_mesh.pose  # says what is missing before any work is done
+        _ = inputs.models.audio_to_mesh.pose  # reports missing weights before any work is done
     with inputs.timer("audio"):
         audio = read_audio(args.audio)
     with inputs.timer("pose"):
         pose = read_pose(args.pose, inputs.models.face, args.progress)
-    source = args.pose if pose is None else "still"
-    motion = {"pose": source, "pose_amplitude": args.pose_amplitude, "pose_temperature": args.pose_temperature}
-    gains = ArticulationSettings(
-        lip_strength=args.lip_strength, jaw_gain=args.jaw_gain, lip_gain=args.lip_gain, smoothing_s=args.smoothing
-    )
-    lips = {"mode": args.mode, "articulation": gains}
-    settings = settings_of(args, inputs, fps=args.fps, seed=args.seed, **motion, **lips)
-    stream = talk(inputs.portrait, audio, settings, models=inputs.models, pose=pose, timer=inputs.timer)
+    stream = talk(inputs.portrait, audio, inputs.settings, models=inputs.models, pose=pose, timer=inputs.timer)
     write_out(args, inputs, stream, audio)
 
 
@@ -43,6 +39,9 @@ def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadMotion
         source: the value of `--pose`.
         models: track the video.
         shown: draw a progress bar.
+
+    Raises:
+        CurveFileError: the file holds no head pose.
     """
     kind, _, file = source.partition(":")
     if kind == "video":
@@ -50,6 +49,6 @@ def read_pose(source: str, models: FaceModels, shown: bool = True) -> HeadMotion
     if kind == "file":
         pose = read_curves(file).pose
         if pose is None:
-            raise ValueError(f"'{file}' holds no head pose (no 'rotation'): choose another file, or --pose idle")
+            raise CurveFileError(f"'{file}' holds no head pose (no 'rotation'): choose another file, or --pose idle")
         return pose
     return None

@@ -1,117 +1,123 @@
-"""`python -m vividtalk_core.training prepare | pairs | train`: exit code 0, or 2 and one sentence on stderr."""
+"""`vividtalk train`: prepare a folder of videos, and train one model after the other from it."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
-import logging
 import os
-import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from ..errors import SettingsError
 from ..training.tasks.registry import TASKS
-from .command import BAD_INPUT, INTERRUPTED, Parser
 from .options import add_options, given
+from .parser import add_progress
 
-PROGRAM = "python -m vividtalk_core.training"
 SETTINGS = "settings.json"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code."""
-    words = sys.argv[1:] if argv is None else list(argv)
-    logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        # torch takes seconds that --help and a misspelt command need not wait for: it is imported by the command
-        args = build_parser(words).parse_args(words)
-        args.run(args)
-    except (ValueError, OSError, MemoryError, ImportError, ArithmeticError) as error:
-        sys.stderr.write(f"{PROGRAM}: {' '.join(str(error).split())}\n")
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write(f"{PROGRAM}: interrupted; the same command goes on from where it was\n")
-        return INTERRUPTED
-    return 0
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step of the preparation."""
+
+    help: str  # one line
+    description: str
+    usage: str  # the words after the command
+    add: Callable[[argparse.ArgumentParser], None]  # adds its arguments; imports the modules that hold its settings
 
 
-def build_parser(words: Sequence[str]) -> Parser:
-    """The arguments of the command that the words name; only that command's modules are imported."""
-    parser = Parser(prog=PROGRAM, description="From videos to the weights of the models that move the mesh.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="prepare | pairs | train")
-    prepare = commands.add_parser(
-        "prepare", help="videos → shards", description=_PREPARE, usage="%(prog)s [options] FOLDER OUT"
-    )
-    pairs = commands.add_parser(
-        "pairs", help="prepared videos → picture pairs", description=_PAIRS, usage="%(prog)s [options] FOLDER DATA"
-    )
-    train = commands.add_parser("train", help="shards → weights", description=_TRAIN)
-    named = words[0] if words else ""
-    if named == "prepare":
-        _add_prepare(prepare)
-    if named == "pairs":
-        _add_pairs(pairs)
-    tasks = train.add_subparsers(dest="task", required=True, metavar=" | ".join(TASKS))
+def add_train_arguments(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
+    """Add the preparation steps and the tasks; only those named by the first word get their options."""
+    steps = parser.add_subparsers(dest="task", required=True, metavar=" | ".join((*STEPS, *TASKS)))
+    for name, step in STEPS.items():
+        usage = f"%(prog)s [options] {step.usage}"
+        one = steps.add_parser(name, help=step.help, description=step.description, usage=usage)
+        if name in words[:1]:
+            step.add(one)
     for name, entry in TASKS.items():
-        what = entry.help
-        about = f"{what[0].upper()}{what[1:]}. {_OUT}"
-        task = tasks.add_parser(name, help=what, description=about, usage="%(prog)s [options] DATA OUT")
-        if named == "train" and name in words[1:2]:
-            _add_train(task, name)
-    return parser
+        about = f"{entry.help[0].upper()}{entry.help[1:]}. {_OUT}"
+        one = steps.add_parser(name, help=entry.help, description=about, usage="%(prog)s [options] DATA OUT")
+        if name in words[:1]:
+            _add_task(one, name)
 
 
-_PREPARE = "Track every clip of a folder, leave out what cannot be learned from, and write shards and a report."
-_PAIRS = "Render portraits and the frames that they should become, for motion and generator, from a prepared folder."
-_TRAIN = "Train one model; with N GPUs: torchrun --nproc-per-node N -m vividtalk_core.training train ..."
-_OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last.safetensors (to go on from)."
+def run(args: argparse.Namespace) -> None:
+    """Run the step or the training that `args` names."""
+    args.run(args)
+
+
+_OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last.safetensors (to continue from)."
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
     from ..training.prepare.prepare import PrepareSettings
 
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="videos and curve sets, sorted by a manifest.csv")
-    parser.add_argument("out", type=Path, metavar="OUT", help="gets clips/, tracks/, report.json and report.csv")
-    parser.add_argument("--workers", type=int, default=1, help="processes that track (default: 1)")
-    _add_progress(parser)
-    add_options(parser.add_argument_group("settings"), PrepareSettings())
-    parser.set_defaults(run=_run_prepare, settings=PrepareSettings())
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="videos and curve sets; may have a manifest.csv")
+    parser.add_argument("out", type=Path, metavar="DATA", help="gets clips/, tracks/, report.json and report.csv")
+    _add_work(parser, PrepareSettings())
+    parser.set_defaults(run=_run_prepare)
+
+
+def _add_phones(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("data", type=Path, metavar="DATA", help="a prepared folder; gets phones/")
+    parser.set_defaults(run=_run_phones)
 
 
 def _add_pairs(parser: argparse.ArgumentParser) -> None:
     from ..training.prepare.image_pairs import PairSettings
 
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the videos that were prepared")
-    parser.add_argument("data", type=Path, metavar="DATA", help="what `prepare` made of them; gets pairs/")
-    parser.add_argument("--workers", type=int, default=1, help="processes that render (default: 1)")
-    _add_progress(parser)
-    add_options(parser.add_argument_group("settings"), PairSettings())
-    parser.set_defaults(run=_run_pairs, settings=PairSettings())
+    parser.add_argument("out", type=Path, metavar="DATA", help="the folder that `prepare` made of them; gets pairs/")
+    _add_work(parser, PairSettings())
+    parser.set_defaults(run=_run_pairs)
 
 
-def _add_train(parser: argparse.ArgumentParser, name: str) -> None:
-    from ..training.loop.settings import TrainSettings
+def _add_work(parser: argparse.ArgumentParser, settings: Any) -> None:
+    """Add what the steps that run in several processes share."""
+    parser.add_argument("--workers", type=int, default=1, help="number of processes (default: 1)")
+    add_progress(parser)
+    add_options(parser.add_argument_group("settings"), settings)
+    parser.set_defaults(settings=settings)
 
-    module, model = TASKS[name].load()
-    training = getattr(module, "TRAINING", TrainSettings())  # what a task knows to suit it better
+
+def _add_task(parser: argparse.ArgumentParser, name: str) -> None:
+    task = TASKS[name].load()
     parser.add_argument("data", type=Path, metavar="DATA", help="a prepared folder")
     parser.add_argument("out", type=Path, metavar="OUT", help="a folder, made if it does not exist")
     parser.add_argument(
-        "--resume", action=argparse.BooleanOptionalAction, default=True, help="go on from OUT/last.safetensors"
+        "--resume", action=argparse.BooleanOptionalAction, default=True, help="continue from OUT/last.safetensors"
     )
-    _add_progress(parser)
-    known = add_options(parser.add_argument_group("training"), training)
-    add_options(parser.add_argument_group(name), model, known)  # --seed is one for both
-    parser.set_defaults(run=_run_train, module=module, training=training, settings=model)
+    add_progress(parser)
+    known = add_options(parser.add_argument_group("training"), task.training)
+    add_options(parser.add_argument_group(name), task.settings, known)  # --seed is one for both
+    parser.set_defaults(run=_run_task, loaded=task)
 
 
-def _add_progress(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--progress", action=argparse.BooleanOptionalAction, default=True, help="progress on stderr")
+STEPS = {
+    "prepare": Step(
+        "videos → motion shards",
+        "Track every clip of a folder, leave out the clips that are not usable, and write shards and a report.",
+        "FOLDER DATA",
+        _add_prepare,
+    ),
+    "phones": Step(
+        "motion shards → phones",
+        "Find when each phone is spoken. Clips with a transcript in DATA/transcripts are aligned to it; the phones of "
+        "the others are recognised. Existing files are kept.",
+        "DATA",
+        _add_phones,
+    ),
+    "pairs": Step(
+        "prepared videos → image pairs",
+        "Render image pairs for the tasks motion and generator: a portrait, and frames that it is driven to.",
+        "FOLDER DATA",
+        _add_pairs,
+    ),
+}
 
 
 def _run_prepare(args: argparse.Namespace) -> None:
@@ -119,68 +125,74 @@ def _run_prepare(args: argparse.Namespace) -> None:
     from .progress import ProgressBar
     from .report import write_json
 
-    if args.workers < 1:
-        raise ValueError(f"--workers must be at least 1; got {args.workers}")
     settings = given(args.settings, vars(args))
-    report = prepare(args.folder, args.out, args.workers, ProgressBar("prepare", args.progress), settings)
+    report = prepare(args.folder, args.out, _workers(args), ProgressBar("prepare", args.progress), settings)
     write_json(args.out / SETTINGS, {"settings": dataclasses.asdict(settings)})
     sys.stdout.write(report.describe() + "\n")
+
+
+def _run_phones(args: argparse.Namespace) -> None:
+    from ..training.prepare.phones import label_folder
+
+    sys.stdout.write(f"{label_folder(args.data)} clips labelled\n")
 
 
 def _run_pairs(args: argparse.Namespace) -> None:
     from ..training.prepare.image_pairs import render_pairs
     from .progress import ProgressBar
 
-    if args.workers < 1:
-        raise ValueError(f"--workers must be at least 1; got {args.workers}")
     settings = given(args.settings, vars(args))
-    count = render_pairs(args.folder, args.data, args.workers, ProgressBar("pairs", args.progress), settings)
-    sys.stdout.write(f"{args.data / 'pairs'}: {count} portraits\n")
+    count = render_pairs(args.folder, args.out, _workers(args), ProgressBar("pairs", args.progress), settings)
+    sys.stdout.write(f"{args.out / 'pairs'}: {count} portraits\n")
 
 
-def _run_train(args: argparse.Namespace) -> None:
+def _workers(args: argparse.Namespace) -> int:
+    """The number of processes; SettingsError below 1."""
+    count: int = args.workers
+    if count < 1:
+        raise SettingsError(f"--workers must be at least 1; got {count}")
+    return count
+
+
+def _run_task(args: argparse.Namespace) -> None:
     from ..training.loop.trainer import LAST, Report, train
     from .report import write_json
 
-    training, settings = given(args.training, vars(args)), given(args.settings, vars(args))
+    training, settings = given(args.loaded.training, vars(args)), given(args.loaded.settings, vars(args))
     path = args.out / SETTINGS
     record = {"task": args.task, "settings": dataclasses.asdict(settings), "training": dataclasses.asdict(training)}
     if args.resume and path.is_file() and (args.out / LAST).is_file():
-        _compare(path, record)
-    module: ModuleType = args.module
-    task = module.task(args.data, settings)
+        _check_same(path, record)
+    task = args.loaded.make(args.data, settings)
     args.out.mkdir(parents=True, exist_ok=True)
     write_json(path, record)
 
     def show(report: Report) -> None:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in report.values.items() if name in _SHOWN)
+        values = ", ".join(f"{name} {value:.4g}" for name, value in report.values.items() if name in SHOWN)
         sys.stderr.write(f"step {report.step}/{report.steps}, {report.seconds:.0f} s: {values}\n")
 
     best = train(task, training, args.out, args.resume, show if args.progress else None)
-    if os.environ.get("RANK", "0") == "0":
+    if os.environ.get("RANK", "0") == "0":  # torchrun's first process
         sys.stdout.write(f"{args.out / 'best.safetensors'}: {json.dumps(best)}\n")
 
 
-_SHOWN = ("loss", "validation_score")
+SHOWN = ("loss", "validation_score")  # of a row of log.csv, on stderr
 
 
-def _compare(path: Path, record: Mapping[str, Any]) -> None:
-    """ValueError if the training in a folder is not the one that is asked for, before its settings are overwritten."""
+def _check_same(path: Path, record: Mapping[str, Any]) -> None:
+    """SettingsError if a folder holds another training than the one asked for, before its settings are overwritten."""
     from ..training.loop.checkpoint import FREE
 
     before = json.loads(path.read_text(encoding="utf-8"))
-    wanted = json.loads(json.dumps(record))  # tuples are lists there
-    if before["task"] != wanted["task"]:
-        raise ValueError(f"'{path.parent}' holds a training of '{before['task']}': choose another folder")
-    told = [
+    asked = json.loads(json.dumps(record))  # JSON has no tuples: both sides hold lists
+    if before["task"] != asked["task"]:
+        raise SettingsError(f"'{path.parent}' holds a training of '{before['task']}': choose another folder")
+    changed = [
         f"{name} was {before[part].get(name)} and is {value}"
         for part in ("settings", "training")
-        for name, value in wanted[part].items()
+        for name, value in asked[part].items()
         if before[part].get(name) != value and not (part == "training" and name in FREE)
     ]
-    if told:
-        raise ValueError(f"'{path.parent}' holds a training with other settings ({', '.join(told)}): use --no-resume")
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    if changed:
+        listed = ", ".join(changed)
+        raise SettingsError(f"'{path.parent}' holds a training with other settings ({listed}): use --no-resume")

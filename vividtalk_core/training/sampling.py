@@ -31,7 +31,7 @@ def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
     return names[int(torch.randint(len(names), (1,), generator=generator))]
 
 
-def speaker_chances(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
+def speaker_weights(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
     """[C] how often to draw each clip, given its speaker and its frames.
 
     A speaker is drawn by its frames to the power of `balance`: 1 = all frames alike, 0 = all speakers alike.

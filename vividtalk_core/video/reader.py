@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ..audio.waveform import read_audio
 from ..errors import MediaError, MissingFileError, SettingsError
+from ..settings import FPS
 from ..structures import Audio
-from ..time_grid import FPS
 
 if TYPE_CHECKING:
     import av

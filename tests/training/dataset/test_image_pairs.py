@@ -9,8 +9,8 @@ from vividtalk_core.training.dataset.image_pairs import (
     by_frame,
     compose_base,
     cut,
-    look_at,
-    picture_figures,
+    image_metrics,
+    pixel_weights,
     textures,
     windows,
 )
@@ -63,7 +63,7 @@ def test_paint_covers_the_warped_portrait(frames):
 
 
 def test_mouth_and_eyes_weigh_more(frames):
-    weight = look_at(frames, 4.0, 3.0)[0, 0]
+    weight = pixel_weights(frames, 4.0, 3.0)[0, 0]
     points = frames["points"][0].long()
     mouth, eye, corner = points[13], points[159], torch.tensor((4, 4))
     at = [float(weight[y, x]) for x, y in (mouth, eye, corner)]
@@ -83,6 +83,6 @@ def test_windows_lie_around_landmarks_and_inside_the_crop(frames):
 def test_figures_are_per_region(frames):
     made = frames["target"].clone()
     made[:, :, 128:] += 0.1  # the mouth, and some of the face
-    figures = picture_figures(made, frames)
+    figures = image_metrics(made, frames)
     assert figures["mouth_psnr"] == pytest.approx(20, abs=0.1)
     assert 20.1 < figures["face_psnr"] < 40

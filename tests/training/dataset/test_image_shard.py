@@ -5,9 +5,9 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from vividtalk_core.errors import DatasetError
 from vividtalk_core.hub import load_tensors, read_header, save_tensors
 from vividtalk_core.training.dataset.image_shard import (
-    FOLDER,
     STEP_SIZE,
     TENSORS,
     PairShard,
@@ -16,6 +16,7 @@ from vividtalk_core.training.dataset.image_shard import (
     to_batch,
     write_pairs,
 )
+from vividtalk_core.training.dataset.layout import PAIRS
 
 RUNS = 3
 
@@ -58,7 +59,7 @@ def shard():
 
 @pytest.fixture
 def file(tmp_path, shard):
-    path = tmp_path / FOLDER / "a.safetensors"
+    path = tmp_path / PAIRS / "a.safetensors"
     write_pairs(path, shard)
     return path
 
@@ -96,10 +97,10 @@ def test_unknown_splits_are_refused(tmp_path, shard):
 def test_other_and_damaged_files_are_refused_with_their_name(file):
     tensors, header = load_tensors(file), read_header(file)
     save_tensors(file, tensors, header | {"format": "pairs-0"})
-    with pytest.raises(ValueError, match=r"a\.safetensors has the format 'pairs-0', not 'pairs-1': render the pairs"):
+    with pytest.raises(ValueError, match=r"a\.safetensors has the format 'pairs-0', not 'pairs-1': run `train pairs`"):
         read_pairs(file)
     save_tensors(file, {name: value for name, value in tensors.items() if name not in ("flow", "lips")}, header)
-    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole shard: flow, lips missing; render the pairs"):
+    with pytest.raises(ValueError, match=r"a\.safetensors is not a whole shard: flow, lips missing; run `train pairs`"):
         read_pairs(file)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"a\.safetensors' is truncated"):
@@ -108,12 +109,12 @@ def test_other_and_damaged_files_are_refused_with_their_name(file):
 
 def test_a_folder_is_read_by_split_and_in_order(tmp_path):
     for name, split in (("b", "train"), ("a", "train"), ("c", "validation")):
-        write_pairs(tmp_path / FOLDER / f"{name}.safetensors", make(name, split))
+        write_pairs(tmp_path / PAIRS / f"{name}.safetensors", make(name, split))
     assert [shard.name for shard in load_pairs(tmp_path, "train")] == ["a", "b"]
     assert [shard.name for shard in load_pairs(tmp_path, "validation")] == ["c"]
     assert load_pairs(tmp_path, "test") == []
-    with pytest.raises(FileNotFoundError, match="has no folder 'pairs': render it with `training pairs`"):
-        load_pairs(tmp_path / FOLDER, "train")
+    with pytest.raises(DatasetError, match="has no folder 'pairs': make it with `train pairs`"):
+        load_pairs(tmp_path / PAIRS, "train")
 
 
 def test_a_batch_is_float_and_named_as_the_networks_want_it(shard):

@@ -5,9 +5,11 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from vividtalk_core.errors import DatasetError
 from vividtalk_core.hub import load_tensors, read_header, save_tensors
 from vividtalk_core.structures import ARKIT_NAMES
-from vividtalk_core.training.dataset.motion_shard import Shard, load_shards, read_shard, shard_path, write_shard
+from vividtalk_core.training.dataset.layout import shard_path
+from vividtalk_core.training.dataset.motion_shard import Shard, load_shards, read_shard, write_shard
 
 FRAMES, LIPS = 6, 4
 
@@ -80,15 +82,15 @@ def test_load_shards_of_a_split_by_name(tmp_path, shard):
 
 
 def test_what_is_refused(tmp_path, shard):
-    with pytest.raises(FileNotFoundError, match=r"there is no shard .*x\.safetensors; `prepare` makes them"):
+    with pytest.raises(FileNotFoundError, match=r"there is no shard .*x\.safetensors; `train prepare` makes them"):
         read_shard(tmp_path / "x.safetensors")
-    with pytest.raises(FileNotFoundError, match="has no folder 'clips': it was not made by `prepare`"):
+    with pytest.raises(DatasetError, match="has no folder 'clips': make it with `train prepare`"):
         load_shards(tmp_path, "train")
     with pytest.raises(ValueError, match="a split is one of train, validation, test; got 'dev'"):
         load_shards(tmp_path, "dev")
     with pytest.raises(ValueError, match=r"the split of a__b\.mp4 must be one of train, validation, test; got 'dev'"):
         replace(shard, split="dev")
-    with pytest.raises(ValueError, match=r"the sound of a__b\.mp4 has 5 samples; 0 or 3840 are wanted"):
+    with pytest.raises(ValueError, match=r"the sound of a__b\.mp4 has 5 samples; it must have 0 or 3840"):
         replace(shard, waveform=torch.zeros(5, dtype=torch.int16))
     with pytest.raises(ValueError, match=r"aperture must be \[T\], T = 6; got \[5\]"):
         replace(shard, aperture=torch.zeros(5))

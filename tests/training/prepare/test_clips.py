@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from vividtalk_core.errors import DatasetError
 from vividtalk_core.training.prepare.clips import Clip, assign_splits, find_clips, split_of
 
 # written down, so that no later version moves people between training and validation
@@ -100,5 +101,5 @@ def test_manifest_that_is_no_text(folder):
 def test_nothing_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         find_clips(tmp_path / "none")
-    with pytest.raises(FileNotFoundError, match=r"holds no clips: it needs videos \(\.mp4, .*with a sound of the same"):
+    with pytest.raises(DatasetError, match=r"holds no clips: it needs videos \(\.mp4, .*with a sound of the same"):
         find_clips(tmp_path)

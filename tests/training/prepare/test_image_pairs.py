@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from vividtalk_core import pipeline
+from vividtalk_core.errors import DatasetError, NoFaceError
 from vividtalk_core.eval.image_metrics import psnr
 from vividtalk_core.face.fit import fit_face
 from vividtalk_core.face.models import load_face_models
@@ -205,7 +206,7 @@ def rendered(monkeypatch, shard):
 
     def render(models, frames, track, source, runs):
         asked.append((len(frames), source, tuple(runs)))
-        return {name: getattr(shard, name) for name in module.PairShard.__dataclass_fields__ if name not in SAID}
+        return {name: getattr(shard, name) for name in PairShard.__dataclass_fields__ if name not in SAID}
 
     monkeypatch.setattr(module, "render_source", render)
     monkeypatch.setattr(module, "_models", lambda: None)
@@ -260,17 +261,17 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(folder, prepared, rend
     def refuse_one(*words):
         if not refused:
             refused.append(words[3])
-            raise ValueError("no face was found")
+            raise NoFaceError("no face was found")
         return render(*words)
 
     monkeypatch.setattr(module, "render_source", refuse_one)
     with caplog.at_level(logging.WARNING, "vividtalk"):
         assert render_pairs(folder, prepared, settings=FEW) == 1
     told = dict(message.removeprefix("Pairs of ").split(" are missing: ") for message in caplog.messages)
-    assert told["a/good.mp4"] == f"frame {refused[0]} is no portrait: no face was found"
+    assert told["a/good.mp4"] == f"frame {refused[0]} cannot be a portrait: no face was found"
     assert told["b/longer.mp4"] == "the video has 31 frames and its track 30: track it again"
     assert told["c/short.mp4"] == "4 good frames, none far enough from another"
-    assert "is not a track of `prepare`" in told["d/damaged.mp4"]
+    assert "is not a track of `train prepare`" in told["d/damaged.mp4"]
 
 
 def test_processes_tell_their_reasons_too(folder, prepared, caplog):
@@ -278,11 +279,11 @@ def test_processes_tell_their_reasons_too(folder, prepared, caplog):
         add(folder, prepared, name, frames=5, tracked=5)
     with caplog.at_level(logging.WARNING, "vividtalk"):
         assert render_pairs(folder, prepared, workers=2) == 0
-    assert [message.split(" ")[2] for message in caplog.messages] == ["a/one.mp4", "b/two.mp4"]
+    assert sorted(message.split(" ")[2] for message in caplog.messages) == ["a/one.mp4", "b/two.mp4"]
 
 
 def test_a_folder_without_tracks_is_refused(folder, prepared):
     add(folder, prepared, "a/one.mp4")
     (prepared / "tracks/a__one.mp4.npz").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no tracks of the videos in .*: run `prepare` first"):
+    with pytest.raises(DatasetError, match=r"holds no tracks of the videos in .*: run `train prepare` first"):
         render_pairs(folder, prepared)

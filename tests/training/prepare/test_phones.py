@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from vividtalk_core.audio.phones import Phone, read_phones
+from vividtalk_core.errors import DatasetError, MediaError
 from vividtalk_core.structures import ARKIT_NAMES
-from vividtalk_core.training.dataset.motion_shard import Shard, shard_path, write_shard
+from vividtalk_core.training.dataset.layout import shard_path
+from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
 from vividtalk_core.training.prepare import phones
-from vividtalk_core.training.prepare.phones import label_folder, main, transcript_of
+from vividtalk_core.training.prepare.phones import label_folder, transcript_of
 
 
 def shard(name, samples=640 * 3):
@@ -35,7 +37,7 @@ def heard(monkeypatch):
     def align(waveform, rate, transcript):
         asked.append(transcript)
         if transcript == "My name":
-            raise ValueError("the sound does not fit")
+            raise MediaError("the sound does not fit")
         return [Phone("B", 0.0, 0.1)]
 
     monkeypatch.setattr(phones, "align_phones", align)
@@ -65,9 +67,6 @@ def test_a_transcript_comes_before_the_name(data):
     assert transcript_of(data, "untold.mp4") is None
 
 
-def test_the_command_says_what_it_did_or_what_is_wrong(data, heard, capsys, tmp_path):
-    assert main([str(data)]) == 0
-    assert capsys.readouterr().out == "3 clips labelled\n"
-    assert main([]) == 2 and "usage" in capsys.readouterr().err
-    assert main([str(tmp_path / "none")]) == 2
-    assert "was not made by `prepare`" in capsys.readouterr().err
+def test_a_folder_without_shards_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="has no folder 'clips': make it with `train prepare`"):
+        label_folder(tmp_path)

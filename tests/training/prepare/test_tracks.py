@@ -8,7 +8,8 @@ import torch
 
 from vividtalk_core.face.track import Track
 from vividtalk_core.structures import Crop, Expression, HeadPose
-from vividtalk_core.training.prepare.tracks import KEYS, read_track, refusal_path, track_clips, write_track
+from vividtalk_core.training.dataset.layout import refusal_path
+from vividtalk_core.training.prepare.tracks import KEYS, read_track, track_clips, write_track
 from vividtalk_core.video.reader import read_image
 from vividtalk_core.video.writer import VideoWriter
 
@@ -53,10 +54,12 @@ def test_round_trip(tmp_path):
 
 def test_damaged_track(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"PK nothing")
-    with pytest.raises(ValueError, match=r"a\.npz is not a track of `prepare` .*delete it, and it is made again"):
+    with pytest.raises(
+        ValueError, match=r"a\.npz is not a track of `train prepare` .*delete it, then it is made again"
+    ):
         read_track(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", coefficients=np.zeros((1, 52)))
-    with pytest.raises(ValueError, match=r"b\.npz is not a track of `prepare`"):
+    with pytest.raises(ValueError, match=r"b\.npz is not a track of `train prepare`"):
         read_track(tmp_path / "b.npz")
 
 

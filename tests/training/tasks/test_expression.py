@@ -18,7 +18,7 @@ from vividtalk_core.pipeline import load_models
 from vividtalk_core.structures import ARKIT_NAMES, Expression
 from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
 from vividtalk_core.training.dataset.speech_clips import (
-    Hearing,
+    SoundtrackSettings,
     make_clip,
     measure_motion,
     mouth_range,
@@ -146,7 +146,7 @@ def test_a_faster_soundtrack_takes_its_motion_along(shards, monkeypatch):
         lambda sound, settings, generator: (sound[::2], 2.0),
     )
     motion = torch.arange(FRAMES, dtype=torch.float32)[:, None].expand(FRAMES, 54)
-    clip = make_clip(shards[0], motion, torch.arange(FRAMES), Hearing(25.0, variants=1), torch.Generator())
+    clip = make_clip(shards[0], motion, torch.arange(FRAMES), SoundtrackSettings(25.0, variants=1), torch.Generator())
     assert len(clip.features[1]) == len(clip.motion[1]) == len(clip.valid[1]) == FRAMES // 2
     # the middle of a frame of the fast clip is the border of two frames of the original
     torch.testing.assert_close(clip.motion[1][:3, 0], torch.tensor([0.5, 2.5, 4.5]))

@@ -11,13 +11,14 @@ from vividtalk_core.cli import command
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.hub import load_module
 from vividtalk_core.structures import ARKIT_NAMES
-from vividtalk_core.training.dataset.motion_shard import Shard, shard_path, write_shard
+from vividtalk_core.training.dataset.layout import shard_path
+from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
 from vividtalk_core.training.dataset.pose_clips import (
     MIRROR,
     PoseAugmentation,
     PoseClip,
     activity,
-    chances,
+    clip_weights,
     draw_window,
     pose_clips,
     relative_to_rest,
@@ -114,14 +115,14 @@ def test_sound_is_asked_for():
     assert clip.features.shape == (75, 320)
 
 
-def test_chances_balance_speakers_and_favour_the_lively():
+def test_weights_balance_speakers_and_favour_the_lively():
     def clip(identity, frames, gain):
         return PoseClip("x", identity, torch.zeros(frames, 6), gain, None, torch.zeros(6))
 
     clips = [clip("a", 100, 1.0), clip("a", 300, 1.0), clip("b", 100, 1.0), clip("c", 100, 0.5)]
-    torch.testing.assert_close(chances(clips, 1.0, 0.0), torch.tensor([100.0, 300, 100, 100]))
-    torch.testing.assert_close(chances(clips, 0.0, 0.0), torch.tensor([0.25, 0.75, 1, 1]))
-    torch.testing.assert_close(chances(clips, 0.0, 2.0), torch.tensor([0.25, 0.75, 1, 0.25]))
+    torch.testing.assert_close(clip_weights(clips, 1.0, 0.0), torch.tensor([100.0, 300, 100, 100]))
+    torch.testing.assert_close(clip_weights(clips, 0.0, 0.0), torch.tensor([0.25, 0.75, 1, 1]))
+    torch.testing.assert_close(clip_weights(clips, 0.0, 2.0), torch.tensor([0.25, 0.75, 1, 0.25]))
 
 
 def test_windows():
@@ -262,7 +263,7 @@ def test_style_and_sound_are_dropped(data, phase_one):
 
 
 def test_errors(data, tmp_path):
-    with pytest.raises(ValueError, match="needs the weights of phase 1: --codebook"):
+    with pytest.raises(ValueError, match="needs the weights of train pose-codebook: --codebook"):
         pose.task(data, pose.PoseSettings())
     write_shard(shard_path(tmp_path, "a"), shard("a", 20))
     with pytest.raises(ValueError, match="at least 1 s for training and validation; got 0 and 0"):

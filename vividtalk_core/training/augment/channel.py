@@ -25,7 +25,7 @@ def make_noise(kind: str, count: int, generator: torch.Generator, others: Sequen
     Args:
         kind: "white", "pink" (3 dB less per octave) or "babble" (several other clips at once).
         count: N samples.
-        generator: all chance comes from it.
+        generator: every random number comes from it.
         others: waveforms [n] of other speakers, for "babble".
 
     Returns:

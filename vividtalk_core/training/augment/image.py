@@ -71,7 +71,7 @@ def augment_pictures(
             mask, occlusion, paint (premultiplied RGB and alpha), follow, step_mask [B, (R,) C, H, H], flow, step
             [B, (R,) H, H, 2] in grid units, source_points, points [B, (R,) 478, 2] and source_lips, lips
             [B, (R,) 20, 2] in px of the crop. Nothing is edited in place.
-        generator: on the CPU; all chance comes from it.
+        generator: on the CPU; every random number comes from it.
         settings: see `PictureAugmentation`.
 
     Returns:

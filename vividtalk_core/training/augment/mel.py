@@ -38,7 +38,7 @@ def augment_mel(mel: Tensor, settings: MelAugmentation, generator: torch.Generat
     Args:
         mel: [M, 80] natural-log energies, 100 frames a second.
         settings: see `MelAugmentation`.
-        generator: all chance comes from it.
+        generator: every random number comes from it.
 
     Returns:
         [M, 80].

@@ -44,7 +44,7 @@ def augment_speech(
     Args:
         waveform: [N] float32 at 16 kHz.
         settings: see `SpeechAugmentation`.
-        generator: all chance comes from it.
+        generator: every random number comes from it.
         others: waveforms [n] of other clips, of which babble is made; without them noise is white or pink.
 
     Returns:

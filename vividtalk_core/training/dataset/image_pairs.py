@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
+from ...errors import DatasetError
 from ...eval.image_metrics import face_oval, mouth_box, psnr
 from ...geometry import warp
 from ...mesh_to_video.lip_maps import gaussian_maps
 from ...structures import CROP
 from ..augment.image import PictureAugmentation, augment_pictures
 from ..losses.image import region_weights
-from ..sampling import speaker_chances
+from ..sampling import speaker_weights
 from .image_shard import RUN, load_pairs, to_batch
 
 FACE_WINDOW = 128  # px of the crop: holds a face, not much more
@@ -29,16 +30,16 @@ class PairData:
     def __init__(self, folder: Path, balance: float, augmentation: PictureAugmentation | None) -> None:
         self.shards, self.validation = load_pairs(folder, "train"), load_pairs(folder, "validation")
         if not self.shards or not self.validation:
-            raise ValueError(
+            raise DatasetError(
                 f"{len(self.shards)} portraits to train on and {len(self.validation)} to validate with in {folder}: "
                 "at least 1 of each is needed"
             )
         self.augmentation = augmentation
-        self.chances = speaker_chances([(shard.identity, shard.runs) for shard in self.shards], balance)
+        self.sampling_weights = speaker_weights([(shard.identity, shard.runs) for shard in self.shards], balance)
 
     def batch(self, generator: Generator, size: int) -> Batch:
         """`size` augmented runs; names and shapes as in `PairShard`, see `to_batch`."""
-        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         runs = [self.shards[index].runs for index in chosen]
         which = [int(torch.randint(count, (), generator=generator)) for count in runs]
         batch = to_batch([(self.shards[index], run) for index, run in zip(chosen, which, strict=True)])
@@ -74,7 +75,7 @@ def compose_base(frames: Batch, flow: Tensor) -> Tensor:
     return warp(frames["source"], flow) * (1 - paint[:, 3:]) + paint[:, :3]
 
 
-def look_at(frames: Batch, mouth: float, eyes: float) -> Tensor:
+def pixel_weights(frames: Batch, mouth: float, eyes: float) -> Tensor:
     """Weights of the pixels [N, 1, 256, 256]: 0.25 on the head, 1 on the face, and what is given on mouth and eyes."""
     lips, lids = region_weights(frames["points"], CROP)
     return (0.25 * frames["follow"]).maximum(frames["mask"]) + (mouth - 1) * lips + (eyes - 1) * lids
@@ -94,7 +95,7 @@ def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
     )
 
 
-def picture_figures(made: Tensor, frames: Batch) -> dict[str, float]:
+def image_metrics(made: Tensor, frames: Batch) -> dict[str, float]:
     """PSNR in dB of pictures [N, 3, 256, 256] in the face oval and in the mouth box of the real ones."""
     rows = []
     for picture, wanted, points in zip(made, frames["target"], frames["points"], strict=True):

@@ -1,23 +1,25 @@
-"""Pair shards: one frame of a clip as portrait, and other frames of it as what the portrait should become."""
+"""Pair shards: one frame of a clip is the portrait, other frames of the clip are the targets."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ...errors import DatasetError, SettingsError
 from ...filters import upsample
 from ...hub import load_tensors, read_header, save_tensors
 from ...pixels import to_float
 from ...structures import CROP, check_shapes
+from .layout import PAIRS, shard_paths
 from .motion_shard import SPLITS
 
 FORMAT = "pairs-1"
-FOLDER = "pairs"  # of a prepared folder
-RUN = 2  # consecutive frames per run: what changes between them is judged too
-STEP_SIZE = 128  # px; how a face moves from frame to frame is smooth
+RUN = 2  # consecutive frames per run: one loss compares the change between them
+STEP_SIZE = 128  # px; motion between neighbouring frames is smooth, so a quarter of the pixels is enough
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,16 +33,16 @@ class PairShard:
     source_ncc: Tensor  # [4, H, W] uint8, its NCC and inner-face mask
     source_points: Tensor  # [478, 2] float32 px of the crop
     source_lips: Tensor  # [20, 2] float32 px, lip landmarks of its mesh
-    follow: Tensor  # [1, H, W] uint8, where anything may move
+    follow: Tensor  # [1, H, W] uint8, weight of motion, 0 on the still background
     target: Tensor  # [N, R, 3, H, W] uint8, the real frames in the portrait's crop
     ncc: Tensor  # [N, R, 4, H, W] uint8, driven NCC and inner-face mask
     flow: Tensor  # [N, R, H, W, 2] float16 grid units, closed form
     occlusion: Tensor  # [N, R, 1, H, W] uint8
-    paint: Tensor  # [N, R, 4, H, W] uint8, mouth and lash lines: RGB times alpha, and alpha
+    paint: Tensor  # [N, R, 4, H, W] uint8, mouth interior and lash lines: RGB times alpha, and alpha
     points: Tensor  # [N, R, 478, 2] float32 px, tracked landmarks of the real frames
     lips: Tensor  # [N, R, 20, 2] float32 px, lip landmarks of the driven mesh
     step: Tensor  # [N, 128, 128, 2] float16 grid units: where the second frame's pixels were in the first
-    step_mask: Tensor  # [N, 1, 128, 128] uint8, where that is known
+    step_mask: Tensor  # [N, 1, 128, 128] uint8, 1 where `step` is known
 
     def __post_init__(self) -> None:
         check_shapes(
@@ -60,10 +62,11 @@ class PairShard:
             step_mask=(self.step_mask, f"N 1 {STEP_SIZE} {STEP_SIZE}"),
         )
         if self.split not in SPLITS:
-            raise ValueError(f"the split of {self.name} must be one of {', '.join(SPLITS)}; got '{self.split}'.")
+            raise DatasetError(f"the split of {self.name} must be one of {', '.join(SPLITS)}; got '{self.split}'.")
 
     @property
     def runs(self) -> int:
+        """N."""
         return len(self.target)
 
 
@@ -78,31 +81,52 @@ def write_pairs(path: Path, shard: PairShard) -> None:
 
 
 def read_pairs(path: str | Path) -> PairShard:
-    """Read a shard; ValueError if it is damaged or something else."""
+    """Read a shard; DatasetError if it is damaged or something else."""
     path = Path(path)
     header, tensors = read_header(path), load_tensors(path)
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path} has the format '{header.get('format', '')}', not '{FORMAT}': render the pairs again.")
+        raise DatasetError(
+            f"{path} has the format '{header.get('format', '')}', not '{FORMAT}': run `train pairs` again."
+        )
     missing = sorted(set(TENSORS) - tensors.keys())
     if missing:
-        raise ValueError(f"{path} is not a whole shard: {', '.join(missing)} missing; render the pairs again.")
-    known = {name: header[name] for name in ("name", "identity", "split")}
-    return PairShard(**known, **{name: tensors[name] for name in TENSORS})
+        raise DatasetError(f"{path} is not a whole shard: {', '.join(missing)} missing; run `train pairs` again.")
+    return make_pair_shard(header["name"], header["identity"], header["split"], tensors)
+
+
+def make_pair_shard(name: str, identity: str, split: str, tensors: Mapping[str, Tensor]) -> PairShard:
+    """A shard of tensors named like its fields, in the shapes that `PairShard` states."""
+    return PairShard(
+        name=name,
+        identity=identity,
+        split=split,
+        source=tensors["source"],
+        source_ncc=tensors["source_ncc"],
+        source_points=tensors["source_points"],
+        source_lips=tensors["source_lips"],
+        follow=tensors["follow"],
+        target=tensors["target"],
+        ncc=tensors["ncc"],
+        flow=tensors["flow"],
+        occlusion=tensors["occlusion"],
+        paint=tensors["paint"],
+        points=tensors["points"],
+        lips=tensors["lips"],
+        step=tensors["step"],
+        step_mask=tensors["step_mask"],
+    )
 
 
 def load_pairs(folder: str | Path, split: str) -> list[PairShard]:
     """The pair shards of a split, by name; their pictures stay on disk until they are used.
 
     Raises:
-        FileNotFoundError: the folder has no pairs.
-        ValueError: there is no such split.
+        DatasetError: the folder has no pairs.
+        SettingsError: there is no such split.
     """
     if split not in SPLITS:
-        raise ValueError(f"a split is one of {', '.join(SPLITS)}; got '{split}'.")
-    pairs = Path(folder) / FOLDER
-    if not pairs.is_dir():
-        raise FileNotFoundError(f"{folder} has no folder '{FOLDER}': render it with `training pairs`.")
-    paths = sorted(pairs.glob("*.safetensors"))
+        raise SettingsError(f"a split is one of {', '.join(SPLITS)}; got '{split}'.")
+    paths = shard_paths(Path(folder), PAIRS, "train pairs")
     return [read_pairs(path) for path in paths if read_header(path).get("split") == split]
 
 
@@ -122,6 +146,6 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
     batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}
     batch["source_mask"] = source_ncc[:, 3:]
     batch["step"] = upsample(batch["step"].movedim(-1, 1), CROP).movedim(1, -1)
-    # known only where all the neighbours are that the step was interpolated from
+    # known only where all the pixels are known that the step is interpolated from
     batch["step_mask"] = (upsample(batch["step_mask"], CROP) > 0.999).float()
     return batch

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from ...audio.encoder import feature_rows
 from ...geometry import rotation_angles, rotation_matrix
 from ...time_grid import sample_rows
-from ..sampling import speaker_chances
-from .motion_shard import FPS, Shard, hear
+from ..sampling import speaker_weights
+from .motion_shard import FPS, Shard, encode_shard
 
 MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))  # yaw, roll and x change sign in a mirror
 FASTEST = 250.0  # degrees per second; above it is a cut or a tracking error
@@ -78,7 +78,7 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
-    features = feature_rows(hear(shard))[index] if sound else None
+    features = feature_rows(encode_shard(shard))[index] if sound else None
     # a stretch ends where a frame was left out, and where the head is too far or too fast to be believed
     degrees = pose[:, :3].rad2deg()
     fine = degrees.abs().amax(1) < FARTHEST
@@ -105,7 +105,7 @@ def activity(pose: Tensor, scales: Tensor) -> float:
     return float((pose[:, :3].std(0) / scales[:3]).square().mean().sqrt())
 
 
-def chances(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
+def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
     """[C] how often to draw each clip.
 
     Args:
@@ -114,7 +114,7 @@ def chances(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Ten
         liveliness: exponent with which heads that move less than the average count less.
     """
     lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
-    return speaker_chances([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
+    return speaker_weights([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
 
 
 def draw_window(

@@ -112,7 +112,7 @@ def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class SoundtrackSettings:
     """How soundtracks become features."""
 
     fps: float  # frames per second
@@ -120,29 +120,31 @@ class Hearing:
     variants: int = 0  # augmented soundtracks of every clip
 
 
-def make_clip(shard: Shard, motion: Tensor, phones: Tensor, hearing: Hearing, generator: Generator) -> SpeechClip:
+def make_clip(
+    shard: Shard, motion: Tensor, phones: Tensor, soundtracks: SoundtrackSettings, generator: Generator
+) -> SpeechClip:
     """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
-    rows = augmented_clip(shard.sound[0], motion, phones, shard.valid.bool(), hearing, generator)
+    rows = augmented_clip(shard.sound[0], motion, phones, shard.valid.bool(), soundtracks, generator)
     components = motion.shape[1] - len(LIP_COLUMNS + OTHER_COLUMNS)
     known = torch.cat((shard.known_mask[LIP_COLUMNS + OTHER_COLUMNS], torch.full((components,), shard.has_offsets)))
     return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients, known)
 
 
 def augmented_clip(
-    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing, generator: Generator
+    sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings, generator: Generator
 ) -> tuple[tuple[Tensor, ...], ...]:
     """Features, motion, phones and valid frames of a sound [N] at 16 kHz, as it is and augmented; see `SpeechClip`."""
     sounds = [(sound, 1.0)]
-    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(hearing.variants)]
-    rows = [_variant(one, tempo, motion, phones, valid, hearing) for one, tempo in sounds]
+    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(soundtracks.variants)]
+    rows = [_variant(one, tempo, motion, phones, valid, soundtracks) for one, tempo in sounds]
     return tuple(zip(*rows, strict=True))
 
 
 def _variant(
-    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, hearing: Hearing
+    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
-    features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, hearing.fps, hearing.encoder))
+    features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, soundtracks.fps, soundtracks.encoder))
     moved = [retime(rows, tempo) for rows in (motion, phones, valid)]
     frames = min(len(features), len(moved[0]))
     return features[:frames], *(rows[:frames] for rows in moved)

@@ -8,15 +8,16 @@ import torch
 from torch import Generator, Tensor
 
 from ...audio.waveform import read_audio, to_mono_16k
+from ...errors import DatasetError
 from ...structures import SAMPLE_RATE
 from ...time_grid import frame_count
-from .speech_clips import Hearing, SpeechClip, augmented_clip, phone_labels
+from .speech_clips import SoundtrackSettings, SpeechClip, augmented_clip, phone_labels
 
 SOUNDS = (".flac", ".wav", ".ogg", ".mp3")
 
 
 def load_voices(
-    folder: Path, motion_size: int, id_size: int, hearing: Hearing, generator: Generator
+    folder: Path, motion_size: int, id_size: int, soundtracks: SoundtrackSettings, generator: Generator
 ) -> list[SpeechClip]:
     """The recordings of a folder: NAME.flac (or .wav, .ogg, .mp3) with its phones, NAME.json, as `eval.phones` writes.
 
@@ -24,23 +25,23 @@ def load_voices(
         folder: where they lie; what stands before the last underscore of a name is the voice.
         motion_size: M of the motion of the other clips; here it is zero and never valid.
         id_size: I; nothing is known of the faces.
-        hearing: how soundtracks become features.
-        generator: all chance comes from it.
+        soundtracks: how soundtracks become features.
+        generator: every random number comes from it.
 
     Raises:
         FileNotFoundError: the folder has no recording with phones.
     """
     paths = [path for path in sorted(folder.glob("*")) if path.suffix in SOUNDS and path.with_suffix(".json").is_file()]
     if not paths:
-        raise FileNotFoundError(f"{folder} has no speech with phones: NAME{SOUNDS[0]} and NAME.json are looked for")
+        raise DatasetError(f"{folder} has no speech with phones: NAME{SOUNDS[0]} and NAME.json are looked for")
     clips = []
     for path in paths:
         sound = _read(path)
-        frames = frame_count(len(sound) / SAMPLE_RATE, hearing.fps)
-        phones = phone_labels(path.with_suffix(".json"), frames, hearing.fps)
+        frames = frame_count(len(sound) / SAMPLE_RATE, soundtracks.fps)
+        phones = phone_labels(path.with_suffix(".json"), frames, soundtracks.fps)
         motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
         voice = path.stem.rpartition("_")[0] or path.stem
-        rows = augmented_clip(sound, motion, phones, valid, hearing, generator)
+        rows = augmented_clip(sound, motion, phones, valid, soundtracks, generator)
         clips.append(
             SpeechClip(path.stem, voice, *rows, torch.zeros(id_size), torch.zeros(motion_size, dtype=torch.bool))
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ...errors import SettingsError, WeightsError
 from ...hub import load_tensors, read_header, save_tensors
 from .settings import TrainSettings
 
@@ -61,18 +62,19 @@ def load_checkpoint(
     """Restore what `save_checkpoint` wrote into the modules and the optimizer, on their devices.
 
     Raises:
-        ValueError: the file is damaged, or of another model, other settings or another version.
+        WeightsError: the file is damaged, or of another model or another version.
+        SettingsError: it is of a training with other settings.
     """
     header = read_header(path)
     if header.get("format") != FORMAT or not {"progress", "settings"} <= header.keys():
-        raise ValueError(f"'{path}' is no training checkpoint of format {FORMAT}: use --no-resume or another folder")
+        raise WeightsError(f"'{path}' is no training checkpoint of format {FORMAT}: use --no-resume or another folder")
     _compare_settings(path, json.loads(header["settings"]), asdict(settings))
     tensors = load_tensors(path)
     try:
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, name))
     except RuntimeError as error:
-        raise ValueError(f"'{path}' is of another model: use --no-resume or another folder ({error})") from error
+        raise WeightsError(f"'{path}' is of another model: use --no-resume or another folder ({error})") from error
     states = _by_key(_below(tensors, "optimizer"))
     numbered = {
         number: {key: values[name] for key, values in states.items() if name in values}
@@ -90,7 +92,7 @@ def _compare_settings(path: Path, found: dict[str, object], wanted: dict[str, ob
         if name not in FREE and found.get(name) != value
     ]
     if other:
-        raise ValueError(f"'{path}' is of a training with other settings ({', '.join(other)}): use --no-resume")
+        raise SettingsError(f"'{path}' is of a training with other settings ({', '.join(other)}): use --no-resume")
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

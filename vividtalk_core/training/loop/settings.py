@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from ...errors import SettingsError
+
 PRECISIONS = ("no", "fp16", "bf16")
 
 
@@ -47,4 +49,4 @@ class TrainSettings:
 
 def _check(name: str, value: object, fine: bool, rule: str) -> None:
     if not fine:
-        raise ValueError(f"{name} must be {rule}; got {value}")
+        raise SettingsError(f"{name} must be {rule}; got {value}")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...errors import MissingPackageError, TrainingError
 from .checkpoint import Progress, load_checkpoint, save_checkpoint
 from .csv_log import TrainLog
 from .image_grid import write_grid
@@ -91,10 +92,11 @@ def train(
         The metrics of the best evaluation and its "step". `task.module` holds the last weights, not the best.
 
     Raises:
-        FloatingPointError: a loss term or the gradient is NaN or infinite.
+        TrainingError: a loss term, the gradient or the score is NaN or infinite.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the step is finished and the checkpoint written.
-        ImportError: the package accelerate is missing.
-        ValueError: the checkpoint is of another training, or a task's answer cannot be used.
+        MissingPackageError: the package accelerate is missing.
+        WeightsError: the checkpoint is damaged or of another model.
+        SettingsError: the checkpoint is of a training with other settings.
     """
     accelerator = _make_accelerator(settings)
     with _kept_random_state(accelerator.device), Interrupt() as interrupt:
@@ -116,7 +118,7 @@ def _make_accelerator(settings: TrainSettings) -> Accelerator:
         from accelerate import Accelerator, DistributedDataParallelKwargs
         from accelerate.state import AcceleratorState
     except ImportError as error:
-        raise ImportError("training needs the package accelerate: pip install 'vividtalk[train]'") from error
+        raise MissingPackageError("training needs the package accelerate: pip install 'vividtalk[train]'") from error
     AcceleratorState._reset_state()  # else a second training in one process could not choose another precision
     # what a step leaves out (a dropped style, a branch whose loss is off) has no gradient in that step
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -212,7 +214,7 @@ class _Run:
         norm = self.accelerator.clip_grad_norm_(self.task.module.parameters(), settings.grad_clip or math.inf)
         norm = float(norm)
         if not math.isfinite(norm) and self.accelerator.scaler is None:  # fp16 skips such a step and scales down
-            raise FloatingPointError(f"step {number}: the gradient is {norm} though the losses {values} are finite")
+            raise TrainingError(f"step {number}: the gradient is {norm} though the losses {values} are finite")
         self.optimizer.step()
         self.optimizer.zero_grad()
         self._average(number)
@@ -249,7 +251,9 @@ class _Run:
             module = self.modules.get("average", self.modules["module"]).eval()
             metrics = {name: float(value) for name, value in self.task.evaluate(module).items()}
             if not math.isfinite(metrics.get("score", math.nan)):
-                raise ValueError(f"evaluate must give a finite 'score'; at step {self.progress.step} it gave {metrics}")
+                raise TrainingError(
+                    f"step {self.progress.step}: the score must be a finite number; the metrics are {metrics}"
+                )
             if metrics["score"] < self.progress.best.get("score", math.inf):
                 self.progress.best = metrics | {"step": self.progress.step}
                 self.task.save(self.out / BEST, module)
@@ -308,7 +312,7 @@ def _to_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
 def _check_finite(number: int, values: dict[str, float], rate: float) -> None:
     bad = [f"'{name}' is {v}" for name, v in values.items() if not (math.isfinite(v) or name.startswith("_"))]
     if bad:
-        raise FloatingPointError(
+        raise TrainingError(
             f"step {number}: the loss term {' and '.join(bad)}; the learning rate was {rate:.3g}, try a lower one "
             "or look at the batch"
         )

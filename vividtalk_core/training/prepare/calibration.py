@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ...errors import SettingsError
 from ...face.offsets import lip_taper
 from ...structures import MorphableModel, check_shapes
 
@@ -23,9 +24,9 @@ class CalibrationSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rest_share < 1:
-            raise ValueError(f"rest_share must be 0 or more and below 1; got {self.rest_share}.")
+            raise SettingsError(f"rest_share must be 0 or more and below 1; got {self.rest_share}.")
         if self.least_frames < 1:
-            raise ValueError(f"least_frames must be at least 1; got {self.least_frames}.")
+            raise SettingsError(f"least_frames must be at least 1; got {self.least_frames}.")
 
 
 @dataclass(frozen=True, eq=False, slots=True)

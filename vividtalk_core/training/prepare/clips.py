@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...errors import DatasetError, MissingFileError
 from ..dataset.motion_shard import SPLITS
 
 MANIFEST = "manifest.csv"
@@ -47,22 +48,24 @@ def find_clips(folder: str | Path) -> list[Clip]:
     it stays where it is when the folder grows.
 
     Raises:
-        FileNotFoundError: there is no such folder, or nothing in it.
-        ValueError: the manifest lacks columns, or puts one identity into both training and validation; or two clips
-            have one name.
+        MissingFileError: there is no such folder.
+        DatasetError: the folder holds no clips, or two of one name; the manifest lacks columns, or puts one identity
+            into both training and validation.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}.")
+        raise MissingFileError(f"there is no folder {folder}.")
     manifest = folder / MANIFEST
     clips = _read_manifest(manifest) if manifest.is_file() else _walk(folder)
     if not clips:
         kinds = f"videos ({', '.join(VIDEOS)}), or curves ({', '.join(CURVES)}) with a sound of the same name beside"
-        raise FileNotFoundError(f"{folder} holds no clips: it needs {kinds}.")
+        raise DatasetError(f"{folder} holds no clips: it needs {kinds}.")
     names = Counter(clip.name for clip in clips)
     twice = sorted(name for name, count in names.items() if count > 1)
     if twice:
-        raise ValueError(f"{folder}: {len(twice)} clips are named twice, among them {twice[0]}; rename or remove one.")
+        raise DatasetError(
+            f"{folder}: {len(twice)} clips are named twice, among them {twice[0]}; rename or remove one."
+        )
     return assign_splits(sorted(clips, key=lambda clip: clip.file))
 
 
@@ -91,20 +94,22 @@ def _read_manifest(path: Path) -> list[Clip]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file ({error}).") from error
+        raise DatasetError(f"{path} is not a text file ({error}).") from error
     missing = [column for column in ("file", "identity") if not rows or column not in rows[0]]
     if missing:
-        raise ValueError(f"{path} has no column {', '.join(missing)}; it needs file and identity, and may have split.")
+        raise DatasetError(
+            f"{path} has no column {', '.join(missing)}; it needs file and identity, and may have split."
+        )
     return [_from_row(path, line, row) for line, row in enumerate(rows, 2)]
 
 
 def _from_row(manifest: Path, line: int, row: Mapping[str, str | None]) -> Clip:
     values = {key: (row.get(key) or "").strip() for key in ("file", "identity", "split", "licence", "tier", "sound")}
     if not (values["file"] and values["identity"]):
-        raise ValueError(f"line {line} of {manifest} names no file or no identity.")
+        raise DatasetError(f"line {line} of {manifest} names no file or no identity.")
     split = "test" if values["split"].startswith("test") else values["split"]
     if split not in ("", *SPLITS):
-        raise ValueError(f"line {line} of {manifest}: the split is one of {', '.join(SPLITS)}; got '{split}'.")
+        raise DatasetError(f"line {line} of {manifest}: the split is one of {', '.join(SPLITS)}; got '{split}'.")
     path = manifest.parent / values["file"]
     file = Path(values["file"]).as_posix()
     licence = values["licence"] or values["tier"]
@@ -125,7 +130,9 @@ def assign_splits(clips: Iterable[Clip]) -> list[Clip]:
     torn = sorted(identity for identity, splits in named.items() if len(splits) > 1)
     if torn:
         who = f"{', '.join(torn[:5])}{' …' if len(torn) > 5 else ''}"
-        raise ValueError(f"{len(torn)} identities are in both train and validation: {who}; put each into one of them.")
+        raise DatasetError(
+            f"{len(torn)} identities are in both train and validation: {who}; put each into one of them."
+        )
     home = {identity: next(iter(splits)) for identity, splits in named.items()}
     return [
         clip if clip.split else replace(clip, split=home.get(clip.identity) or split_of(clip.identity))

@@ -19,6 +19,7 @@ from ...audio.encoder import mel_position
 from ...audio.mel import log_mel
 from ...audio.speech import analyse
 from ...audio.waveform import analysis_gain, read_audio
+from ...errors import CurveFileError
 from ...eval.lips import pearson
 from ...head.mouth_shape import lip_curves
 from ...motion.files import read_curves
@@ -61,7 +62,7 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
         model: the 3DMM, on whose mean head aperture and width are measured.
 
     Raises:
-        ValueError: no expression in the file, or names that fit no columns of the rig.
+        CurveFileError: no expression in the file, or names that fit no columns of the rig.
     """
     mono = sound_of(read_audio(sound))
     rig = _read_rig(path)
@@ -69,7 +70,7 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
         motion = read_curves(path)
         expression, pose = motion.expression, motion.pose
         if expression is None:
-            raise ValueError(f"{path.name} has a head pose, but no coefficients to learn a mouth from.")
+            raise CurveFileError(f"{path.name} has a head pose, but no coefficients to learn a mouth from.")
     else:
         weights, names, fps = rig
         expression, pose = _from_rig(path.name, weights, names, fps, mono), None
@@ -113,10 +114,10 @@ def _read_rig(path: Path) -> tuple[Tensor, list[str], float] | None:
                 return None
             weights, names, fps = (file[key] for key in ("weights", "names", "fps"))
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path.name} is not a readable .npz with weights, names and fps ({error}).") from error
+        raise CurveFileError(f"{path.name} is not a readable .npz with weights, names and fps ({error}).") from error
     if weights.ndim != 2 or weights.shape[1] != len(names) or not np.isfinite(weights).all():
         wanted = f"finite weights [T, {len(names)}], a column per name"
-        raise ValueError(f"{path.name} must have {wanted}; got {list(weights.shape)}.")
+        raise CurveFileError(f"{path.name} must have {wanted}; got {list(weights.shape)}.")
     return torch.from_numpy(weights.astype(np.float32)), [str(name) for name in names], check_fps(float(fps))
 
 
@@ -144,7 +145,7 @@ def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono:
     """
     missing = sorted({source for sources in RIG.values() for source in sources} - set(names))
     if missing:
-        raise ValueError(f"{file} has no columns {', '.join(missing)}: it is not the FACEGOOD rig.")
+        raise CurveFileError(f"{file} has no columns {', '.join(missing)}: it is not the FACEGOOD rig.")
     level = loudness(mono, len(weights), fps) if len(mono) else torch.zeros(len(weights))
     found = []
     for shift in SHIFTS:
@@ -153,7 +154,7 @@ def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono:
         if jaw >= LEAST_ENERGY and pairs >= LEAST_PAIR:
             return columns
         found.append(f"{shift:+d}: jaw {jaw:.2f}, sides {pairs:.2f}")
-    raise ValueError(
+    raise CurveFileError(
         f"the names of {file} fit its columns at no shift: the jaw's correlation with loudness must reach "
         f"{LEAST_ENERGY:g} and that of left and right {LEAST_PAIR:g}; found {'; '.join(found)}."
     )

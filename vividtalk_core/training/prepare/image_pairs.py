@@ -1,21 +1,21 @@
-"""Self-reenactment pairs: far frames of one clip, rendered in closed form, for stage 2 to improve on."""
+"""Self-reenactment pairs: distant frames of one clip with their closed-form rendering, which stage 2 refines."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import random
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError
 from ...face.align import cut_crop, to_crop
 from ...face.fit import fit_face
 from ...face.models import FaceModels, load_face_models
@@ -34,25 +34,25 @@ from ...pixels import to_float
 from ...progress import Progress
 from ...structures import CROP, Expression, HeadMotion, HeadPose, NccRender, SourceView
 from ...video.reader import read_video
-from ..dataset.image_shard import FOLDER, RUN, STEP_SIZE, PairShard, write_pairs
+from ..dataset.image_shard import RUN, STEP_SIZE, make_pair_shard, write_pairs
+from ..dataset.layout import PAIRS, pairs_path, shard_paths, track_path
 from .clips import Clip, find_clips
 from .frame_filter import FrameSettings, bad_frames
 from .tracks import ClipTrack, read_track
+from .workers import Cancelled, run_jobs
 
 log = logging.getLogger("vividtalk")
-
-TRACKS = "tracks"  # folder of a prepared folder
 
 
 @dataclass(frozen=True, slots=True)
 class PairSettings:
-    """Which frames of a clip become portraits and what they are compared with."""
+    """Which frames of a clip become portraits, and which frames they are driven to."""
 
     sources: int = 4  # frames of a clip that serve as portrait
     runs: int = 6  # pairs of consecutive frames that each portrait is driven to
-    nearest_s: float = 0.4  # a run begins at least so long before or after its portrait: near frames teach nothing
-    widest_deg: float = 35.0  # between the heads of a pair; beyond it most of the face was hidden
-    seed: int = 0
+    nearest_s: float = 0.4  # least time between a portrait and a run: nearer frames are almost the same picture
+    widest_deg: float = 35.0  # largest difference of the head angles of a pair; beyond it most of the face was hidden
+    seed: int = 0  # of the choice of frames
 
 
 def render_pairs(
@@ -68,45 +68,35 @@ def render_pairs(
         folder: of the videos, as given to `prepare`.
         prepared: the folder that `prepare` made; gets pairs/.
         workers: processes, one thread each.
-        progress: called as progress(done, total, None) after each clip; may raise to cancel.
+        progress: called after each clip.
         settings: which frames.
 
     Returns:
-        How many portraits there are now.
+        The number of portraits that the folder holds now.
 
     Raises:
-        FileNotFoundError: no such folder, no clips in it, or none that `prepare` has tracked.
+        MissingFileError: there is no such folder.
+        DatasetError: the folder holds no clips, or none that `train prepare` has tracked.
     """
     prepared = Path(prepared)
-    clips = [clip for clip in find_clips(folder) if clip.sound is None and _track_path(prepared, clip).is_file()]
-    if not clips:
-        raise FileNotFoundError(f"{prepared} holds no tracks of the videos in {folder}: run `prepare` first.")
-    jobs = [(clip, prepared, settings) for clip in clips]
-    for done, (clip, reason) in enumerate(_in_processes(jobs, workers), 1):
-        if reason:
-            log.warning("Pairs of %s are missing: %s", clip.file, reason)
-        if progress is not None:
-            progress(done, len(clips), None)
-    return len(list((prepared / FOLDER).glob("*.safetensors")))
-
-
-def _track_path(prepared: Path, clip: Clip) -> Path:
-    return prepared / TRACKS / f"{clip.name}.npz"
+    jobs = [
+        (clip, prepared, settings)
+        for clip in find_clips(folder)
+        if clip.sound is None and track_path(prepared, clip.name).is_file()
+    ]
+    if not jobs:
+        raise DatasetError(f"{prepared} holds no tracks of the videos in {folder}: run `train prepare` first.")
+    (prepared / PAIRS).mkdir(exist_ok=True)
+    with contextlib.closing(run_jobs(_render_clip, jobs, workers)) as rendering:
+        for done, ((clip, _, _), reason) in enumerate(rendering, 1):
+            if reason:
+                log.warning("Pairs of %s are missing: %s", clip.file, reason)
+            if progress is not None:
+                progress(done, len(jobs), None)
+    return len(shard_paths(prepared, PAIRS, "train pairs"))
 
 
 Job = tuple[Clip, Path, PairSettings]
-
-
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Clip, str]]:
-    """Each clip with "" or the reason why it has no pairs."""
-    if workers < 2:
-        yield from map(_render_clip, jobs)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
-        try:
-            yield from pool.map(_render_clip, jobs)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 @functools.cache
@@ -115,65 +105,67 @@ def _models() -> FaceModels:
     return load_face_models()
 
 
-def _render_clip(job: Job) -> tuple[Clip, str]:
+def _render_clip(job: Job, cancelled: Cancelled) -> str:
+    """Write the missing pair shards of a clip; "" or the reason why some of them are missing."""
     clip, prepared, settings = job
     try:
-        track = read_track(_track_path(prepared, clip))
+        track = read_track(track_path(prepared, clip.name))
         chosen = choose_runs(track, settings, clip.name)
         names = {source: f"{clip.name}.{source:05d}" for source in chosen}
-        paths = {source: prepared / FOLDER / f"{name}.safetensors" for source, name in names.items()}
-        wanted = [source for source in chosen if not paths[source].is_file()]
-        frames = list(read_video(clip.path, with_audio=False).frames) if wanted else []
-    except (ValueError, FileNotFoundError) as error:
-        return clip, str(error)
-    if wanted and len(frames) != len(track.coefficients):
-        return clip, f"the video has {len(frames)} frames and its track {len(track.coefficients)}: track it again"
+        missing = [source for source in chosen if not pairs_path(prepared, names[source]).is_file()]
+        frames = list(read_video(clip.path, with_audio=False).frames) if missing else []
+    except (DatasetError, MediaError, MissingFileError) as error:
+        return str(error)
+    if missing and len(frames) != len(track.coefficients):
+        return f"the video has {len(frames)} frames and its track {len(track.coefficients)}: track it again"
     refused = ""
-    for source in wanted:
+    for source in missing:
+        if cancelled():
+            break
         try:
             tensors = render_source(_models(), frames, track, source, chosen[source])
-        except ValueError as error:
-            refused = f"frame {source} is no portrait: {error}"
+        except NoFaceError as error:
+            refused = f"frame {source} cannot be a portrait: {error}"
             continue
-        shard = PairShard(name=names[source], identity=clip.identity, split=clip.split, **tensors)
-        write_pairs(paths[source], shard)
-    return clip, refused
+        shard = make_pair_shard(names[source], clip.identity, clip.split, tensors)
+        write_pairs(pairs_path(prepared, names[source]), shard)
+    return refused
 
 
 def choose_runs(track: ClipTrack, settings: PairSettings, name: str) -> dict[int, list[int]]:
     """First frames of the runs for each portrait; the same for the same seed and name.
 
     Raises:
-        ValueError: the clip has no two frames that are far enough apart.
+        DatasetError: the clip has no two frames that are far enough apart.
     """
     bad = bad_frames(track, aperture_of_landmarks(track.landmarks), FrameSettings())
     good = ~torch.stack(list(bad.values())).any(0)
     begins = (good[:-1] & good[1:]).nonzero()[:, 0].tolist()
-    chance = random.Random(f"{settings.seed}/{name}")
-    portraits = _spread(begins, settings.sources, chance)
+    rng = random.Random(f"{settings.seed}/{name}")
+    portraits = _spread(begins, settings.sources, rng)
     nearest, widest = settings.nearest_s * track.fps, torch.pi / 180 * settings.widest_deg
     chosen = {}
     for source in portraits:
         turn = (track.rotation - track.rotation[source]).abs().amax(1)
         far = [frame for frame in begins if abs(frame - source) >= nearest and turn[frame] <= widest]
         if far:
-            chosen[source] = _spread(far, settings.runs, chance)
+            chosen[source] = _spread(far, settings.runs, rng)
     if not chosen:
-        raise ValueError(f"{len(begins)} good frames, none far enough from another")
+        raise DatasetError(f"{len(begins)} good frames, none far enough from another")
     return chosen
 
 
-def _spread(frames: list[int], count: int, chance: random.Random) -> list[int]:
-    """One frame of each of `count` equal parts of the list."""
+def _spread(frames: list[int], count: int, rng: random.Random) -> list[int]:
+    """A random frame of each of `count` equal parts of the list."""
     count = min(count, len(frames))
     edges = [len(frames) * part // max(1, count) for part in range(count + 1)]
-    return [frames[chance.randrange(low, high)] for low, high in pairwise(edges)]
+    return [frames[rng.randrange(low, high)] for low, high in pairwise(edges)]
 
 
 def render_source(
     models: FaceModels, frames: Sequence[Tensor], track: ClipTrack, source: int, runs: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The tensors of one `PairShard`.
+    """The tensors of one `PairShard` by name, in the shapes that it states.
 
     Args:
         models: for the fit.
@@ -183,7 +175,7 @@ def render_source(
         runs: first frame of each run.
 
     Raises:
-        ValueError: no face can be fitted in the portrait.
+        NoFaceError: no face can be fitted in the portrait.
     """
     face = fit_face(models, to_float(frames[source][None]))
     view = view_source(face)
@@ -226,7 +218,7 @@ def _compact(name: str, value: Tensor) -> Tensor:
 
 def _in_runs(values: Tensor) -> Tensor:
     """[N·R, ...] to [N, R, ...]."""
-    return values.unflatten(0, (-1, RUN))
+    return values.reshape(-1, RUN, *values.shape[1:])
 
 
 def _expression(track: ClipTrack, source: int, driven: Tensor) -> Expression:
@@ -249,11 +241,11 @@ def _with_mask(view: SourceView) -> Tensor:
 
 
 def _step(render: NccRender) -> tuple[Tensor, Tensor]:
-    """Where the pixels of each second frame were in the first [N, 128, 128, 2] grid units, and where that is known.
+    """The positions of each second frame's pixels in the first frame, [N, 128, 128, 2] grid units, and their mask.
 
-    The mask is [N, 1, 128, 128] bool.
+    The mask [N, 1, 128, 128] is 1 where the position is known.
     """
-    pixels = project(render.mesh.vertices)[..., :2].unflatten(0, (-1, RUN))[:, 0]  # [N, V, 2] in the first frames
+    pixels = _in_runs(project(render.mesh.vertices)[..., :2])[:, 0]  # [N, V, 2] in the first frames
     fragments = render.fragments.frames(slice(1, None, RUN))
     attributes = torch.cat((pixels, render.view.regions.inner_face[None, :, None].expand(len(pixels), -1, 1)), -1)
     maps = interpolate(attributes, render.mesh.triangles, fragments)  # [N, H, W, 3]

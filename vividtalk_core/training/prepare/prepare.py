@@ -1,8 +1,7 @@
-"""A folder of videos to shards that can be learned from, with a report of what was left out and why."""
+"""A folder of videos becomes motion shards, with a report of what was left out and why."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
@@ -12,11 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ...errors import CurveFileError, DatasetError, MediaError, MissingFileError, NoFaceError, SettingsError
 from ...head.morphable import load_morphable
 from ...hub import resolve_weights
 from ...progress import Progress
 from ...structures import MorphableModel
-from ..dataset.motion_shard import FPS, Shard, shard_path, write_shard
+from ..dataset.layout import TRACKS, refusal_path, shard_path, track_path
+from ..dataset.motion_shard import FPS, Shard, write_shard
 from .av_offset import LagSettings, shift_of
 from .calibration import CalibrationSettings, Neutral, calibrate, closed_frames, lip_basis, neutral_face, typical_face
 from .clips import Clip, find_clips
@@ -24,20 +25,21 @@ from .curve_sets import observe_curves
 from .frame_filter import FrameSettings
 from .observation import Observation, aligned_sound, lag_of, observe_video
 from .report import ClipReport, Report
-from .tracks import read_track, refusal_path, track_clips
+from .tracks import read_track, track_clips
 
 log = logging.getLogger("vividtalk")
 
-TRACKS = "tracks"  # folder of the prepared folder
+# reasons to leave out one clip; anything else ends the preparation
+CLIP_ERRORS = (NoFaceError, MediaError, CurveFileError, DatasetError, MissingFileError, SettingsError)
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """What is kept, and how it is brought to one measure."""
+    """Which clips are kept, and how they are calibrated."""
 
     least_s: float = 1.0  # of good frames in a clip
     least_good: float = 0.5  # share of good frames in a clip
-    track: bool = True  # off: only clips that are tracked already, the others are left out
+    track: bool = True  # off: use only clips that have a track already
     frames: FrameSettings = field(default_factory=FrameSettings)
     lag: LagSettings = field(default_factory=LagSettings)
     calibration: CalibrationSettings = field(default_factory=CalibrationSettings)
@@ -56,13 +58,12 @@ def prepare(
         folder: of videos and curve sets, with or without a manifest.csv (see `clips.find_clips`).
         out: gets tracks/, clips/, report.json and report.csv.
         workers: processes that track.
-        progress: called as progress(done, total, None) as clips are tracked, then as they are written; may raise to
-            cancel. What is done by then stays.
-        settings: what is kept.
+        progress: called as clips are tracked, then as they are written; finished clips stay when it cancels.
+        settings: which clips are kept.
 
     Raises:
-        FileNotFoundError: no such folder, or no clips in it.
-        ValueError: the manifest is wrong.
+        MissingFileError: there is no such folder.
+        DatasetError: the folder holds no clips, or its manifest is wrong.
     """
     folder, out = Path(folder), Path(out)
     clips = find_clips(folder)
@@ -80,7 +81,7 @@ def prepare(
 
 
 class _Steps:
-    """Counts the work that is done."""
+    """Counts finished steps and reports them."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
@@ -91,26 +92,20 @@ class _Steps:
             self.progress(self.done, self.total, None)
 
 
-def track_path(out: Path, clip: Clip) -> Path:
-    """Where the track of a clip is kept."""
-    return out / TRACKS / f"{clip.name}.npz"
-
-
 def _track_missing(clips: list[Clip], out: Path, workers: int, track: bool, steps: _Steps) -> None:
-    paths = {clip.path: track_path(out, clip) for clip in clips if clip.sound is None and clip.path.is_file()}
+    paths = {clip.path: track_path(out, clip.name) for clip in clips if clip.sound is None and clip.path.is_file()}
     done = {path for path in paths.values() if path.is_file() or refusal_path(path).is_file()}
     jobs = [(video, path) for video, path in paths.items() if path not in done] if track else []
     steps.add(len(clips) - len(jobs))
-    with contextlib.closing(track_clips(jobs, workers)) as tracking:
-        for video, reason in tracking:
-            if reason:
-                log.warning("%s cannot be tracked: %s", video.name, reason)
-            steps.add()
+    for video, reason in track_clips(jobs, workers):
+        if reason:
+            log.warning("%s cannot be tracked: %s", video.name, reason)
+        steps.add()
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Candidate:
-    """A clip on its way to a shard."""
+    """A clip that may become a shard."""
 
     clip: Clip
     row: ClipReport
@@ -136,14 +131,14 @@ def _prepare_person(
         yield _finished(one, clip, out, steps)
     shared = typical_face(neutrals) if neutrals else None
     for one in waiting:
-        reason = "lips never close: nothing to calibrate on, in no clip of this person"
+        reason = "lips never close: in no clip of this person is there a frame to calibrate on"
         row = _write(one, shared, "identity", basis, out) if shared else replace(one.row, reason=reason)
         yield _finished(row, one.clip, out, steps)
 
 
 def _finished(row: ClipReport, clip: Clip, out: Path, steps: _Steps) -> ClipReport:
     if row.reason:
-        # of an earlier run with other settings
+        # a shard of an earlier run with other settings
         shard_path(out, clip.name).unlink(missing_ok=True)
     steps.add()
     return row
@@ -154,7 +149,7 @@ def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSe
     row = ClipReport(clip.file, clip.identity, clip.split)
     try:
         seen = _observe(clip, out, model, settings)
-    except (ValueError, FileNotFoundError) as error:
+    except CLIP_ERRORS as error:
         return replace(row, reason=str(error))
     valid, lag = seen.valid, lag_of(seen, settings.lag)
     row = replace(
@@ -187,18 +182,19 @@ def _too_little(row: ClipReport, settings: PrepareSettings) -> str:
 
 def _observe(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSettings) -> Observation:
     if not clip.path.is_file():
-        raise FileNotFoundError(f"no such file: {clip.path}")
+        raise MissingFileError(f"no such file: {clip.path}")
     if clip.sound is not None:
-        return _heard(clip, observe_curves(clip.path, clip.sound, model))
-    path = track_path(out, clip)
+        return _without_wrong_sound(clip, observe_curves(clip.path, clip.sound, model))
+    path = track_path(out, clip.name)
     refusal = refusal_path(path)
     if not path.is_file():
         reason = refusal.read_text(encoding="utf-8") if refusal.is_file() else "it has not been tracked yet"
-        raise ValueError(f"no track: {reason}")
-    return _heard(clip, observe_video(clip.path, read_track(path), settings.frames))
+        raise DatasetError(f"no track: {reason}")
+    return _without_wrong_sound(clip, observe_video(clip.path, read_track(path), settings.frames))
 
 
-def _heard(clip: Clip, seen: Observation) -> Observation:
+def _without_wrong_sound(clip: Clip, seen: Observation) -> Observation:
+    """The observation without its sound where the manifest says that the sound is not of this picture."""
     return replace(seen, sound=seen.sound[:0]) if clip.silent else seen
 
 

@@ -17,14 +17,14 @@ from torch import Tensor
 from ...audio.phones import closures_of, read_phones
 from ...audio_to_mesh.acoustic import acoustic_expression
 from ...audio_to_mesh.articulation import generate_expression
-from ...audio_to_mesh.models import ACOUSTIC
 from ...errors import DatasetError
 from ...eval.lip_score import LipScore, score_lips, spoken_frames
 from ...eval.lips import Span
 from ...head.mouth_shape import lip_curves
 from ...pipeline import Models
+from ...settings import ACOUSTIC
 from ...structures import SAMPLE_RATE, AudioFeatures, Expression, MorphableModel
-from ..dataset.motion_shard import FPS, Shard, hear, load_shards
+from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
 
 REAL = "real"
 Row = Callable[[AudioFeatures, Tensor], Expression]  # sound and α [I] → curves
@@ -64,7 +64,7 @@ def _score(row: Row | None, shard: Shard, other: Shard, closures: Sequence[Span]
 
 def _curves(row: Row, sound: Shard, face: Shard, head: MorphableModel) -> Tensor:
     """[T, 2] aperture and width; the aperture is not below that of closed lips, which cannot pass each other."""
-    aperture, width = lip_curves(row(hear(sound), face.id_coefficients), head)
+    aperture, width = lip_curves(row(encode_shard(sound), face.id_coefficients), head)
     rest = Expression.from_rest(torch.zeros(1, len(head.exp_names)), torch.zeros(1, len(head.lip_vertices), 3), FPS)
     return torch.stack((aperture.clamp(min=float(lip_curves(rest, head)[0])), width), -1)
 

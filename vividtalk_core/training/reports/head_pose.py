@@ -28,7 +28,7 @@ from ...eval.head_motion import (
 )
 from ...hub import load_module
 from ...structures import MEL_RATE, AudioFeatures, HeadMotion
-from ..dataset.motion_shard import FPS, Shard, hear, load_shards
+from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
 from ..dataset.pose_clips import PoseClip, pose_clips, relative_to_rest
 from ..tasks.pose_vqvae import reconstruct
 
@@ -50,7 +50,7 @@ class Case:
 
 def make_case(sampler: PoseSampler, shard: Shard) -> Case:
     """Sample `SEEDS` for the sound and the face of a shard with head motion and sound."""
-    features = hear(shard)
+    features = encode_shard(shard)
     real = relative_to_rest(shard.rotation, shard.translation)
     style = shard.id_coefficients
     generated = [sample_head_pose(sampler, features, seed=seed, id_coefficients=style) for seed in SEEDS]

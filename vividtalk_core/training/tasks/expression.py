@@ -22,10 +22,10 @@ from ...head.mouth_shape import lip_curves
 from ...hub import load_module, resolve_weights, save_module
 from ...structures import MorphableModel
 from ..augment.mel import MelAugmentation, augment_mel
-from ..dataset.motion_shard import Shard, hear, load_shards
+from ..dataset.motion_shard import Shard, encode_shard, load_shards
 from ..dataset.speech_clips import (
-    Hearing,
     MotionStatistics,
+    SoundtrackSettings,
     SpeechClip,
     by_identity,
     make_clip,
@@ -46,7 +46,7 @@ from ..losses.motion import (
 )
 from ..losses.motion_maps import make_maps
 from ..prepare.av_offset import estimate_lags, shift_sound
-from ..sampling import speaker_chances
+from ..sampling import speaker_weights
 
 log = logging.getLogger("vividtalk")
 
@@ -119,7 +119,7 @@ class ExpressionTask:
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
             front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=feature_rows(hear(train[0], settings.encoder)).shape[1],
+            feature_width=feature_rows(encode_shard(train[0], settings.encoder)).shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -134,8 +134,8 @@ class ExpressionTask:
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
         _begin(generator, settings)
-        self.hearing = Hearing(config.fps, settings.encoder, settings.variants)
-        self.clips, self.chances = self._prepare(train, phones, statistics)
+        self.soundtracks = SoundtrackSettings(config.fps, settings.encoder, settings.variants)
+        self.clips, self.sampling_weights = self._prepare(train, phones, statistics)
         if settings.voices:
             self._add_voices(Path(settings.voices))
         self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
@@ -155,25 +155,26 @@ class ExpressionTask:
                 if shard.frames < settings.window:
                     continue
                 motion = standardise(shard, statistics, statistics.ranges.get(identity, 1.0))
-                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.hearing.fps)
-                clips.append(make_clip(shard, motion, labels, self.hearing, random))
+                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.soundtracks.fps)
+                clips.append(make_clip(shard, motion, labels, self.soundtracks, random))
                 lengths.append((identity, shard.frames))
-        return clips, speaker_chances(lengths, settings.balance)
+        return clips, speaker_weights(lengths, settings.balance)
 
     def _add_voices(self, folder: Path) -> None:
         """Speech without pictures, all recordings by their length."""
         config, settings = self.module.config, self.settings
         random = Generator().manual_seed(settings.seed + 1)
         size = sum(self.module.sizes)
-        voices = load_voices(folder, size, config.identity_components, self.hearing, random)
-        chances = torch.tensor([float(len(clip.phones[0])) for clip in voices])
+        voices = load_voices(folder, size, config.identity_components, self.soundtracks, random)
+        weights = torch.tensor([float(len(clip.phones[0])) for clip in voices])
         share = settings.voice_share / (1 - settings.voice_share)
-        self.chances = torch.cat((self.chances, chances * (share * self.chances.sum() / chances.sum())))
+        weights = weights * (share * self.sampling_weights.sum() / weights.sum())
+        self.sampling_weights = torch.cat((self.sampling_weights, weights))
         self.clips += voices
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows: features [B, T, D], motion [B, T, M], phones and valid [B, T], α [B, I]."""
-        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         rows = [self._window(self.clips[index], generator) for index in chosen]
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
         kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
@@ -255,7 +256,7 @@ class ExpressionTask:
         """Figures of one clip against its landmarks."""
         weight = generator.motion_std
         style = generator.style(clip.id_coefficients[None].to(weight))
-        features = feature_rows(hear(clip, self.settings.encoder))[None, : clip.frames].to(weight)
+        features = feature_rows(encode_shard(clip, self.settings.encoder))[None, : clip.frames].to(weight)
         audio = generator.encode(features, style)
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
@@ -316,7 +317,7 @@ def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: 
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
         for shard in group:
-            curves = generate_expression(generator, hear(shard), shard.id_coefficients)
+            curves = generate_expression(generator, encode_shard(shard), shard.id_coefficients)
             expected.append(lip_curves(curves, model)[0][: shard.frames])
         for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
             log.info("%s: sound %+.2f frames late", shard.name, lag)

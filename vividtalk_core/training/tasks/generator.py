@@ -25,8 +25,8 @@ from ..dataset.image_pairs import (
     by_frame,
     compose_base,
     cut,
-    look_at,
-    picture_figures,
+    image_metrics,
+    pixel_weights,
     windows,
 )
 from ..dataset.image_shard import RUN
@@ -123,7 +123,7 @@ class GeneratorTask:
         settings = self.settings
         # whether teeth or tongue show is a guess, and the mean of all guesses is brown: there the other terms decide
         guessed = 1 - (1 - settings.inside) * frames["paint"][:, 3:]
-        return look_at(frames, settings.mouth, settings.eyes) * guessed
+        return pixel_weights(frames, settings.mouth, settings.eyes) * guessed
 
     def _perceptual(self, frames: Batch, made: Tensor, fake: Tensor, real: Tensor) -> Tensor:
         """Perceptual distance of face windows at two scales, and of the mouth at twice its size."""
@@ -140,16 +140,16 @@ class GeneratorTask:
             frames = by_frame(batch)
             made, _, base = generate(module, frames)
             closed = compose_base(frames, frames["flow"])
-            rows.append(self._figures(frames, {"": made, "base_": base, "closed_": closed}))
+            rows.append(self._metrics(frames, {"": made, "base_": base, "closed_": closed}))
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": metrics["l1"] + metrics["perceptual"]}
 
-    def _figures(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
+    def _metrics(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
         corners, found = windows(frames, FACE_WINDOW), {}
         real = cut(frames["target"], corners, FACE_WINDOW)
         weight = self._weight(frames)
         for name, made in pictures.items():
-            found |= {name + key: value for key, value in picture_figures(made, frames).items()}
+            found |= {name + key: value for key, value in image_metrics(made, frames).items()}
             distance = self._perceptual(frames, made, cut(made, corners, FACE_WINDOW), real)
             found[f"{name}perceptual"] = self.settings.perceptual * float(distance)
             found[f"{name}l1"] = self.settings.l1 * float(l1(made, frames["target"], weight))

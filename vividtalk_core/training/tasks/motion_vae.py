@@ -23,8 +23,8 @@ from ..dataset.image_pairs import (
     by_frame,
     compose_base,
     cut,
-    look_at,
-    picture_figures,
+    image_metrics,
+    pixel_weights,
     textures,
 )
 from ..dataset.image_pairs import windows as windows_of
@@ -87,7 +87,7 @@ class MotionTask:
         pair = [cut(picture, corners, FACE_WINDOW) for picture in (made, frames["target"])]
         network = self.network.to(made.device)
         return {
-            "l1": settings.l1 * l1(made, frames["target"], look_at(frames, settings.mouth, settings.eyes)),
+            "l1": settings.l1 * l1(made, frames["target"], pixel_weights(frames, settings.mouth, settings.eyes)),
             "perceptual": settings.perceptual * perceptual(network, *pair),
             "kl": settings.kl * kl(output.mean.float(), output.log_variance.float()),
             "smooth": settings.smooth * slope(output.flow.float()) * (CROP / 2),
@@ -110,16 +110,16 @@ class MotionTask:
             frames = by_frame(batch)
             flow = predict(module, frames)[1]
             pictures = {"": compose_base(frames, flow), "closed_": compose_base(frames, frames["flow"])}
-            rows.append(self._figures(frames, pictures))
+            rows.append(self._metrics(frames, pictures))
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": metrics["l1"] + metrics["perceptual"]}
 
-    def _figures(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
+    def _metrics(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
         corners, found = windows_of(frames, FACE_WINDOW), {}
         wanted = cut(frames["target"], corners, FACE_WINDOW)
-        weight = look_at(frames, self.settings.mouth, self.settings.eyes)
+        weight = pixel_weights(frames, self.settings.mouth, self.settings.eyes)
         for name, made in pictures.items():
-            found |= {name + key: value for key, value in picture_figures(made, frames).items()}
+            found |= {name + key: value for key, value in image_metrics(made, frames).items()}
             part = cut(made, corners, FACE_WINDOW)
             found[f"{name}perceptual"] = self.settings.perceptual * float(perceptual(self.network, part, wanted))
             found[f"{name}l1"] = self.settings.l1 * float(l1(made, frames["target"], weight))

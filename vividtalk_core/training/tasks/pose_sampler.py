@@ -13,9 +13,10 @@ from torch import Generator, Tensor
 
 from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
 from ...audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig
+from ...errors import DatasetError, SettingsError
 from ...hub import load_module, save_module
 from ..dataset.motion_shard import load_shards
-from ..dataset.pose_clips import PoseAugmentation, PoseClip, chances, draw_window, pose_clips
+from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_window, pose_clips
 from ..losses.motion import masked_mean
 
 # Less than for the codebook: enlarged much, a head would stay where codes end, and a sampler would learn to be stuck.
@@ -61,12 +62,12 @@ class PoseTask:
         settings: PoseSettings,
     ) -> None:
         if not train or not validation:
-            raise ValueError(
+            raise DatasetError(
                 f"a pose sampler needs speech with head motion of at least {settings.least_s:g} s for training and "
                 f"validation; got {len(train)} and {len(validation)} clips."
             )
         self.train, self.validation, self.settings = train, validation, settings
-        self.chances = chances(train, settings.balance, settings.liveliness)
+        self.sampling_weights = clip_weights(train, settings.balance, settings.liveliness)
         torch.manual_seed(settings.seed)
         self.module = PoseSampler(sampler_config(codebook.config, settings, len(train[0].id_coefficients)))
         self.module.codebook.load_state_dict(codebook.state_dict())
@@ -81,7 +82,7 @@ class PoseTask:
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows: pose [B, T, 6], features [B, T, 320], inside [B, T], α [B, I] and what is kept of them."""
         settings = self.settings
-        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         clips = [self.train[i] for i in chosen]
         rows = [draw_window(clip, settings.window, AUGMENTATION, generator) for clip in clips]
         identity = torch.stack([clip.id_coefficients for clip in clips])
@@ -159,7 +160,7 @@ def sampler_config(codebook: HeadPoseVqVaeConfig, settings: PoseSettings, compon
 def task(data: Path, settings: PoseSettings) -> PoseTask:
     """The task of `train pose`: the prepared folder's clips that have sound, and the weights of phase 1."""
     if not settings.codebook:
-        raise ValueError("train pose needs the weights of phase 1: --codebook OUT/best.safetensors of pose-codebook.")
+        raise SettingsError("train pose needs the weights of train pose-codebook: --codebook OUT/best.safetensors")
     codebook = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, settings.codebook)
     splits = (load_shards(data, split) for split in ("train", "validation"))
     clips = [

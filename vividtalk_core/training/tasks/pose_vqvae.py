@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
+from ...errors import DatasetError
 from ...eval.head_motion import perplexity, reconstruction_rms
 from ...hub import save_module
 from ..dataset.motion_shard import load_shards
-from ..dataset.pose_clips import PoseAugmentation, PoseClip, chances, draw_window, pose_clips
+from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_window, pose_clips
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +47,12 @@ class PoseCodebookTask:
         self, train: Sequence[PoseClip], validation: Sequence[PoseClip], settings: PoseCodebookSettings
     ) -> None:
         if not train or not validation:
-            raise ValueError(
+            raise DatasetError(
                 f"a pose codebook needs clips with head motion of at least {settings.least_s:g} s for training and "
                 f"validation; got {len(train)} and {len(validation)}."
             )
         self.train, self.validation, self.settings = train, validation, settings
-        self.chances = chances(train, settings.balance, settings.liveliness)
+        self.sampling_weights = clip_weights(train, settings.balance, settings.liveliness)
         torch.manual_seed(settings.seed)
         self.module = HeadPoseVqVae(codebook_config(settings))
         # depth is the noisiest channel of a tracker, and the one that is seen least
@@ -60,7 +61,7 @@ class PoseCodebookTask:
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows: pose [B, T, 6] and where it is not held [B, T]."""
-        chosen = torch.multinomial(self.chances, size, replacement=True, generator=generator).tolist()
+        chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         rows = [draw_window(self.train[i], self.settings.window, PoseAugmentation(), generator) for i in chosen]
         return {"pose": torch.stack([row[0] for row in rows])}
 

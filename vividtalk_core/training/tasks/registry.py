@@ -1,25 +1,42 @@
-"""What can be trained: the name on the command line, where it is, and its settings."""
+"""What can be trained: the name on the command line, the module, and its settings."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..loop.settings import TrainSettings
+    from ..loop.trainer import Task
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedTask:
+    """One model that can be trained, with the defaults of its settings."""
+
+    make: Callable[[Path, Any], Task]  # from a prepared folder and the settings
+    settings: Any  # a dataclass: the model's own settings
+    training: TrainSettings  # of the training loop
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEntry:
-    """One model that can be trained. Its module is imported only when it is asked for: torch takes seconds."""
+    """Where a task is. Its module is imported only when it is asked for, because torch takes seconds to import."""
 
-    module: str  # of this package; it has `task(data, settings)` and may have TRAINING, defaults of the loop
+    module: str  # of this package; it has `task(data, settings)` and may have TRAINING, defaults of the training loop
     settings: str  # name of its settings dataclass
     help: str  # one line of the command's help
 
-    def load(self) -> tuple[ModuleType, Any]:
-        """The module of the task and its default settings."""
+    def load(self) -> LoadedTask:
+        """Import the module of the task."""
+        from ..loop.settings import TrainSettings
+
         module = importlib.import_module(f".{self.module}", __package__)
-        return module, getattr(module, self.settings)()
+        training: TrainSettings = getattr(module, "TRAINING", TrainSettings())
+        return LoadedTask(module.task, getattr(module, self.settings)(), training)
 
 
 TASKS = {

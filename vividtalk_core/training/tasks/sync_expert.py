@@ -13,12 +13,13 @@ from torch import Generator, Tensor, nn
 from ...audio.encoder import feature_rows
 from ...audio.mel import BANDS
 from ...critics.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
+from ...errors import DatasetError
 from ...eval.sync import REACH, offset_distances
 from ...hub import save_module
 from ..augment.mel import MelAugmentation, augment_mel
-from ..dataset.motion_shard import FPS, Shard, hear, load_shards
+from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
 from ..loop.settings import TrainSettings
-from ..sampling import speaker_chances
+from ..sampling import speaker_weights
 
 TRAINING = TrainSettings(
     steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
@@ -68,17 +69,17 @@ class SyncTask:
         least = self.config.window + 2 * REACH
         self.validation = [clip for clip in map(make_clip, with_sound(validation)) if len(clip.features) >= least]
         if not self.clips or len(self.validation) < 2:
-            raise ValueError(
+            raise DatasetError(
                 f"{len(self.clips)} clips with sound to train on and {len(self.validation)} to validate with: "
                 "at least 1 and 2 are needed"
             )
         lengths = [(clip.identity, len(clip.features)) for clip in self.clips]
-        self.chances = speaker_chances(lengths, settings.balance)
+        self.sampling_weights = speaker_weights(lengths, settings.balance)
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows of different clips where there are enough: features [B, T, 320], curves [B, T, 2], valid."""
         repeat = size > len(self.clips)
-        chosen = torch.multinomial(self.chances, size, replacement=repeat, generator=generator).tolist()
+        chosen = torch.multinomial(self.sampling_weights, size, replacement=repeat, generator=generator).tolist()
         rows = [self._window(self.clips[index], generator) for index in chosen]
         features, curves, valid = (torch.stack(part) for part in zip(*rows, strict=True))
         return {
@@ -125,7 +126,7 @@ def with_sound(shards: Sequence[Shard]) -> list[Shard]:
 
 def make_clip(shard: Shard) -> SyncClip:
     """What the expert sees of a shard."""
-    features = feature_rows(hear(shard))
+    features = feature_rows(encode_shard(shard))
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 
