@@ -50,7 +50,7 @@ def test_words_are_aligned_where_they_are_known(data, heard, caplog):
     assert heard == ["bin blue at f two now", "My name"]
     assert read_phones(data / "phones/grid__s1_bbaf2n.mp4.json") == [Phone("B", 0.0, 0.1)]
     assert read_phones(data / "phones/told.mp4.json") == [Phone("M", 0.0, 0.1, 0.4)]
-    assert "told.mp4 is guessed instead of aligned: the sound does not fit" in caplog.text
+    assert "The phones of told.mp4 are recognised instead of aligned: the sound does not fit" in caplog.text
     assert not (data / "phones/silent.mp4.json").exists()
 
 

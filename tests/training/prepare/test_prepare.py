@@ -162,10 +162,10 @@ def test_clips_that_are_left_out(folder, out, lips):
     told = reasons(prepare(folder, out, settings=settings))
     assert told["short.mp4"] == "too short: 0.6 s"
     assert told["turned.mp4"] == "too few good frames: 15 of 75"
-    assert told["open.mp4"] == "lips never close: nothing to calibrate on, in no clip of this person"
+    assert told["open.mp4"] == "lips never close: in no clip of this person is there a frame to calibrate on"
     assert told["late.mp4"].startswith("sound out of sync: it is +1")
     assert told["untracked.mp4"] == "no track: it has not been tracked yet"
-    assert "is not a track of `prepare`" in told["damaged.mp4"]
+    assert "is not a track of `train prepare`" in told["damaged.mp4"]
     assert not (out / "clips").exists()
 
 
