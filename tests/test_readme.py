@@ -17,13 +17,16 @@ from vividtalk_core.cli.command import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = list(ROOT.glob("*.md"))
+CARDS = list((ROOT / "vividtalk_core" / "assets").glob("*.md"))
 
 
 def shell_lines(text):
     """Commands in the fenced blocks, with their continuation lines joined and comments removed."""
-    for block in re.findall(r"^```(?:sh|bash|shell|console|)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        if language not in ("", "sh", "bash", "shell", "console"):
+            continue
         for line in block.replace("\\\n", " ").splitlines():
-            yield line.removeprefix("$ ").split("  #")[0].strip()
+            yield line.removeprefix("$ ").split(" #")[0].strip()
 
 
 def test_the_readme_shows_how_to_start():
@@ -32,7 +35,7 @@ def test_the_readme_shows_how_to_start():
     assert any(re.search(r"vividtalk_core talk |vividtalk talk ", line) for line in lines)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *CARDS], ids=lambda path: path.name)
 def test_commands_are_understood(path):
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
     for line in shell_lines(path.read_text(encoding="utf-8")):
@@ -40,7 +43,8 @@ def test_commands_are_understood(path):
             assert set(re.findall(r"\b[a-z][a-z-]*\b(?!=)", line[5:])) <= targets, line
         match = re.match(r"(?:\S*python3? -m vividtalk_core|vividtalk) (.+)", line)
         if match:
-            build_parser().parse_args(shlex.split(match[1]))
+            words = shlex.split(match[1])
+            build_parser(words).parse_args(words)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
