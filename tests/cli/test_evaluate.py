@@ -13,7 +13,8 @@ import pytest
 from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.cli import evaluate as command
-from vividtalk_core.cli.command import REPORTS, build_parser, main
+from vividtalk_core.cli.command import build_parser, main
+from vividtalk_core.cli.evaluate_arguments import REPORTS
 from vividtalk_core.errors import MediaError
 from vividtalk_core.eval.image_score import ImageScore
 from vividtalk_core.eval.lip_score import LipScore
