@@ -99,7 +99,7 @@ _BENCH = (
 _TRAIN = "Prepare training data and train the models; on N GPUs: torchrun --nproc-per-node N -m vividtalk_core train …"
 _BUILD = "Rebuild the files inside this package from pinned packages and check that they have the listed sha256."
 
-PORTRAIT_OPTIONS = ("strength", "face_index", "threshold", "force")  # of TalkSettings, that `drive` has too
+PORTRAIT_OPTIONS = ("strength", "face_index", "threshold", "force", "workers")  # of TalkSettings, that `drive` has too
 
 
 def _add_talk(talk: argparse.ArgumentParser) -> None:
