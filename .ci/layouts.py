@@ -25,6 +25,10 @@ ROOM = {
     "MaskPreview": 380,
     "SaveVideo": 460,
 }
+# px below nodes that show the frame at hand while they run: the last one stays on them and makes them taller
+LIVE = dict.fromkeys(
+    ("VividTalk_TalkingHead", "VividTalk_TalkingHeadVideo", "VividTalk_PasteBack", "VividTalk_RenderVideo"), 230
+)
 PORTRAIT, STAGE_1, STAGE_2, OUTPUT, PARKED = "#3f789e", "#8a8a3a", "#5a8a5a", "#a1634a", "#8a8a8a"
 
 
@@ -200,7 +204,7 @@ def _arrange_group(workflow: dict[str, Any], nodes: dict[int, Any], group: Group
             height = max(round(node["size"][1]), ROOM.get(node["type"], 0))
             width = round(node["size"][0]) if isinstance(item, Note) else WIDTH
             node["pos"], node["size"] = [x, y + TITLE_BAR], [width, height]
-            y += TITLE_BAR + height + GAP
+            y += TITLE_BAR + height + LIVE.get(node["type"], 0) + GAP
         bottom = max(bottom, y - GAP + PADDING)
     if group.title:
         width = len(group.columns) * (WIDTH + GAP) - GAP + 2 * PADDING
