@@ -4,7 +4,18 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.nn import LEAK, Conv, Hourglass, Residual, TransformerLayer, Up, frame_batches, inference, zero_conv
+from vividtalk_core.nn import (
+    LEAK,
+    Conv,
+    Hourglass,
+    Residual,
+    TransformerLayer,
+    Up,
+    frame_batches,
+    inference,
+    modules_of,
+    zero_conv,
+)
 
 
 def make(before=3, after=2, width=16):
@@ -142,3 +153,10 @@ def test_frames_go_one_by_one_on_a_cpu_and_in_batches_elsewhere():
     assert frame_batches(3, torch.device("cpu")) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert frame_batches(11, torch.device("cuda")) == [slice(0, 8), slice(8, 11)]
     assert frame_batches(0, torch.device("cpu")) == []
+
+
+def test_a_list_of_modules_has_one_type_or_is_refused():
+    layers = torch.nn.ModuleList((Residual(2), Residual(2)))
+    assert modules_of(layers, Residual) == list(layers)
+    with pytest.raises(TypeError, match="Residual modules"):
+        modules_of(torch.nn.ModuleList((Residual(2), Conv(2, 2))), Residual)

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from vividtalk_core import pipeline
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.choose import choose_pose
-from vividtalk_core.errors import MissingFileError, NoFaceError, SettingsError, WeightsError
+from vividtalk_core.audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
+from vividtalk_core.errors import MismatchError, MissingFileError, NoFaceError, SettingsError, WeightsError
 from vividtalk_core.hub import WeightSet, save_module
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.mesh_to_video.models import MeshToVideoModels
@@ -305,7 +306,7 @@ def test_a_set_without_networks_says_what_it_does_without(monkeypatch, caplog, t
     with caplog.at_level(logging.INFO, "vividtalk"):
         assert networks.motion is None and networks.generator is None
     for name in ("motion-VAE", "generator"):
-        assert f"The weights 'mine' have no {name}: the closed form does its work alone." in caplog.messages
+        assert f"The weights 'mine' have no {name}: only the closed form is used." in caplog.messages
 
 
 def test_a_damaged_file_is_named_when_the_set_is_loaded(tmp_path, frame_generator):
@@ -328,3 +329,39 @@ def test_loading_does_not_wake_the_compiler():
     root = Path(pipeline.__file__).parents[1]
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert out.stdout.strip() == "False"
+
+
+STATES = 16  # width of the tiny speech model
+
+
+@pytest.fixture(scope="module")
+def speech_model(tmp_path_factory):
+    """A folder with a tiny random wav2vec2, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("speech")
+    sizes = {"hidden_size": STATES, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": STATES}
+    config = transformers.Wav2Vec2Config(
+        **sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2
+    )
+    transformers.Wav2Vec2Model(config).save_pretrained(folder)
+    return str(folder)
+
+
+def weights_on_states(folder, width):
+    """Models whose expression weights were trained on `width` states of a speech model."""
+    config = ExpressionConfig(front_end="states", feature_width=width, width=16, heads=2, encoder_layers=1)
+    save_module(folder / "expression.safetensors", ExpressionGenerator(config), config)
+    return load_models(str(folder))
+
+
+def test_weights_of_another_encoder_talk_with_it(portrait, sound, speech_model, tmp_path):
+    models = weights_on_states(tmp_path, STATES)
+    stream = talk(portrait, (sound, RATE), TalkSettings(encoder=speech_model), models=models)
+    assert frames_of(stream).shape == (FRAMES, *portrait.shape[1:])
+
+
+def test_weights_of_another_encoder_refuse_the_wrong_one(portrait, sound, speech_model, tmp_path):
+    models = weights_on_states(tmp_path, STATES + 4)
+    for encoder, width in (("mel", 320), (speech_model, STATES)):
+        with pytest.raises(MismatchError, match=rf"trained on 20 features per frame, .* gave {width}"):
+            talk(portrait, (sound, RATE), TalkSettings(encoder=encoder), models=models)

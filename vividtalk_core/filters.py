@@ -59,7 +59,7 @@ def blur(image: Tensor, sigma_px: float) -> Tensor:
     """Gaussian blur of images, separable, the border repeated.
 
     Shifted copies are added up: a convolution chooses its order of summation by the batch, so that a frame's last bit
-    would depend on how many others are made with it, and on planes it is slower.
+    would depend on how many others are made with it, and on single planes it is slower.
 
     Args:
         image: [..., H, W].

@@ -107,7 +107,7 @@ class TransformerLayer(nn.Module):
         return out
 
     def _band(self, frames: int) -> Tensor:
-        """[heads, T, T] the bias of each distance, −inf outside the band."""
+        """The bias of each distance, [H, T, T] for H heads, −inf outside the band."""
         time = torch.arange(frames, device=self.distance_bias.device)
         distance = time[None] - time[:, None] + self.before  # of the frame attended to; 0 is the oldest
         inside = (distance >= 0) & (distance <= self.before + self.after)

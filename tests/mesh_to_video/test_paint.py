@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vividtalk_core.mesh_to_video.paint import paint_layer, paint_over
+from vividtalk_core.mesh_to_video.paint import box_points, boxes_around, paint_layer, paint_over
 from vividtalk_core.structures import Paint
 
 
@@ -141,3 +141,16 @@ def test_what_is_beneath_has_the_shape_of_the_colour():
     paint = difference(0.0)
     with pytest.raises(ValueError, match=r"beneath must be \[T, 3, h, w\], .*got \[1, 3, 32, 64\]"):
         Paint(paint.color, paint.alpha, paint.box, paint.beneath[:, :, :32])
+
+
+def test_boxes_are_centred_on_the_extent_of_points():
+    points = torch.tensor([[[10.0, 20.0], [30.0, 24.0], [12.0, 22.0]], [[0.0, 0.0], [2.0, 8.0], [1.0, 1.0]]])
+    expected = torch.tensor([[12.0, 19.0, 28.0, 25.0], [-7.0, 1.0, 9.0, 7.0]])
+    torch.testing.assert_close(boxes_around(points, torch.tensor([8.0, 3.0])), expected)
+
+
+def test_box_points_are_the_centres_of_the_paintings_pixels():
+    points = box_points(torch.tensor([10.0, 20.0, 14.0, 22.0]), 4, 8, 2)
+    assert points.shape == (4, 8, 2)
+    torch.testing.assert_close(points[0, 0], torch.tensor([10.25, 20.25]))
+    torch.testing.assert_close(points[-1, -1], torch.tensor([13.75, 21.75]))

@@ -71,6 +71,7 @@ def expression_blocks(
     """
     rows, frames = rows_at_model_rate(model, features), features.frame_count
     blocks = _motion_blocks(model, rows, _style(model, id_coefficients, settings.style))
+    # the rows of a whole clip are small; the curves are made part by part, because their lip offsets are not
     motion = blur_rows(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
     position = resampled_positions(frames, model.config.fps, features.fps).to(motion.device)
     for part in torch.split(sample_rows(motion, position), BLOCK):
@@ -81,6 +82,7 @@ def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSett
     """Curves of standardised motion and closure [T, M + 1], with the user's gains."""
     motion, closure = rows[:, :-1], rows[:, -1:]  # [T, M], [T, 1]
     coefficients, lips = model.to_curves(motion)
+    # only what opens the mouth is scaled down: brows and cheeks go on through a closure
     apart = 1 - (settings.closure * closure).clamp(0, 1)
     coefficients[:, MOUTH] *= apart
     coefficients[:, EYES] = 0.0  # sound does not determine lids and gaze
@@ -132,6 +134,7 @@ def _motion_blocks(model: ExpressionGenerator, rows: Tensor, style: Tensor) -> I
         length = min(BLOCK, frames - start)
         piece = rows[None, start : start + length + 2 * reach]
         audio = model.encode(piece, style)
+        # frames near the ends of a piece lack sound around them: `reach` on either side are computed and dropped
         inside = audio[:, reach : reach + length]
         if model.config.causal:
             motion, state = model.roll(inside, state)

@@ -162,6 +162,7 @@ class ExpressionGenerator(nn.Module):
     def encode(self, features: Tensor, style: Tensor) -> Tensor:
         """Features [B, T, D] and z_style [B, S] → A [B, T, W] with the style injected (FiLM)."""
         x: Tensor = self.audio_encoder(features)  # [B, T, W]
+        # scale and shift of features by a style (FiLM, Perez et al. 2018): zeros leave the average speaker unchanged
         gain, bias = self.film(style)[:, None].chunk(2, -1)  # [B, 1, W] each
         x = x * (1 + gain) + bias
         for layer in self.context:

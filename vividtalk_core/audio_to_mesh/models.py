@@ -1,4 +1,4 @@
-"""The networks of stage 1, each loaded when it is first asked for."""
+"""The networks of stage 1, each loaded at its first use."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..settings import ACOUSTIC
 from .expression import ExpressionConfig, ExpressionGenerator
 from .pose_sampler import PoseSampler, PoseSamplerConfig
 
-# Modes of the expression generator: a window of sound seen at once, or the paper's autoregression over past motion.
+# Modes of the expression generator: a window of sound at once, or the paper's autoregression over past motion.
 EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
 POSE_FILE = "pose.safetensors"
 

@@ -73,7 +73,8 @@ class AudioEncoder(nn.Module):
         groups = mel[..., :0]
         if self.bands:
             groups = rearrange(mel, "b t (bands width) -> b t bands width", bands=self.bands).logsumexp(-1)
-        # the maximum so far of the rising line loudness + FALL · t, less that line, is a maximum that falls with time
+        # relative to a running maximum, because that of the whole clip would make a frame depend on all that follows;
+        # the maximum so far of loudness + FALL · t, less FALL · t, is one that falls with time
         fallen = FALL / self.fps * torch.arange(mel.shape[1], device=mel.device)[:, None]
         loudest = ((loudness + fallen).cummax(1).values - fallen).clamp(min=EXPECTED)  # [B, T, 1]
         return 1 + (torch.cat((groups, loudness), -1) - loudest).clamp(min=-QUIET) / QUIET
@@ -193,6 +194,7 @@ class PoseSampler(nn.Module):
         for level in range(codes.shape[-1]):
             coarser = book.lookup(codes[..., :level]) if level else torch.zeros_like(before)
             latents.append(self.map.latents(states, audio, coarser, level))
+            # −‖Ẑ − z_k‖² are the logits of a mixture of Gaussians around the codes: argmax is the paper's argmin
             logits.append(-book.distances(latents[-1], level) / self.map.spread(level))
         return torch.stack(latents, 2), torch.stack(logits, 2)
 
@@ -222,6 +224,7 @@ class PoseSampler(nn.Module):
         memory = self.map.start(initial_pose.expand(2, -1))
         vector, style = self.start_vector(initial_pose[None]), style.expand(2, -1)
         codes = []
+        # the two run as a batch of two: the recurrent states differ, the codes that were chosen are the same
         for now in both:
             states, memory = self.map(vector.expand(2, -1)[:, None], now[:, None], style, memory)
             vector, chosen = torch.zeros_like(vector), []
@@ -291,6 +294,7 @@ def sample_head_pose(
         generator = torch.Generator().manual_seed(seed)
         chosen = sampler.sample(audio, style, initial, temperature, generator, settings.guidance)
         motion = sampler.codebook.decode(chosen) * (scales * amplitude)
+    # the decoded first frame is near P⁰, but not at it: what is missing fades out instead of jumping
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
     motion[0] = first
     return HeadMotion(motion[:, :3], motion[:, 3:], fps)
@@ -308,7 +312,7 @@ def _check_controls(
     id_coefficients: Tensor | None,
     config: PoseSamplerConfig,
 ) -> None:
-    """Raise what `sample_head_pose` says of its arguments; id_coefficients is [I]."""
+    """Raise the errors of `sample_head_pose` for its arguments; id_coefficients is [I]."""
     for name, value in (("temperature", temperature), ("amplitude", amplitude)):
         if not (math.isfinite(value) and value >= 0):
             raise SettingsError(f"the {name} of the head pose must be 0 or more; got {value}.")

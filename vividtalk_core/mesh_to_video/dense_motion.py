@@ -1,4 +1,4 @@
-"""Dense motion: the two z-buffered meshes say exactly where each face pixel came from; a motion-VAE may refine it.
+"""Dense motion from the two z-buffered meshes, which give the source of each face pixel; a motion-VAE may refine it.
 
 The field has three layers. A flat card through the centre of the head moves what the mesh does not reach; its motion
 fades out over the background and the neck. The difference between the motion of the whole head mesh and that of the
@@ -89,6 +89,7 @@ def refine_motion(
         with inference(flow.device):
             pt_ref = reference.expand(len(flow), -1, -1, -1)
             output = model(pt_ref, render.projected_texture[part], render.lip_maps[part], flow, occlusion)
+        # the paper's own form replaces the closed form: it starts from no motion and nothing occluded
         start = (flow, occlusion) if model.config.anchored else (torch.zeros_like(flow), torch.ones_like(occlusion))
         refined = combine(output, *start, gate[part])
         flows.append(torch.lerp(flow, refined[0], strength))
@@ -161,6 +162,7 @@ def _card_motion(view: SourceView, driven: Tensor) -> Tensor:
     source = view.mesh.vertices[0]
     rigid = fit_similarity(source[view.regions.rigid], driven[view.regions.rigid], scaled=False)
     rotation, translation = rigid.rotation, rigid.translation
+    # at the mean depth of the rigid part, the card is as near to hair and ears in front of it as behind it
     depth = CAMERA_DISTANCE - source[view.regions.rigid, 2].mean()  # of the card in the portrait
     step = CROP // COARSE
     centres = pixel_centres(COARSE, COARSE, source.device) * step

@@ -89,6 +89,7 @@ def correct_frames(
     gate = change_gate(frames.motion.flow, view.follow * view.border, painted) * strength
     colors, alphas = [], []
     with inference(base.device):
+        # the features of the portrait do not change from frame to frame
         features = model.encode_source(face.image)
         for part in frame_batches(len(base), base.device):
             maps = (base, painted, render.ncc, render.face_mask, frames.motion.flow, frames.motion.occlusion)

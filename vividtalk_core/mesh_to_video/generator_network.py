@@ -86,6 +86,7 @@ class FrameGenerator(nn.Module):
         seen = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
         full = self.first(seen)  # [B, full, h, w]
         half = self.second(full)  # [B, half, h/2, w/2]
+        # the whole map is warped before the window is cut: features may come from outside it
         moved = F.pad(self._carry(features, motion, occlusion), (-margin // 4,) * 4)
         quarter = self.residual(self.join(torch.cat((self.third(half), moved), 1)))  # [B, quarter, h/4, w/4]
         eighth = self.fourth(quarter)  # [B, eighth, h/8, w/8]
@@ -93,6 +94,7 @@ class FrameGenerator(nn.Module):
         for up, skip in zip(self.up, (eighth, quarter, half, full), strict=True):
             x = up(x, skip)
         x = self.head(x)  # [B, 4, h, w]
+        # the change is added to the warped portrait, so that an untrained generator changes nothing
         alpha = torch.lerp(x[:, 3:].sigmoid(), x.new_ones(()), LEAST_ALPHA) * self._fade(x.device)
         change, alpha = (F.pad(part, (margin,) * 4) for part in (torch.tanh(x[:, :3]), alpha))
         return (base + self.config.largest_change * change).clamp(0, 1), alpha

@@ -1,4 +1,4 @@
-"""The networks of stage 2, each loaded when it is first asked for."""
+"""The networks of stage 2, each loaded at its first use."""
 
 from __future__ import annotations
 

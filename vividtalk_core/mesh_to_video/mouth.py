@@ -75,6 +75,7 @@ def render_mouth(
         opening = _opening(points, outline)
         teeth, tongue, head = _rasterize_inside(view, vertices, box, detail, lips.height, lips.width)
         colors.append(_shade(_Interior(teeth, tongue, head, opening), palette))
+        # what the warp brings from inside the portrait's own opening is its own mouth: that much is not painted
         kept = _opening(points + _sample(flow * (CROP / 2), points), lips.own) * _share_kept(lips.own, outline)
         alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         if progress:
@@ -194,6 +195,7 @@ def _sample(flow: Tensor, points: Tensor) -> Tensor:
 
 def _half_box(view: SourceView) -> Tensor:
     """Half of the box's width and height [2], whole px of the crop; it depends on the portrait alone."""
+    # one size for all frames, so that they can be stacked and detail does not flicker with the size
     own = project(landmark_positions(view.face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]  # [N, 2]
     mouth_width = (own.amax(0) - own.amin(0))[0]
     return (own.new_tensor(BOX_SIZE) / 2 * mouth_width).round().clamp(min=4)

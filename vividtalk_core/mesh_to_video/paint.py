@@ -25,7 +25,7 @@ def boxes_around(points: Tensor, half: Tensor) -> Tensor:
 
 
 def box_points(box: Tensor, height: int, width: int, detail: int) -> Tensor:
-    """Where the pixels of a painting lie, [height, width, 2] px of the crop, for a box [4] at `detail` px per px."""
+    """Where the pixels of a painting lie, [H, W, 2] px of the crop, for a box [4] at `detail` px per px of the crop."""
     return pixel_centres(height, width, box.device) / detail + box[:2]
 
 

@@ -19,7 +19,7 @@ from .regions import find_regions
 
 FADE_PX = 26  # px of the crop over which motion fades out in the background beside the head
 BORDER_PX = 10  # px of the crop over which it fades out at the border of the crop
-# Cosine of the angle between skin and viewer: beyond 84° the skin is a smear of pixels, below 70° it is fully trusted.
+# Cosines of the angle between skin and viewer: beyond 84° its pixels are not used, below 70° they are used fully.
 FACING = (0.10, 0.35)
 COLLAR = 0.55  # of the face height below the chin, where the neck does not move
 VISIBLE = 0.06  # model units by which a visible vertex may lie behind the z-buffer
@@ -78,6 +78,7 @@ def _follow(face: FaceFit) -> Tensor:
     rows = pixel_centres(CROP, CROP, face.image.device)[..., 1]
     collar = COLLAR * (chin - brow)
     above_collar = smoothstep((chin + collar - rows) / collar)
+    # softened: an edge in this map would be an edge in the motion, and so a tear in the image
     return blur(beside * above_collar, 3.0)
 
 
