@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vividtalk_core import hub
-from vividtalk_core.errors import WeightsError
+from vividtalk_core.errors import HubError, MissingFileError, WeightsError
 from vividtalk_core.hub import WeightSet, load_module, load_tensors, read_header, resolve_weights, save_module
 
 COMMIT = "a" * 40
@@ -78,12 +78,12 @@ def test_folder_falls_back_to_embedded(tiny, tmp_path, caplog):
 
 
 def test_folder_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder"):
+    with pytest.raises(MissingFileError, match="no such folder"):
         resolve_weights(str(tmp_path / "nowhere"))
     (tmp_path / "model.bin").write_bytes(b"pickle")
-    with pytest.raises(FileNotFoundError, match=r"holds none of head\.safetensors, detector.safetensors"):
+    with pytest.raises(MissingFileError, match=r"holds none of head\.safetensors, detector.safetensors"):
         resolve_weights(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"'nothing\.safetensors' are neither in the set 'x' nor embedded"):
+    with pytest.raises(MissingFileError, match=r"'nothing\.safetensors' are neither in the set 'x' nor embedded"):
         WeightSet("x", {}).file("nothing.safetensors")
     assert "nothing.safetensors" not in WeightSet("x", {})
 
@@ -144,12 +144,12 @@ def test_damaged_files(tiny, damage, message):
     path = tiny[0]
     path.write_bytes(damage(path.read_bytes()))
     for read in (read_header, load_tensors, lambda p: load_module(Tiny, TinyConfig, p)):
-        with pytest.raises(ValueError, match=f"generator.safetensors' {message}"):
+        with pytest.raises(WeightsError, match=f"generator.safetensors' {message}"):
             read(path)
 
 
 def test_another_architecture(tiny):
-    with pytest.raises(ValueError, match="holds a Tiny, a Other is needed"):
+    with pytest.raises(WeightsError, match="holds a Tiny, a Other is needed"):
         load_module(Other, TinyConfig, tiny[0])
 
 
@@ -169,10 +169,10 @@ def test_config_is_strict(tiny):
         ({"width": 3}, r"unknown fields \[\] and lacks \['sizes'\]"),
     ):
         edit_header(path, lambda header, config=config: header["__metadata__"].update(config=json.dumps(config)))
-        with pytest.raises(ValueError, match=f"its TinyConfig has {message}"):
+        with pytest.raises(WeightsError, match=f"its TinyConfig has {message}"):
             load_module(Tiny, TinyConfig, path)
     edit_header(path, lambda header: header["__metadata__"].pop("config"))
-    with pytest.raises(ValueError, match="has no 'config' in its header"):
+    with pytest.raises(WeightsError, match="has no 'config' in its header"):
         load_module(Tiny, TinyConfig, path)
 
 
@@ -182,7 +182,7 @@ def test_tensors_are_strict(tiny):
     state = module.state_dict() | {"extra": torch.ones(1)}
     del state["steps"]
     hub.save_tensors(path, state, header)
-    with pytest.raises(ValueError) as error:
+    with pytest.raises(WeightsError) as error:
         load_module(Tiny, TinyConfig, path)
     assert str(error.value) == (
         f"'{path}' does not fit this architecture; missing: steps; unexpected: extra; "
@@ -282,7 +282,7 @@ def test_hub_set_is_found_again_without_a_network(hub_server, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the library waits between its attempts
     assert resolve_weights("hub:team/set@v1") == first
-    with pytest.raises(ConnectionError, match="cannot reach the Hugging Face Hub for 'team/new' at"):
+    with pytest.raises(HubError, match="cannot reach the Hugging Face Hub for 'team/new' at"):
         resolve_weights("hub:team/new@v1")
 
 

@@ -210,7 +210,7 @@ def test_a_setting_out_of_range_is_named(wrong, message):
 
 
 def test_a_picture_without_a_face_is_refused(models, sound):
-    with pytest.raises(ValueError, match="face"):
+    with pytest.raises(NoFaceError, match="face"):
         talk(torch.full((1, 3, 256, 256), 0.5), (sound, RATE))
 
 

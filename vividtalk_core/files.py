@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import OutputError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk, which name no file
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A name beside `path` to write to: renamed to `path` when the block ends, removed when it raises."""
+    """A name beside `path` to write to: renamed to `path` when the block ends, removed when it raises.
+
+    Raises:
+        OutputError: there is no such folder, or the file cannot be written, e.g. because the disk is full.
+    """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
     part = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
     try:
         yield part
         os.replace(part, path)
-    except BaseException:  # Ctrl-C too must leave nothing behind
-        part.unlink(missing_ok=True)
+    except BaseException as error:  # Ctrl-C too must leave nothing behind
+        with suppress(OSError):  # where it cannot be removed, the first error is the one to show
+            part.unlink(missing_ok=True)
+        # other errors of the block are not about this file: it may read some while it writes
+        if isinstance(error, OSError) and (error.filename in (str(part), part) or error.errno in FULL):
+            raise OutputError(f"cannot write '{path}': {error.strerror}") from error
         raise
 
 

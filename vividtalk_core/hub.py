@@ -221,7 +221,7 @@ def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dt
 
     Args:
         path: of the file.
-        module: what to write; its tensors keep their shapes [...].
+        module: what to write; its tensors keep their shapes [..., N].
         config: the dataclass that the module was built from.
         dtype: floating-point type of the file, e.g. float16; None keeps the module's own.
     """
@@ -239,7 +239,7 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
         path: the .safetensors file.
 
     Returns:
-        The module on the CPU, in eval mode and float32, its tensors [...] as they were written.
+        The module on the CPU, in eval mode; weights [..., N] have the module's own type, mostly float32.
 
     Raises:
         MissingFileError: there is no such file.

@@ -195,7 +195,7 @@ def talk(
 def _talk(
     portrait: Tensor, audio: Audio, settings: TalkSettings, models: Models, pose: HeadMotion | None, timer: StageTimer
 ) -> TalkStream:
-    """Stage 1 in one thread; see `talk`."""
+    """Stage 1 for a portrait [1, 3, H, W] in one thread; see `talk`."""
     with timer("fit"):
         face = _fit(models, portrait, settings)
     with timer("audio"):

@@ -6,6 +6,7 @@ import torch
 from vividtalk_core.audio import encoder as encoder_module
 from vividtalk_core.audio.encoder import encode_audio, feature_rows, mel_windows
 from vividtalk_core.audio.mel import band_centres, log_mel, mel_bank
+from vividtalk_core.errors import MissingFileError, WeightsError
 from vividtalk_core.time_grid import sample_rows
 
 RATE = 16_000
@@ -130,16 +131,16 @@ def test_very_short_audio_has_a_state(speech_model, samples):
 
 def test_missing_models_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(FileNotFoundError, match=r"vividtalk/none@abc is neither a folder .* use the encoder \"mel\""):
+    with pytest.raises(MissingFileError, match=r"vividtalk/none@abc is neither a folder .* use the encoder \"mel\""):
         encoder_module.load_speech_model("vividtalk/none@abc")
-    with pytest.raises(FileNotFoundError, match=r"neither a folder with config.json and model.safetensors"):
+    with pytest.raises(MissingFileError, match=r"neither a folder with config.json and model.safetensors"):
         encoder_module.load_speech_model(str(tmp_path))
 
 
 def test_a_pickled_checkpoint_is_not_read(speech_model, tmp_path):
     (tmp_path / "config.json").write_text((speech_model / "config.json").read_text())
     torch.save({"evil": 1}, tmp_path / "pytorch_model.bin")
-    with pytest.raises(FileNotFoundError, match="safetensors"):
+    with pytest.raises(MissingFileError, match="safetensors"):
         encoder_module.load_speech_model(str(tmp_path))
 
 
@@ -149,5 +150,5 @@ def test_other_models_are_refused(tmp_path):
     config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
     BertModel(config).save_pretrained(tmp_path, safe_serialization=True)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
-    with pytest.raises(ValueError, match=r"is a bert model; a speech model like wav2vec2"):
+    with pytest.raises(WeightsError, match=r"is a bert model; a speech model like wav2vec2"):
         encode_audio(noise(0.1), RATE, 25.0, str(tmp_path))

@@ -17,6 +17,7 @@ from vividtalk_core.audio.phones import (
     read_phones,
     write_phones,
 )
+from vividtalk_core.errors import DatasetError, MediaError, MissingPackageError
 
 WORDS = [Phone("B", 0.1, 0.2), Phone("AY", 0.2, 0.4), Phone("M", 0.4, 0.5, 0.3), Phone("P", 0.6, 0.7, 0.5)]
 
@@ -39,7 +40,7 @@ def test_phones_survive_a_file(tmp_path):
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(ValueError, match="is not a list of"):
+    with pytest.raises(DatasetError, match="is not a list of"):
         read_phones(path)
 
 
@@ -67,12 +68,12 @@ def test_confidence_is_the_share_of_time_in_agreement():
 
 def test_without_pocketsphinx_the_message_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    with pytest.raises(ImportError, match="pip install pocketsphinx"):
+    with pytest.raises(MissingPackageError, match="pip install pocketsphinx"):
         align_phones(torch.zeros(16000), 16000, "hello")
 
 
 def test_a_transcript_needs_words():
-    with pytest.raises(ValueError, match="has no words"):
+    with pytest.raises(MediaError, match="has no words"):
         align_phones(torch.zeros(16000), 16000, " 12 ")
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio.waveform import analysis_gain, read_audio, resample, to_mono_16k
+from vividtalk_core.errors import MediaError, MissingFileError, SettingsError
 from vividtalk_core.time_grid import check_fps, frame_count
 
 SPEECH = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo" / "speech.flac"
@@ -65,21 +66,21 @@ def test_sound_that_starts_after_the_picture_is_padded(tmp_path):
 
 
 def test_load_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no audio file .*none\.wav"):
+    with pytest.raises(MissingFileError, match=r"no audio file .*none\.wav"):
         read_audio(tmp_path / "none.wav")
     (tmp_path / "text.wav").write_text("not a sound")
-    with pytest.raises(ValueError, match=r"text\.wav cannot be read as audio \(Invalid data"):
+    with pytest.raises(MediaError, match=r"text\.wav cannot be read as audio \(Invalid data"):
         read_audio(tmp_path / "text.wav")
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width = video.height = 32
         container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
-    with pytest.raises(ValueError, match=r"mute\.mp4 has no audio track"):
+    with pytest.raises(MediaError, match=r"mute\.mp4 has no audio track"):
         read_audio(tmp_path / "mute.mp4")
     header = SPEECH.read_bytes()[:100]
     (tmp_path / "cut.flac").write_bytes(header)
-    with pytest.raises(ValueError, match=r"cut\.flac"):
+    with pytest.raises(MediaError, match=r"cut\.flac"):
         read_audio(tmp_path / "cut.flac")
 
 
@@ -136,7 +137,7 @@ def test_shapes_and_channels():
     ],
 )
 def test_bad_waveforms(waveform, rate, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(MediaError, match=message):
         to_mono_16k(waveform, rate)
 
 
@@ -151,9 +152,9 @@ def test_frames_and_fps():
     assert frame_count(10, 29.97) == 300
     assert check_fps(30) == 30.0
     for wrong in (0.5, 121, float("nan")):
-        with pytest.raises(ValueError, match=rf"between 1 and 120; got {wrong}"):
+        with pytest.raises(SettingsError, match=rf"between 1 and 120; got {wrong}"):
             frame_count(1, wrong)
-    with pytest.raises(ValueError, match="0 or more; got -1"):
+    with pytest.raises(SettingsError, match="0 or more; got -1"):
         frame_count(-1, 25)
 
 

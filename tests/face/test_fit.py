@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.errors import NoFaceError
+from vividtalk_core.errors import MediaError, NoFaceError, SettingsError
 from vividtalk_core.face.align import cut_crop, face_crop, from_crop, to_crop, to_pixel_centres
 from vividtalk_core.face.detector import Detection
 from vividtalk_core.face.find import check_portrait
@@ -123,7 +123,7 @@ def test_second_face_is_the_smaller_one(models, portrait):
     assert first.crop.size > 1.4 * second.crop.size
     assert second.crop.left > portrait.shape[3] / 2
     message = r"there is no face number 2: 2 faces were found, .*: 0: \(\d+, \d+, \d+, \d+\); 1: \("
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(NoFaceError, match=message):
         fit_face(models, canvas, face_index=2)
 
 
@@ -211,7 +211,7 @@ def test_pixel_centres_follow_the_scale():
 
 def test_a_picture_without_a_face(models):
     noise = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match=r"no face found.*closer crop, or give the face's box by hand"):
+    with pytest.raises(NoFaceError, match=r"no face found.*closer crop, or give the face's box by hand"):
         fit_face(models, noise)
 
 
@@ -224,7 +224,7 @@ def test_a_face_below_the_threshold_is_told(models, portrait):
             return [guess] if threshold < 0.31 else []
 
     message = "the best score is 0.31 at box (10, 20, 110, 140), the threshold is 0.5; lower the threshold below it"
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(NoFaceError, match=re.escape(message)):
         fit_face(replace(models, detector=Unsure()), portrait)
 
 
@@ -267,7 +267,9 @@ def test_a_sure_face_needs_no_warning(models, portrait, caplog):
 def test_a_small_face_is_told(models, portrait):
     small = F.interpolate(portrait, scale_factor=60 / portrait.shape[3], mode="bilinear", antialias=True)
     canvas = F.pad(small, (40, 40, 40, 40), mode="replicate")
-    with pytest.raises(ValueError, match=r"the face is [123]\d px large, at least 40 px are needed: use a closer crop"):
+    with pytest.raises(
+        NoFaceError, match=r"the face is [123]\d px large, at least 40 px are needed: use a closer crop"
+    ):
         fit_face(models, canvas, threshold=0.1)
 
 
@@ -285,13 +287,13 @@ def test_a_small_face_is_told(models, portrait):
     ],
 )
 def test_unusable_portraits(bad, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(MediaError, match=re.escape(message)):
         check_portrait(bad)
 
 
 @pytest.mark.parametrize("box", [(50, 10, 20, 90), (10, 90, 50, 20), (-90, 10, -20, 90), (9000, 0, 9100, 90)])
 def test_unusable_boxes(models, portrait, box):
-    with pytest.raises(ValueError, match=r"box must be left, top, right, bottom in px inside the \d+×\d+ portrait"):
+    with pytest.raises(SettingsError, match=r"box must be left, top, right, bottom in px inside the \d+×\d+ portrait"):
         fit_face(models, portrait, box=box)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from vividtalk_core.errors import WeightsError
+from vividtalk_core.errors import MissingFileError, WeightsError
 from vividtalk_core.face import graph
 from vividtalk_core.face.graph import Graph, GraphNetwork, Operation, load_network, read_graph, write_graph
 
@@ -166,32 +166,32 @@ def test_wrong_image_size_is_named():
 
 def test_weights_must_be_those_of_the_graph():
     made, weights = tiny()
-    with pytest.raises(ValueError, match=r"missing \['b'\], unexpected \['c'\]"):
+    with pytest.raises(WeightsError, match=r"missing \['b'\], unexpected \['c'\]"):
         GraphNetwork(made, {"w": weights["w"], "c": weights["b"]})
 
 
 def test_graph_refuses_what_it_cannot_run():
-    with pytest.raises(ValueError, match="not known here: fft, sort"):
+    with pytest.raises(WeightsError, match="not known here: fft, sort"):
         Graph((1, 1, 1), {}, (Operation("sort", (0,), 1), Operation("fft", (0,), 2)))
-    with pytest.raises(ValueError, match=r"no operation computes: \[7, 8\]"):
+    with pytest.raises(WeightsError, match=r"no operation computes: \[7, 8\]"):
         Graph((1, 1, 1), {"out": 8}, (Operation("relu", (7,), 1),))
 
 
 def test_missing_file():
-    with pytest.raises(FileNotFoundError, match=r"there is no weight file .nowhere\.safetensors"):
+    with pytest.raises(MissingFileError, match=r"there is no weight file .nowhere\.safetensors"):
         load_network(Path("nowhere.safetensors"))
 
 
 def test_truncated_file(tmp_path):
     path = tmp_path / "detector.safetensors"
     path.write_bytes((ASSETS / "detector.safetensors").read_bytes()[:100_000])
-    with pytest.raises(ValueError, match=r"detector\.safetensors. is truncated or damaged: 100000 bytes"):
+    with pytest.raises(WeightsError, match=r"detector\.safetensors. is truncated or damaged: 100000 bytes"):
         load_network(path)
 
 
 def test_file_of_something_else(tmp_path):
     save_file({"w": torch.zeros(1)}, tmp_path / "plain.safetensors")
-    with pytest.raises(ValueError, match="has no graph in its header"):
+    with pytest.raises(WeightsError, match="has no graph in its header"):
         load_network(tmp_path / "plain.safetensors")
 
 
@@ -206,7 +206,7 @@ def test_file_with_an_unknown_operation_is_named(tmp_path):
     content = json.loads(write_graph(tiny()[0]))
     content["operations"][1]["name"] = "unknown_op"
     save_file(tiny()[1], tmp_path / "new.safetensors", {"graph": json.dumps(content)})
-    with pytest.raises(ValueError, match=r"new\.safetensors.: the graph uses operations .* unknown_op"):
+    with pytest.raises(WeightsError, match=r"new\.safetensors.: the graph uses operations .* unknown_op"):
         load_network(tmp_path / "new.safetensors")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from vividtalk_core.errors import MediaError, NoFaceError, SettingsError
 from vividtalk_core.face.landmark_model import SolveSettings
 from vividtalk_core.face.models import load_face_models
 from vividtalk_core.face.track import (
@@ -137,32 +138,32 @@ def test_short_gap_is_bridged(models, panning):
 
 def test_long_gap_is_refused(models, panning):
     blank = torch.zeros_like(panning[0])
-    with pytest.raises(ValueError, match=r"no face in frames 1–3 of 5 \(gaps up to 0\.1 s .*stays in view"):
+    with pytest.raises(NoFaceError, match=r"no face in frames 1–3 of 5 \(gaps up to 0\.1 s .*stays in view"):
         track_video(models, [panning[0], blank, blank, blank, panning[4]], 25.0, None, TrackSettings(longest_gap_s=0.1))
 
 
 def test_clip_without_any_face_is_refused(models):
-    with pytest.raises(ValueError, match="no face in any of the 2 frames"):
+    with pytest.raises(NoFaceError, match="no face in any of the 2 frames"):
         track_video(models, [torch.zeros(3, 128, 128)] * 2, 25.0)
 
 
 def test_no_frames(models):
-    with pytest.raises(ValueError, match="the clip has no frames"):
+    with pytest.raises(MediaError, match="the clip has no frames"):
         track_video(models, [], 25.0)
 
 
 def test_frames_of_several_sizes(models, portrait):
-    with pytest.raises(ValueError, match=r"frame 1 is \[220, 200\], the clip began with \[220, 220\]"):
+    with pytest.raises(MediaError, match=r"frame 1 is \[220, 200\], the clip began with \[220, 220\]"):
         track_video(models, [portrait, portrait[..., :200]], 25.0)
 
 
 def test_frames_of_another_shape(models):
-    with pytest.raises(ValueError, match=r"frame 0 must be \[3, H, W\] RGB; got \[1, 3, 64, 64\]"):
+    with pytest.raises(MediaError, match=r"frame 0 must be \[3, H, W\] RGB; got \[1, 3, 64, 64\]"):
         track_video(models, [torch.zeros(1, 3, 64, 64)], 25.0)
 
 
 def test_frames_per_second_must_be_positive(models, portrait):
-    with pytest.raises(ValueError, match="fps must be above 0; got 0"):
+    with pytest.raises(SettingsError, match="fps must be above 0; got 0"):
         track_video(models, [portrait], 0.0)
 
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vividtalk_core.errors import MismatchError
 from vividtalk_core.head.drive import drive_mesh, face_mesh, head_shape
 from vividtalk_core.head.lids import lid_closure
 from vividtalk_core.head.morphable import landmark_positions
@@ -99,11 +100,11 @@ def test_lip_offsets_move_only_the_lips(synthetic_face):
 
 def test_mismatches_are_named(synthetic_face):
     expression, pose = motion(synthetic_face)
-    with pytest.raises(ValueError, match="2 frames and the head pose 3"):
+    with pytest.raises(MismatchError, match="2 frames and the head pose 3"):
         drive_mesh(synthetic_face, expression, HeadMotion(torch.zeros(3, 3), torch.zeros(3, 3), 25.0))
-    with pytest.raises(ValueError, match="25 fps and the head pose 30"):
+    with pytest.raises(MismatchError, match="25 fps and the head pose 30"):
         drive_mesh(synthetic_face, expression, replace(pose, fps=30.0))
-    with pytest.raises(ValueError, match="lip offsets are for 5 vertices"):
+    with pytest.raises(MismatchError, match="lip offsets are for 5 vertices"):
         drive_mesh(
             synthetic_face,
             replace(expression, lip_offsets=torch.zeros(2, 5, 3), neutral_lip_offsets=torch.zeros(5, 3)),

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vividtalk_core.errors import MissingFileError, WeightsError
 from vividtalk_core.face.landmark_model import eye_opening
 from vividtalk_core.geometry import project
 from vividtalk_core.head import morphable
@@ -204,7 +205,7 @@ def test_load_says_what_is_missing(tmp_path):
     path = tmp_path / "head.safetensors"
     save_tensors(path, {"mean_shape": torch.zeros(4, 3), "beard": torch.zeros(1)}, {"config": '{"exp_names": ["a"]}'})
     with pytest.raises(
-        ValueError, match=r"not a head 3DMM: missing .*'id_basis'.*'part_names'.*unexpected \['beard'\]"
+        WeightsError, match=r"not a head 3DMM: missing .*'id_basis'.*'part_names'.*unexpected \['beard'\]"
     ):
         load_morphable(path)
 
@@ -213,7 +214,7 @@ def test_load_refuses_a_truncated_file(tmp_path):
     whole = resolve_weights().file("head.safetensors").read_bytes()
     path = tmp_path / "head.safetensors"
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="truncated"):
+    with pytest.raises(WeightsError, match="truncated"):
         load_morphable(path)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(MissingFileError):
         load_morphable(tmp_path / "none.safetensors")

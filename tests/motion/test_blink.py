@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from vividtalk_core.errors import SettingsError
 from vividtalk_core.motion.blink import BlinkSettings, add_blinks, blink_curve, blink_times, gaze_curve
 from vividtalk_core.structures import ARKIT_NAMES, Expression
 
@@ -80,5 +81,5 @@ def test_settings_switch_things_off():
     off = dataclasses.replace(SETTINGS, per_minute=0.0, gaze_amplitude=0.0)
     assert add_blinks(still(1000), 0, off).coefficients.max() == 0
     assert add_blinks(still(0), 0).coefficients.shape == (0, 52)
-    with pytest.raises(ValueError, match="0 to 60 per minute; got 90"):
+    with pytest.raises(SettingsError, match="0 to 60 per minute; got 90"):
         add_blinks(still(3), 0, BlinkSettings(per_minute=90))

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 import torch
 
+from vividtalk_core.errors import MismatchError, SettingsError
 from vividtalk_core.motion import edit as groups
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
@@ -54,7 +55,7 @@ def test_zero_gain_is_the_neutral(expression):
 
 
 def test_unknown_group_is_named(expression):
-    with pytest.raises(ValueError, match=r"ears; there are jaw, lips"):
+    with pytest.raises(SettingsError, match=r"ears; there are jaw, lips"):
         groups.scale_groups(expression, {"ears": 1.0})
 
 
@@ -83,12 +84,12 @@ def test_mix_takes_brows_from_a_tracked_clip(expression):
 
 def test_mix_needs_one_length_and_one_model(expression, pose):
     short = Expression.from_rest(expression.coefficients[:5], expression.lip_offsets[:5], 25.0)
-    with pytest.raises(ValueError, match="8 frames at 25 fps and 5 at 25"):
+    with pytest.raises(MismatchError, match="8 frames at 25 fps and 5 at 25"):
         groups.mix_groups(expression, short, {})
     wide = dataclasses.replace(expression, lip_offsets=torch.zeros(8, 7, 3), neutral_lip_offsets=torch.zeros(7, 3))
-    with pytest.raises(ValueError, match="3 and 7 vertices"):
+    with pytest.raises(MismatchError, match="3 and 7 vertices"):
         groups.mix_groups(expression, wide, {})
-    with pytest.raises(ValueError, match="8 frames at 25 fps and 8 at 30"):
+    with pytest.raises(MismatchError, match="8 frames at 25 fps and 8 at 30"):
         groups.mix_poses(pose, dataclasses.replace(pose, fps=30.0), 0.5)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from vividtalk_core.errors import CurveFileError, MismatchError, MissingFileError, OutputError
 from vividtalk_core.motion.files import read_curves, write_curves
 from vividtalk_core.motion.live_link import timecode
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
@@ -160,7 +161,7 @@ def test_what_is_wrong_with_a_file(tmp_path, changes, message):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no curve file .*none\.npz"):
+    with pytest.raises(MissingFileError, match=r"no curve file .*none\.npz"):
         read_curves(tmp_path / "none.npz")
     for name, text, message in (
         ("a.npz", "x", "a.npz is not a readable .npz"),
@@ -176,14 +177,14 @@ def test_unreadable_files(tmp_path):
         ("a.csv", "Timecode,HeadYaw\n00:00:00:00,1\n00:00:00:01,1", "no column HeadPitch, HeadRoll"),
     ):
         (tmp_path / name).write_text(text)
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(CurveFileError, match=message):
             read_curves(tmp_path / name)
     (tmp_path / "b.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ValueError, match="not a text file"):
+    with pytest.raises(CurveFileError, match="not a text file"):
         read_curves(tmp_path / "b.csv")
     np.save(tmp_path / "p.npy", np.array({}, dtype=object), allow_pickle=True)
     np.savez(tmp_path / "p.npz", coefficients=np.array({}, dtype=object))
-    with pytest.raises(ValueError, match=r"p\.npz is not a readable \.npz file of plain arrays"):
+    with pytest.raises(CurveFileError, match=r"p\.npz is not a readable \.npz file of plain arrays"):
         read_curves(tmp_path / "p.npz")
 
 
@@ -193,13 +194,13 @@ def test_fps_from_outside_and_fields_of_json(tmp_path):
 
 
 def test_what_cannot_be_written(tmp_path, expression, pose):
-    with pytest.raises(ValueError, match="there are no curves"):
+    with pytest.raises(MismatchError, match="there are no curves"):
         write_curves(tmp_path / "m.npz")
-    with pytest.raises(ValueError, match=r"the ending must be one of \.npz"):
+    with pytest.raises(OutputError, match=r"the ending must be one of \.npz"):
         write_curves(tmp_path / "m.mat", expression)
     short = HeadMotion(pose.rotation[:3], pose.translation[:3], 30.0)
-    with pytest.raises(ValueError, match="6 frames at 25 fps and 3 at 30"):
+    with pytest.raises(MismatchError, match="6 frames at 25 fps and 3 at 30"):
         write_curves(tmp_path / "m.npz", expression, short)
-    with pytest.raises(OSError):
+    with pytest.raises(OutputError, match=r"the folder .*no' does not exist"):
         write_curves(tmp_path / "no" / "m.csv", expression, pose)
     assert not list(tmp_path.iterdir())

@@ -7,6 +7,7 @@ import torch
 
 from vividtalk_core.audio.encoder import encode_audio
 from vividtalk_core.audio.waveform import read_audio
+from vividtalk_core.errors import MismatchError, SettingsError
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.motion.head_pose import SwaySettings, fit_to_length, idle_pose, relative_to_frame, still_pose
 from vividtalk_core.structures import HeadMotion
@@ -30,7 +31,7 @@ def test_still():
     assert pose.rotation.shape == pose.translation.shape == (5, 3)
     assert pose.rotation.abs().max() == pose.translation.abs().max() == 0
     assert pose.fps == 30.0
-    with pytest.raises(ValueError, match="between 1 and 120; got 0"):
+    with pytest.raises(SettingsError, match="between 1 and 120; got 0"):
         still_pose(5, 0)
 
 
@@ -64,7 +65,7 @@ def test_amplitude():
     torch.testing.assert_close(idle_pose(50, 25.0, 0, 0.5).rotation, idle_pose(50, 25.0, 0).rotation / 2)
     assert idle_pose(50, 25.0, 0, 0.0).rotation.abs().max() == 0
     for wrong in (-1.0, float("nan")):
-        with pytest.raises(ValueError, match=f"must be 0 or more; got {wrong}"):
+        with pytest.raises(SettingsError, match=f"must be 0 or more; got {wrong}"):
             idle_pose(5, 25.0, 0, wrong)
 
 
@@ -124,8 +125,8 @@ def test_fit_retimes(caplog):
 
 
 def test_fit_errors():
-    with pytest.raises(ValueError, match="at least 1 frame; got 0"):
+    with pytest.raises(SettingsError, match="at least 1 frame; got 0"):
         fit_to_length(ramp(3), 0, 25.0)
     for verb in (lambda pose: fit_to_length(pose, 3, 25.0), relative_to_frame):
-        with pytest.raises(ValueError, match="has 0 frames"):
+        with pytest.raises(MismatchError, match="has 0 frames"):
             verb(HeadMotion(torch.zeros(0, 3), torch.zeros(0, 3), 25.0))

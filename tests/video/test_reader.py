@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from vividtalk_core.errors import MediaError, MissingFileError, SettingsError
 from vividtalk_core.video.reader import read_image, read_video
 
 BLUE, WHITE = (20, 60, 200), (255, 255, 255)
@@ -106,11 +107,11 @@ def test_exif_orientation(tmp_path):
 
 
 def test_image_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no picture"):
+    with pytest.raises(MissingFileError, match="there is no picture"):
         read_image(tmp_path / "a.png")
     for content in (b"", b"not a picture"):
         (tmp_path / "a.png").write_bytes(content)
-        with pytest.raises(ValueError, match=rf"not a picture that can be read \({len(content)} bytes\)"):
+        with pytest.raises(MediaError, match=rf"not a picture that can be read \({len(content)} bytes\)"):
             read_image(tmp_path / "a.png")
 
 
@@ -145,7 +146,7 @@ def test_other_rate_on_request(tmp_path):
     clip = read_video(path, fps=25)
     assert (clip.fps, clip.frame_count) == (25, 6)
     assert all(abs(level - 2 * k) <= 1 for k, level in enumerate(levels(clip)))
-    with pytest.raises(ValueError, match="fps must be between 1 and 120; got 500"):
+    with pytest.raises(SettingsError, match="fps must be between 1 and 120; got 500"):
         read_video(path, fps=500)
 
 
@@ -211,13 +212,13 @@ def test_sound_starts_with_the_first_frame(tmp_path):
 
 
 def test_video_errors(tmp_path):
-    with pytest.raises(FileNotFoundError, match="there is no video"):
+    with pytest.raises(MissingFileError, match="there is no video"):
         read_video(tmp_path / "a.mp4")
     (tmp_path / "a.mp4").write_bytes(b"no video" * 100)
-    with pytest.raises(ValueError, match=r"a\.mp4' cannot be read as a video \(Invalid data"):
+    with pytest.raises(MediaError, match=r"a\.mp4' cannot be read as a video \(Invalid data"):
         read_video(tmp_path / "a.mp4")
     for name in ("a.png", "a.jpg"):
-        with pytest.raises(ValueError, match="is a single picture, a video is needed"):
+        with pytest.raises(MediaError, match="is a single picture, a video is needed"):
             read_video(save(tmp_path / name, picture()))
 
 
@@ -228,14 +229,14 @@ def test_sound_file_is_no_video(tmp_path):
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1600), np.int16), "s16", "mono")
         frame.sample_rate = 16000
         out.mux(stream.encode(frame))
-    with pytest.raises(ValueError, match="has no video track"):
+    with pytest.raises(MediaError, match="has no video track"):
         read_video(path)
 
 
 def test_cut_off_file(tmp_path):
     path = make_video(tmp_path / "a.mp4", [k / 25 for k in range(20)])
     path.write_bytes(path.read_bytes()[:-400])  # an mp4 has its index at the end
-    with pytest.raises(ValueError, match="cannot be read as a video"):
+    with pytest.raises(MediaError, match="cannot be read as a video"):
         read_video(path)
 
 
@@ -245,5 +246,5 @@ def test_a_video_without_frames(tmp_path):
         stream = out.add_stream("libx264", 25)
         stream.height, stream.width, stream.pix_fmt = 32, 64, "yuv420p"
         out.start_encoding()
-    with pytest.raises(ValueError, match=r"holds no video frames|cannot be read as a video"):
+    with pytest.raises(MediaError, match=r"holds no video frames|cannot be read as a video"):
         read_video(path)

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vividtalk_core.errors import MediaError, OutputError
+from vividtalk_core.errors import MediaError, OutputError, SettingsError
 from vividtalk_core.pixels import to_float
 from vividtalk_core.structures import Audio
 from vividtalk_core.video.reader import read_video
@@ -153,17 +153,17 @@ def test_full_disk(tmp_path):
 
 
 def test_errors_before_any_work(tmp_path):
-    with pytest.raises(ValueError, match="at least 16 × 16 px; got 8 × 32"):
+    with pytest.raises(SettingsError, match="at least 16 × 16 px; got 8 × 32"):
         VideoWriter(tmp_path / "a.mp4", 25, 32, 8)
-    with pytest.raises(ValueError, match="crf must be between 0 and 51; got 60"):
+    with pytest.raises(SettingsError, match="crf must be between 0 and 51; got 60"):
         VideoWriter(tmp_path / "a.mp4", 25, 32, 32, crf=60)
-    with pytest.raises(ValueError, match="fps must be between 1 and 120"):
+    with pytest.raises(SettingsError, match="fps must be between 1 and 120"):
         VideoWriter(tmp_path / "a.mp4", 0, 32, 32)
-    with pytest.raises(ValueError, match=r"its ending must be \.mp4"):
+    with pytest.raises(OutputError, match=r"its ending must be \.mp4"):
         VideoWriter(tmp_path / "a.gif", 25, 32, 32)
-    with pytest.raises(OSError, match="does not exist"):
+    with pytest.raises(OutputError, match="does not exist"):
         VideoWriter(tmp_path / "x" / "a.mp4", 25, 32, 32)
-    with pytest.raises(ValueError, match=r"the sound must be \[C, N\]; got \[1, 1, 9\]"):
+    with pytest.raises(MediaError, match=r"the sound must be \[C, N\]; got \[1, 1, 9\]"):
         VideoWriter(tmp_path / "a.mp4", 25, 32, 32, (torch.zeros(1, 1, 9), 16000))
 
 
@@ -171,7 +171,7 @@ def test_errors_while_writing(tmp_path):
     with pytest.raises(ValueError, match=r"frames must be \[T, 3, 32, 32\]; got \[2, 3, 32, 48\]"):
         write_other_size(tmp_path / "a.mp4")
     with (
-        pytest.raises(ValueError, match=r"a\.mp4' was not written: no frames came"),
+        pytest.raises(OutputError, match=r"a\.mp4' was not written: no frames came"),
         VideoWriter(tmp_path / "a.mp4", 25, 32, 32),
     ):
         pass

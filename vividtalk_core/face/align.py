@@ -37,7 +37,7 @@ def face_crop(landmarks: Tensor, height: int, width: int) -> Crop:
 
 
 def box_crop(low: Tensor, high: Tensor, height: int, width: int) -> Crop:
-    """The crop around the box of a face's landmarks, given by its corners [2], x and y in px of the portrait."""
+    """The crop around the box of landmarks [N, 2], given by its corners [2] in px of the portrait."""
     side = float((high - low).amax()) * CROP_SIZE
     x, y = ((low + high) / 2).tolist()
     y -= CROP_RISE * side
