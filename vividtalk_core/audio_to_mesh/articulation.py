@@ -52,7 +52,7 @@ def generate_expression(
     lips = torch.empty(frames, model.config.lip_vertices, 3)
     done = 0
     for block in expression_blocks(model, features, id_coefficients, settings):
-        part = slice(done, done + len(block.coefficients))
+        part = slice(done, done + block.frame_count)
         coefficients[part], lips[part] = block.coefficients, block.lip_offsets
         done = part.stop
     return Expression.from_rest(coefficients, lips, features.fps)

@@ -316,7 +316,7 @@ def _check_controls(
     for name, value in (("temperature", temperature), ("amplitude", amplitude)):
         if not (math.isfinite(value) and value >= 0):
             raise SettingsError(f"the {name} of the head pose must be 0 or more; got {value}.")
-    if start is not None and not len(start.rotation):
+    if start is not None and not start.frame_count:
         raise MismatchError("the start pose has 0 frames; give one, or none for the portrait's own pose.")
     if id_coefficients is not None and len(id_coefficients) != config.identity_components:
         raise MismatchError(
