@@ -1,4 +1,4 @@
-"""Draws from an explicit generator, each of which takes exactly one number from it, and how likely clips are."""
+"""Random choices from an explicit generator, each of which takes exactly one number from it, and sampling weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ def happens(probability: float, generator: torch.Generator) -> bool:
 
 
 def between(bounds: tuple[float, float], generator: torch.Generator) -> float:
-    """A number of low..high, all as likely."""
+    """A number of low..high, uniformly distributed."""
     low, high = bounds
     return low + (high - low) * float(torch.rand(1, generator=generator))
 
 
 def ratio(bounds: tuple[float, float], generator: torch.Generator) -> float:
-    """A factor of low..high above 0, equal ratios as likely."""
+    """A factor of low..high above 0, its logarithm uniformly distributed."""
     low, high = bounds
-    return low * (high / low) ** float(torch.rand(1, generator=generator))
+    share = float(torch.rand(1, generator=generator))
+    return float(low * (high / low) ** share)
 
 
 def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
@@ -32,7 +33,7 @@ def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
 
 
 def speaker_weights(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
-    """[C] how often to draw each clip, given its speaker and its frames.
+    """[C] sampling weight of each clip, given its speaker and its frames.
 
     A speaker is drawn by its frames to the power of `balance`: 1 = all frames alike, 0 = all speakers alike.
     """

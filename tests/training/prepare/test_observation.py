@@ -21,7 +21,7 @@ def observation():
         translation=ramp[:, None].expand(-1, 3),
         aperture=ramp,
         width=ramp,
-        bad={"no face seen": ramp == 20, "turned": ramp > 47},
+        bad={"no face found": ramp == 20, "turned": ramp > 47},
         id_coefficients=torch.zeros(7),
         sound=torch.zeros(0),
     )
@@ -34,7 +34,7 @@ def test_retimed_is_the_same_motion(observation):
     assert torch.allclose(made.coefficients[:, 3], centres / 50)
     assert torch.allclose(made.lip_offsets[:, 1, 2], centres)
     assert torch.allclose(made.rotation[:, 1], centres)
-    assert made.bad["no face seen"].nonzero()[:, 0].tolist() == [10]
+    assert made.bad["no face found"].nonzero()[:, 0].tolist() == [10]
     assert made.valid.tolist() == [i not in (10, 24) for i in range(25)]
 
 
@@ -48,7 +48,7 @@ def test_slower_clips_gain_frames(observation):
     made = retimed(observation, 15.0)
     assert len(made.aperture) == 83
     assert (made.aperture.diff()[1:-1] - 0.6).abs().max() < 1e-4
-    assert made.bad["no face seen"].sum() in (3, 4)  # a frame beside a bad one is half of it
+    assert made.bad["no face found"].sum() in (3, 4)  # a frame beside a bad one is half of it
 
 
 @pytest.mark.parametrize("lag", [0, 3, -2])

@@ -186,7 +186,7 @@ def test_bad_frames_are_marked_and_sound_may_be_ignored(folder, out, lips):
     fake_track(out, "a.mp4", 3, lips, interpolated=np.array([7, 8]))
     (folder / "manifest.csv").write_text("file,identity,split,sound\na.mp4,Ada,train,no\n", encoding="utf-8")
     report = prepare(folder, out, settings=TRACKED)
-    assert report.bad_frames == {"no face seen": 2}
+    assert report.bad_frames == {"no face found": 2}
     (shard,) = load_shards(out, "train")
     assert shard.valid.nonzero()[:, 0].tolist() == [i for i in range(75) if i not in (7, 8)]
     assert shard.waveform.shape == (0,)

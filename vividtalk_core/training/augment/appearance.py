@@ -1,6 +1,6 @@
-"""How a face may look: its colours, the hand that drew it, and what a camera or a file made of it.
+"""Changes of appearance: colours, drawing styles, and the losses of a camera or a file.
 
-All is done pixel by pixel or in small neighbourhoods, so that frames which belong together still do. Pictures are
+All changes are made per pixel or in small neighbourhoods, so that the frames of one clip stay consistent. Pictures are
 [N, 3, H, W] in 0..1.
 """
 
@@ -9,9 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,9 +21,12 @@ from torch import Tensor
 from ...filters import smoothstep
 from ...pixels import to_float
 
+Plane = npt.NDArray[np.float32]  # [H, W]
+Filtered = npt.NDArray[np.integer[Any] | np.floating[Any]]  # [H, W], as the stubs of OpenCV call what it returns
+
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
 DARK = 0.02  # below it a change of brightness is added to the colours instead of multiplying them
-LINE_PX = 0.7  # px of Gaussian smoothing before edges are looked for, else grain is inked
+LINE_PX = 0.7  # px of Gaussian smoothing before edges are looked for, because grain would be drawn as lines
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -36,13 +41,13 @@ class ColorChange:
     def __call__(self, pictures: Tensor) -> Tensor:
         """Pictures [N, 3, H, W] in other colours."""
         changed = torch.einsum("ij,njhw->nihw", self.matrix, pictures) + self.offset.view(3, 1, 1)
-        # a hair above black: the slope of a power below 1 is infinite at 0
+        # a little above black: the slope of a power below 1 is infinite at 0
         changed = changed.clamp(1e-4, 1) ** self.gamma.view(3, 1, 1)
         return changed + self.bend.view(3, 1, 1) * changed * (1 - changed) * (2 * changed - 1)
 
     def on_paint(self, paint: Tensor) -> Tensor:
         """Paint [N, 4, H, W], premultiplied RGB and alpha, in other colours."""
-        color, alpha = paint.split((3, 1), 1)
+        color, alpha = paint[:, :3], paint[:, 3:]
         return torch.cat((self((color / alpha.clamp(min=1e-4)).clamp(0, 1)) * alpha, alpha), 1)
 
 
@@ -55,7 +60,8 @@ def tone_matrix(gains: Tensor, saturation: float, hue: float) -> Tensor:
     to_yiq = torch.tensor(((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
     turn = torch.tensor(((1, 0, 0), (0, math.cos(hue), -math.sin(hue)), (0, math.sin(hue), math.cos(hue))))
     mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
-    return torch.linalg.inv(to_yiq) @ turn @ to_yiq @ mix @ torch.diag(gains)
+    matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq @ mix @ torch.diag(gains)
+    return matrix
 
 
 def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
@@ -76,7 +82,7 @@ def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
 
 
 def posterise(pictures: Tensor, levels: int, softness: float) -> Tensor:
-    """Few levels of brightness, the colours kept: one by one the channels would turn skin green and pink.
+    """Reduce brightness to few levels and keep the colours: reducing each channel would turn skin green and pink.
 
     Args:
         pictures: [N, 3, H, W].
@@ -94,7 +100,7 @@ def posterise(pictures: Tensor, levels: int, softness: float) -> Tensor:
 
 
 def ink(pictures: Tensor, strength: float, threshold: float) -> Tensor:
-    """Darken edges like drawn lines.
+    """Darken edges, like drawn lines.
 
     Args:
         pictures: [N, 3, H, W].
@@ -116,7 +122,7 @@ def soften(pictures: Tensor, sigma_px: float) -> Tensor:
 
 
 def shrink(pictures: Tensor, share: float) -> Tensor:
-    """As if it had been stored at a share 0..1 of its size and enlarged again."""
+    """Reduce pictures [N, C, H, W] to a share 0..1 of their size and enlarge them again."""
     size = pictures.shape[-2:]
     small = [max(8, round(side * share)) for side in size]
     reduced = F.interpolate(pictures, size=small, mode="bilinear", antialias=True)
@@ -124,11 +130,11 @@ def shrink(pictures: Tensor, share: float) -> Tensor:
 
 
 def compress(pictures: Tensor, quality: int) -> Tensor:
-    """As a JPEG file of a quality 1..100 gives them back."""
+    """Pictures [N, 3, H, W] after JPEG compression of a quality 1..100."""
     rows = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flip(-1).contiguous().numpy()
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     files = [cv2.imencode(".jpg", row, flags)[1] for row in rows]
-    decoded = np.stack([cv2.imdecode(file, cv2.IMREAD_COLOR) for file in files])
+    decoded = np.stack([image for file in files if (image := cv2.imdecode(file, cv2.IMREAD_COLOR)) is not None])
     return to_float(torch.from_numpy(decoded).flip(-1).permute(0, 3, 1, 2))
 
 
@@ -143,7 +149,7 @@ def _box(pictures: Tensor, radius: int) -> Tensor:
     return _by_plane(pictures, lambda plane: cv2.blur(plane, side, borderType=cv2.BORDER_REPLICATE))
 
 
-def _by_plane(pictures: Tensor, change: Callable[[np.ndarray], np.ndarray]) -> Tensor:
+def _by_plane(pictures: Tensor, change: Callable[[Plane], Filtered]) -> Tensor:
     """A filter of OpenCV over each plane of [N, C, H, W]; torch takes ten times as long for the same on a CPU."""
     planes = pictures.flatten(0, 1).numpy()
     return torch.from_numpy(np.stack([change(plane) for plane in planes])).view(pictures.shape)

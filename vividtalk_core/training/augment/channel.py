@@ -1,4 +1,4 @@
-"""What lies between a mouth and a file: other sounds, a room, a microphone, a codec. Nothing is moved in time."""
+"""The recording channel of speech: noise, room, microphone and codec. Nothing is moved in time."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def make_noise(kind: str, count: int, generator: torch.Generator, others: Sequen
 
 
 def _make_babble(count: int, generator: torch.Generator, others: Sequence[Tensor]) -> Tensor:
+    """[count] the sum of 3 to 7 excerpts of other waveforms [n], each of RMS 1."""
     others = [other for other in others if len(other)]
     if not others:
         raise ValueError("babble is made of other clips: give at least one; got 0")
@@ -60,7 +61,7 @@ def add_noise(waveform: Tensor, noise: Tensor, snr_db: float) -> Tensor:
 
 
 def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch.Generator) -> Tensor:
-    """Let a voice sound in a room.
+    """Add the reverberation of a room.
 
     Args:
         waveform: [N] float32 at 16 kHz.
@@ -82,7 +83,8 @@ def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch
     length = _whole_blocks(waveform.shape[0] + taps)
     spectrum = torch.fft.rfft(waveform, n=length) * torch.fft.rfft(response, n=length)
     wet = torch.fft.irfft(spectrum, n=length)[: waveform.shape[0]]
-    return wet * (_rms(waveform) / _rms(wet))
+    reverberant: Tensor = wet * (_rms(waveform) / _rms(wet))
+    return reverberant
 
 
 def equalise(waveform: Tensor, gains_db: Tensor) -> Tensor:
@@ -95,13 +97,13 @@ def equalise(waveform: Tensor, gains_db: Tensor) -> Tensor:
 
 
 def code(waveform: Tensor, kind: str, strength: float) -> Tensor:
-    """What is left after a codec.
+    """Encode and decode with a lossy codec.
 
     Args:
         waveform: [N] float32 in −1..1.
-        kind: "mu-law" (logarithmic steps), "telephone" (300–3400 Hz), "low-pass", "crush" (few bits), "holes" (what is
-            far below the loudest sound of a moment is left out, as by MP3 at a low bit rate).
-        strength: 0 = hardly audible .. 1 = as bad as it is still understood.
+        kind: "mu-law" (logarithmic steps), "telephone" (300–3400 Hz), "low-pass", "crush" (few bits), "holes" (bins
+            far below the loudest one of a moment are removed, as by MP3 at a low bit rate).
+        strength: 0 = hardly audible .. 1 = just intelligible.
 
     Returns:
         [N] float32.
@@ -124,7 +126,7 @@ def code(waveform: Tensor, kind: str, strength: float) -> Tensor:
 
 
 def _mu_law(waveform: Tensor, steps: float) -> Tensor:
-    """Steps of a logarithmic scale on each side of zero (µ = 255, ITU-T G.711)."""
+    """[N] quantised on a logarithmic scale with `steps` steps (µ = 255, ITU-T G.711)."""
     scale = waveform.abs().amax().clamp(min=1e-9) if len(waveform) else 1.0
     level = torch.log1p(255 * (waveform / scale).abs()) / math.log(256)
     level = (level * steps / 2).round() / (steps / 2)
@@ -132,18 +134,19 @@ def _mu_law(waveform: Tensor, steps: float) -> Tensor:
 
 
 def _cut_holes(waveform: Tensor, below_db: float) -> Tensor:
+    """[N] without the spectral bins that are `below_db` under the loudest one of their moment."""
     window = torch.hann_window(HOLES_FFT)
     padded = F.pad(waveform, (0, HOLES_FFT))
     spectrum = torch.stft(padded, HOLES_FFT, window=window, return_complex=True, pad_mode="constant")
     level = spectrum.abs()
-    # a loud low vowel hides less of what is far above it: high bins are compared with half as much of the maximum
+    # a loud low vowel masks high frequencies less, so high bins are kept down to a lower level
     slope_db = torch.linspace(0, 20, level.shape[0])[:, None]
     kept = level >= level.amax(0) * 10 ** (-(below_db + slope_db) / 20)
     return torch.istft(spectrum * kept, HOLES_FFT, window=window, length=padded.shape[0])[: waveform.shape[0]]
 
 
 def _band_pass(count: int, low: float, high: float) -> Tensor:
-    """Gains for `_filter` of [count]: 1 between the two Hz, and slopes of a third of an octave that are not heard."""
+    """Gains for `_filter` of [count]: 1 between the two Hz, and slopes of a third of an octave that are not audible."""
     hz = _bin_frequencies(count)
     gain = torch.sigmoid((high / hz.clamp(min=1)).log2() * 24)
     return gain * torch.sigmoid((hz.clamp(min=1) / low).log2() * 24) if low else gain
@@ -157,8 +160,9 @@ def _bin_frequencies(count: int) -> Tensor:
 
 def _filter(waveform: Tensor, gains: Tensor) -> Tensor:
     """[N] through a filter without delay, whose gains stand at `_bin_frequencies(N)`."""
-    length = _whole_blocks(waveform.shape[0] + BLOCK)  # silence between end and start, which the transform joins
-    return torch.fft.irfft(torch.fft.rfft(waveform, n=length) * gains, n=length)[: waveform.shape[0]]
+    length = _whole_blocks(waveform.shape[0] + BLOCK)  # silence at the end, because the transform is circular
+    filtered: Tensor = torch.fft.irfft(torch.fft.rfft(waveform, n=length) * gains, n=length)
+    return filtered[: waveform.shape[0]]
 
 
 def _whole_blocks(count: int) -> int:
@@ -166,5 +170,5 @@ def _whole_blocks(count: int) -> int:
 
 
 def _rms(waveform: Tensor) -> Tensor:
-    """Root mean square, never 0."""
+    """[] root mean square of [N], never 0."""
     return waveform.square().mean().sqrt().clamp(min=1e-9)

@@ -1,4 +1,4 @@
-"""Pictures of a face with all their maps and points, mirrored or seen through another crop.
+"""Pictures of a face with all their maps and points, mirrored or moved to another crop.
 
 A sample is what belongs to one source: tensors by name, as `augment_pictures` lists them, without the batch dimension.
 """
@@ -28,7 +28,7 @@ IRIS_ORDER = (0, 3, 2, 1, 4)  # around an iris they are named from the viewer's 
 
 
 def mirrored_landmarks() -> Tensor:
-    """[478] which landmark stands in a mirror where each one stood."""
+    """[478] number of the landmark that a mirror moves to the place of each landmark."""
     order = torch.arange(FIRST_IRIS + 10)
     right = torch.tensor([index for index in range(FIRST_LEFT) if index not in MIDLINE])
     left = torch.arange(FIRST_LEFT, FIRST_IRIS)
@@ -39,13 +39,13 @@ def mirrored_landmarks() -> Tensor:
 
 
 def mirrored_lips() -> Tensor:
-    """[20] the same for the lip landmarks of `lip_maps`."""
+    """[20] the same order for the lip landmarks of `lip_maps`."""
     order = mirrored_landmarks()
     return torch.tensor([LIPS.index(int(order[landmark])) for landmark in LIPS])
 
 
 def mirror(sample: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The sample in a mirror: the viewer's left becomes right, and index k stays the same landmark of the subject.
+    """Mirror a sample: the viewer's left becomes right, and index k stays the same landmark of the subject.
 
     Args:
         sample: pictures [..., 3, H, W] and their maps, fields and points (see the module).
@@ -68,7 +68,7 @@ def _mirror(name: str, value: Tensor, width: int, order: Tensor | None) -> Tenso
     value = value.flip(-1)
     if name in CODES:  # the mean face is symmetric: in a mirror its x runs the other way; 0 is the background
         drawn = (value > 0).any(-3, keepdim=True)
-        x, rest = value.split((1, 2), -3)
+        x, rest = value[..., :1, :, :], value[..., 1:, :, :]
         value = torch.cat((torch.where(drawn, 1 - x, 0), rest), -3)
     return value
 
@@ -76,14 +76,14 @@ def _mirror(name: str, value: Tensor, width: int, order: Tensor | None) -> Tenso
 def move_crop(
     sample: dict[str, Tensor], scale: float, angle: float, shift_px: tuple[float, float]
 ) -> dict[str, Tensor]:
-    """The sample seen through another crop: everything turns and grows about the middle, then shifts.
+    """Move a sample to another crop: everything is rotated and scaled about the middle, then shifted.
 
     Beyond the old crop the pictures repeat their border, which the portrait shows and which does not move: flow, masks
     and paint are 0 there and occlusion is 1.
 
     Args:
         sample: pictures [..., 3, H, W] and their maps, fields and points.
-        scale: factor of what is seen; above 1 the face grows.
+        scale: factor of all sizes; above 1 the face grows.
         angle: rad, clockwise as the viewer sees it.
         shift_px: px of the crop to the right and downwards.
 
@@ -111,7 +111,7 @@ def _resample(sample: dict[str, Tensor], grid: Tensor) -> dict[str, Tensor]:
     layers = {name: value for name, value in sample.items() if name in (*PICTURES, *MAPS)}
     layers |= {name: value.movedim(-1, -3) for name, value in sample.items() if name in FIELDS}
     inside = (grid.abs().amax(-1) <= 1).float()  # [H, W]
-    # linear would blur the pictures of every moved crop, and a generator learns the sharpness it is shown
+    # bilinear sampling would blur every moved crop, and the generator would learn to blur
     moved = _sample({name: layers[name] for name in PICTURES}, grid, "bicubic")
     moved = {name: value.clamp(0, 1) for name, value in moved.items()}
     rest = _sample({name: value for name, value in layers.items() if name not in PICTURES}, grid, "bilinear")
@@ -127,5 +127,5 @@ def _sample(layers: dict[str, Tensor], grid: Tensor, mode: str) -> dict[str, Ten
     height, width = grid.shape[:2]
     flat = {name: value.reshape(-1, height, width) for name, value in layers.items()}
     sampled = F.grid_sample(torch.cat(list(flat.values()))[None], grid[None], mode, "border", align_corners=False)[0]
-    parts = sampled.split([len(value) for value in flat.values()])
+    parts = torch.split(sampled, [len(value) for value in flat.values()])
     return {name: part.view(layers[name].shape) for name, part in zip(flat, parts, strict=True)}

@@ -1,4 +1,4 @@
-"""Augmentation of training pairs: one clip becomes many faces, cameras and hands, and its maps follow."""
+"""Augmentation of image pairs: other faces, cameras and drawing styles, with all maps of a pair changed alike."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PictureAugmentation:
     channel_gamma: tuple[float, float] = (0.92, 1.09)  # of one beyond the others
     bend: float = 0.4  # S-curve, either way
 
-    style: float = 0.3  # probability that the sample is drawn at all; then each of:
+    style: float = 0.3  # probability of a drawn style; then each of:
     smooth: float = 0.7  # skin without pores
     smooth_radius: tuple[int, int] = (2, 4)  # px; wider boxes blur what they should flatten
     smooth_edge: tuple[float, float] = (0.1, 0.3)  # share of the source's contrast; pores are fainter
@@ -47,7 +47,7 @@ class PictureAugmentation:
     ink_strength: tuple[float, float] = (0.3, 0.9)
     ink_threshold: tuple[float, float] = (0.4, 0.7)  # share of the source's contrast; lower ones blacken the whole eye
     posterise: float = 0.4  # flat shades
-    levels: tuple[int, int] = (6, 10)  # with fewer, cheeks tear into islands; more are not seen
+    levels: tuple[int, int] = (6, 10)  # fewer cut cheeks into islands; more have no visible effect
     softness: tuple[float, float] = (0.2, 0.7)  # share of a level
 
     soften: float = 0.1  # probability of a lens out of focus
@@ -78,7 +78,7 @@ def augment_pictures(
         The same names and shapes.
 
     Raises:
-        ValueError: a name is missing, or unknown so that nobody could say how it follows.
+        ValueError: a name is missing, or unknown, so that it could not be changed along.
     """
     missing, unknown = [name for name in PICTURES if name not in batch], sorted(batch.keys() - set(KNOWN))
     if missing or unknown:
@@ -133,12 +133,12 @@ def _color_change(mean: float, generator: torch.Generator, settings: PictureAugm
 
 
 def _draw(pictures: Tensor, generator: torch.Generator, settings: PictureAugmentation) -> Tensor:
-    """Pictures [N, 3, H, W] as if a hand had made them."""
+    """Pictures [N, 3, H, W] in a drawn style."""
     contrast = float(pictures[0].std())  # of the source: a dark or hazy picture has fainter edges
     if happens(settings.smooth, generator):
         radius = round(between(settings.smooth_radius, generator))
         pictures = smooth(pictures, radius, contrast * between(settings.smooth_edge, generator))
-    # before the flat shades, or each of their borders would become a line
+    # before the flat shades, because each of their borders would become a line
     if happens(settings.ink, generator):
         strength, threshold = between(settings.ink_strength, generator), between(settings.ink_threshold, generator)
         pictures = ink(pictures, strength, contrast * threshold)
@@ -149,7 +149,7 @@ def _draw(pictures: Tensor, generator: torch.Generator, settings: PictureAugment
 
 
 def _degrade(pictures: Tensor, generator: torch.Generator, settings: PictureAugmentation) -> Tensor:
-    """Pictures [N, 3, H, W] as a lens, a small file or a lossy one gives them back."""
+    """Pictures [N, 3, H, W] after a blurred lens, a small file or lossy compression."""
     if happens(settings.soften, generator):
         pictures = soften(pictures, between(settings.sigma_px, generator))
     if happens(settings.shrink, generator):

@@ -1,4 +1,4 @@
-"""Another voice says the same: pitch, vocal-tract length and tempo of speech, changed apart from one another."""
+"""Voice conversion by signal processing: pitch, vocal-tract length and tempo of speech, changed independently."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import torch
 from torch import Tensor
 
 FFT = 512  # samples, 32 ms: longer ones smear the bursts of p, t and k, shorter ones lose the harmonics of a low voice
-HOP = FFT // 4  # what a Hann window needs for its squares to add up to a constant
-LIFTER = 32  # samples of the cepstrum that are the vocal tract, 2 ms: shorter than a period of a 400 Hz voice
+HOP = FFT // 4  # at this hop the squares of a Hann window add up to a constant
+LIFTER = 32  # samples of the cepstrum that describe the vocal tract, 2 ms: shorter than a period of a 400 Hz voice
 FLOOR = 1e-5  # of a magnitude, below 16-bit sound
 MAX_GAIN = 2.3  # nat, 20 dB: a moved formant never lifts noise by more
 BLOCK = 320  # samples, lengths are brought to a multiple of it: primes are slow to transform
 
 
 def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, tempo: float = 1.0) -> Tensor:
-    """Change a voice by a phase vocoder that moves the spectral envelope apart from the harmonics.
+    """Change a voice by a phase vocoder that moves the spectral envelope independently of the harmonics.
 
     Args:
         waveform: [N] float32 at 16 kHz.
@@ -38,14 +38,14 @@ def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, temp
     padded = torch.nn.functional.pad(waveform, (0, tail))
     spectrum = torch.stft(padded, FFT, HOP, window=window, return_complex=True, pad_mode="constant").T  # [K, F]
     spectrum = spectrum * _move_envelope(spectrum.abs(), pitch / formant)
-    # stretched first and sampled more sparsely then, harmonics rise and time is as it was
-    wanted = math.ceil(count / BLOCK) * BLOCK
-    length = round(wanted * pitch / 16) * 16
-    stretch = length / wanted / tempo
+    # stretching in time and then resampling to the old length raises the harmonics and keeps the timing
+    padded_count = math.ceil(count / BLOCK) * BLOCK
+    length = round(padded_count * pitch / 16) * 16
+    stretch = length / padded_count / tempo
     if stretch != 1:
         spectrum = _stretch(spectrum, stretch, math.ceil(length / HOP) + 4)
     stretched = torch.istft(spectrum.T, FFT, HOP, window=window, length=length)
-    return _resample(stretched, wanted)[:count]
+    return _resample(stretched, padded_count)[:count]
 
 
 def _move_envelope(magnitude: Tensor, factor: float) -> Tensor:
@@ -60,16 +60,17 @@ def _move_envelope(magnitude: Tensor, factor: float) -> Tensor:
     position = (torch.arange(last + 1, device=level.device) * factor).clamp(max=last)
     low = position.long().clamp(max=last - 1)
     moved = torch.lerp(envelope[:, low], envelope[:, low + 1], position - low)
-    return (moved - envelope).clamp(-MAX_GAIN, MAX_GAIN).exp()
+    gains: Tensor = (moved - envelope).clamp(-MAX_GAIN, MAX_GAIN).exp()
+    return gains
 
 
 def _stretch(spectrum: Tensor, stretch: float, frames: int) -> Tensor:
-    """Frames [K, F] of a short-time spectrum to [frames, F], each sound `stretch` times as long at its own pitch."""
+    """Frames [K, F] of a short-time spectrum to [frames, F]: `stretch` times as long at the same pitch."""
     position = (torch.arange(frames, device=spectrum.device) / stretch).clamp(max=spectrum.shape[0] - 2)
     low = position.long()
     level, phase = spectrum.abs(), spectrum.angle()
     magnitude = torch.lerp(level[low], level[low + 1], (position - low)[:, None])
-    # wrapped to one turn, or the sum over minutes would lose its digits
+    # wrapped to one turn, because a sum over minutes would lose precision
     turn = torch.remainder(phase[low + 1] - phase[low], 2 * math.pi)
     advance = torch.cat((phase[:1], turn[:-1])).double().cumsum(0)
     return torch.polar(magnitude, torch.remainder(advance, 2 * math.pi).float())
@@ -79,4 +80,5 @@ def _resample(signal: Tensor, count: int) -> Tensor:
     """[L] samples to [count] of the same time span, band-limited."""
     if signal.shape[0] == count:
         return signal
-    return torch.fft.irfft(torch.fft.rfft(signal)[: count // 2 + 1], n=count) * (count / signal.shape[0])
+    resampled: Tensor = torch.fft.irfft(torch.fft.rfft(signal)[: count // 2 + 1], n=count)
+    return resampled * (count / signal.shape[0])

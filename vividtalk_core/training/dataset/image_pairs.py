@@ -1,4 +1,4 @@
-"""What motion-VAE and generator learn from: batches of pairs, where to look in them, and how well they are met."""
+"""Batches of image pairs for motion-VAE and generator, pixel weights, windows and metrics."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Batch = dict[str, Tensor]
 
 
 class PairData:
-    """Runs of portraits: people are drawn by how much there is of them to a power, then any of their runs."""
+    """Runs of portraits: portraits are sampled by weight, then one of their runs."""
 
     def __init__(self, folder: Path, balance: float, augmentation: PictureAugmentation | None) -> None:
         self.shards, self.validation = load_pairs(folder, "train"), load_pairs(folder, "validation")
@@ -70,13 +70,13 @@ def textures(frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def compose_base(frames: Batch, flow: Tensor) -> Tensor:
-    """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], with what is painted in closed form."""
+    """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], under the closed-form paint."""
     paint = frames["paint"]
     return warp(frames["source"], flow) * (1 - paint[:, 3:]) + paint[:, :3]
 
 
 def pixel_weights(frames: Batch, mouth: float, eyes: float) -> Tensor:
-    """Weights of the pixels [N, 1, 256, 256]: 0.25 on the head, 1 on the face, and what is given on mouth and eyes."""
+    """[N, 1, 256, 256] weights of pixels: 0.25 on the head, 1 on the face, `mouth` and `eyes` there."""
     lips, lids = region_weights(frames["points"], CROP)
     return (0.25 * frames["follow"]).maximum(frames["mask"]) + (mouth - 1) * lips + (eyes - 1) * lids
 
@@ -95,10 +95,10 @@ def cut(images: Tensor, corners: Tensor, size: int) -> Tensor:
     )
 
 
-def image_metrics(made: Tensor, frames: Batch) -> dict[str, float]:
+def image_metrics(predicted: Tensor, frames: Batch) -> dict[str, float]:
     """PSNR in dB of pictures [N, 3, 256, 256] in the face oval and in the mouth box of the real ones."""
     rows = []
-    for picture, wanted, points in zip(made, frames["target"], frames["points"], strict=True):
+    for picture, target, points in zip(predicted, frames["target"], frames["points"], strict=True):
         regions = {"face": face_oval(points.cpu(), CROP, CROP), "mouth": mouth_box(points.cpu(), CROP, CROP)}
-        rows.append({name: psnr(picture[None], wanted[None], where) for name, where in regions.items()})
+        rows.append({name: psnr(picture[None], target[None], where) for name, where in regions.items()})
     return {f"{name}_psnr": sum(row[name] for row in rows) / len(rows) for name in rows[0]}

@@ -1,4 +1,4 @@
-"""Head motion of the shards, made comparable between speakers, and random windows of it."""
+"""Head motion of the shards, scaled to be comparable between speakers, and random windows of it."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ FARTHEST = 40.0  # degrees from rest, where the tracked face begins to hide
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PoseClip:
-    """A stretch of T frames in which the head of one speaker is seen."""
+    """A stretch of T frames with the tracked head of one speaker."""
 
     name: str
     identity: str
     pose: Tensor  # [T, 6] relative to rest, in units of `scales` · `gain`
-    gain: float  # how much this speaker moves; 1 = the average of `scales`
+    gain: float  # amplitude of this speaker; 1 = the average of `scales`
     features: Tensor | None  # [T, 320] of the sound; None if there is none
     id_coefficients: Tensor  # [I] α
 
 
 @dataclass(frozen=True, slots=True)
 class PoseAugmentation:
-    """How windows of head motion are varied."""
+    """How windows of head motion are augmented."""
 
     slowest: float = 0.8  # of the original speed
     fastest: float = 1.25
@@ -59,7 +59,7 @@ def pose_clips(
     Args:
         shards: of `load_shards`.
         scales: [6] standard deviations of an average speaker, rad and model units.
-        least_gain: heads that hardly move are not enlarged beyond it: what is left there is tracking noise.
+        least_gain: lower bound of the gain: below it the motion is mostly tracking noise, which would be amplified.
         least_s: seconds of a stretch.
         sound: take only clips that have sound, and its features.
     """
@@ -72,6 +72,7 @@ def pose_clips(
 
 
 def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, sound: bool) -> list[PoseClip]:
+    """The stretches of a shard that have at least `least` frames; `scales` is [6]."""
     valid = shard.valid.bool()
     if valid.sum() < least:
         return []
@@ -79,13 +80,13 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
     features = feature_rows(encode_shard(shard))[index] if sound else None
-    # a stretch ends where a frame was left out, and where the head is too far or too fast to be believed
+    # a stretch ends where a frame was left out, and where the head is too far or too fast to be tracked reliably
     degrees = pose[:, :3].rad2deg()
     fine = degrees.abs().amax(1) < FARTHEST
     step = torch.cat((torch.zeros(1), degrees.diff(dim=0).abs().amax(1))) * FPS < FASTEST
     breaks = torch.cat((torch.ones(1, dtype=torch.bool), index.diff() > 1)) | ~step
     number = (breaks | ~fine).cumsum(0)
-    parts = [((number == n) & fine).nonzero()[:, 0] for n in number.unique().tolist()]
+    parts = [((number == n) & fine).nonzero()[:, 0] for n in sorted(set(number.tolist()))]
     return [
         PoseClip(
             shard.name,
@@ -101,17 +102,17 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
 
 
 def activity(pose: Tensor, scales: Tensor) -> float:
-    """How much a head turns, against an average speaker: pose [T, 6] in rad and model units, `scales` [6]."""
+    """Rotation amplitude relative to an average speaker: pose [T, 6] in rad and model units, `scales` [6]."""
     return float((pose[:, :3].std(0) / scales[:3]).square().mean().sqrt())
 
 
 def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
-    """[C] how often to draw each clip.
+    """[C] sampling weight of each clip.
 
     Args:
         clips: C clips.
         balance: exponent of a speaker's frames; 0 = all speakers alike, 1 = all frames alike.
-        liveliness: exponent with which heads that move less than the average count less.
+        liveliness: exponent of the gain, for heads that move less than the average.
     """
     lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
     return speaker_weights([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
@@ -122,7 +123,7 @@ def draw_window(
 ) -> tuple[Tensor, Tensor | None, Tensor]:
     """A random, varied window of a clip: pose [frames, 6], features [frames, 320] or None, inside [frames] bool.
 
-    Past the end of a short clip the pose is held; `inside` tells where.
+    Past the end of a short clip the last pose is repeated; `inside` is False there.
     """
     speed, place, mirror, reverse, size = torch.rand(5, generator=generator).tolist()
     step = augmentation.slowest * (augmentation.fastest / augmentation.slowest) ** speed

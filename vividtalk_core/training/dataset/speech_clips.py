@@ -1,10 +1,11 @@
-"""Windows of sound and of the motion that goes with it, from the shards of `prepare`."""
+"""Clips of sound with the motion that belongs to it, from the shards of `train prepare`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -16,19 +17,19 @@ from ...structures import ARKIT_NAMES, SAMPLE_RATE
 from ..augment.speech import SpeechAugmentation, augment_speech, retime
 from .motion_shard import Shard
 
-NO_PHONE = -1  # where nothing is known
+NO_PHONE = -1  # label of frames whose phone is not known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MotionStatistics:
-    """What makes motion of all speakers comparable: a basis of O_lip, and the mean and spread of every dimension."""
+    """Statistics that make motion comparable: a basis of O_lip, mean and standard deviation of each dimension."""
 
     lip_basis: Tensor  # [C, L, 3] model units, orthonormal
     mean: Tensor  # [M] of lip coefficients, other coefficients and components of O_lip in a row
     std: Tensor  # [M]
-    ranges: dict[str, float]  # identity → how wide it opens its mouth, IOD
+    ranges: dict[str, float]  # identity → range of its aperture relative to the median speaker
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -42,11 +43,11 @@ class SpeechClip:
     phones: tuple[Tensor, ...]  # [T] int64 into PHONES, NO_PHONE where unknown
     valid: tuple[Tensor, ...]  # [T] bool, frames whose motion counts
     id_coefficients: Tensor  # [I] α
-    known: Tensor  # [M] bool, what of the motion was observed
+    known: Tensor  # [M] bool, dimensions of the motion that were observed
 
 
 def mouth_range(shards: Sequence[Shard]) -> float:
-    """How wide a speaker opens: the 95th percentile of the aperture over the 10th, in IOD, of all its clips."""
+    """Range of a speaker's aperture in IOD: the 95th percentile minus the 10th, over all its clips."""
     aperture = torch.cat([shard.aperture[shard.valid.bool()] for shard in shards])
     return float(aperture.quantile(0.95) - aperture.quantile(0.1))
 
@@ -65,7 +66,7 @@ def measure_motion(shards: Sequence[Shard], components: int, range_share: float)
     Args:
         shards: clips with lip offsets.
         components: C of the basis of O_lip.
-        range_share: exponent with which a speaker's range is divided out: 1 = all open equally wide, 0 = as they do.
+        range_share: exponent with which a speaker's range is divided out: 1 = all open equally wide, 0 = no change.
     """
     groups = by_identity(shards)
     ranges = {identity: mouth_range(clips) for identity, clips in groups.items()}
@@ -84,24 +85,25 @@ def measure_motion(shards: Sequence[Shard], components: int, range_share: float)
     motion = torch.cat((torch.cat(frames), torch.cat(offsets) @ basis.T), 1)
     mean = (weight * motion).sum(0) / weight.sum()
     std = ((weight * (motion - mean).square()).sum(0) / weight.sum()).sqrt()
-    return MotionStatistics(basis.unflatten(-1, (-1, 3)), mean, std.clamp(min=1e-4), ranges)
+    return MotionStatistics(basis.reshape(len(basis), -1, 3), mean, std.clamp(min=1e-4), ranges)
 
 
 def _principal_axes(rows: Tensor, weight: Tensor, count: int) -> Tensor:
-    """[C, K] the directions about zero in which weighted rows [N, K] vary most: zero stays the lips at rest."""
+    """[C, K] principal directions of weighted rows [N, K] about zero, not about the mean: zero is the lips at rest."""
     scatter = (rows * weight).T @ rows / weight.sum()
-    return torch.linalg.eigh(scatter.double()).eigenvectors.flip(1)[:, :count].T.float()
+    vectors: Tensor = torch.linalg.eigh(scatter.double()).eigenvectors
+    return vectors.flip(1)[:, :count].T.float()
 
 
 def standardise(shard: Shard, statistics: MotionStatistics, speaker_range: float) -> Tensor:
-    """The motion of a clip as the networks see it: [T, M]."""
+    """[T, M] standardised motion of a clip, as the networks predict it."""
     components = shard.lip_offsets.float().flatten(1) @ statistics.lip_basis.flatten(1).T
     coefficients = shard.coefficients[:, LIP_COLUMNS + OTHER_COLUMNS]
     return (torch.cat((coefficients, components), 1) / speaker_range - statistics.mean) / statistics.std
 
 
 def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
-    """[T] the phone in the middle of each frame, of a file of `eval.phones`; NO_PHONE if there is none."""
+    """[T] the phone of each frame, from a file of `audio.phones`; NO_PHONE if there is none."""
     labels = torch.full((frames,), NO_PHONE)
     if not path.is_file():
         return labels
@@ -113,31 +115,54 @@ def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class SoundtrackSettings:
-    """How soundtracks become features."""
+    """How soundtracks become features, and how many augmented ones there are."""
 
     fps: float  # frames per second
     encoder: str = "mel"  # of `encode_audio`
     variants: int = 0  # augmented soundtracks of every clip
 
 
+class Variants(NamedTuple):
+    """The soundtracks of a clip with the motion that follows each of them; see `SpeechClip`."""
+
+    features: tuple[Tensor, ...]  # [T, D] each
+    motion: tuple[Tensor, ...]  # [T, M] each
+    phones: tuple[Tensor, ...]  # [T] int64 each
+    valid: tuple[Tensor, ...]  # [T] bool each
+
+
 def make_clip(
     shard: Shard, motion: Tensor, phones: Tensor, soundtracks: SoundtrackSettings, generator: Generator
 ) -> SpeechClip:
-    """A clip with its augmented soundtracks; where one is faster or slower, its motion is too."""
+    """A clip with its augmented soundtracks; motion [T, M] and phones [T] get the tempo of each soundtrack."""
     rows = augmented_clip(shard.sound[0], motion, phones, shard.valid.bool(), soundtracks, generator)
     components = motion.shape[1] - len(LIP_COLUMNS + OTHER_COLUMNS)
     known = torch.cat((shard.known_mask[LIP_COLUMNS + OTHER_COLUMNS], torch.full((components,), shard.has_offsets)))
-    return SpeechClip(shard.name, shard.identity, *rows, shard.id_coefficients, known)
+    return SpeechClip(
+        shard.name,
+        shard.identity,
+        rows.features,
+        rows.motion,
+        rows.phones,
+        rows.valid,
+        shard.id_coefficients,
+        known,
+    )
 
 
 def augmented_clip(
     sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings, generator: Generator
-) -> tuple[tuple[Tensor, ...], ...]:
-    """Features, motion, phones and valid frames of a sound [N] at 16 kHz, as it is and augmented; see `SpeechClip`."""
+) -> Variants:
+    """A sound [N] at 16 kHz, as it is and augmented, with motion [T, M], phones [T] and valid [T] that follow it."""
     sounds = [(sound, 1.0)]
     sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(soundtracks.variants)]
     rows = [_variant(one, tempo, motion, phones, valid, soundtracks) for one, tempo in sounds]
-    return tuple(zip(*rows, strict=True))
+    return Variants(
+        features=tuple(row[0] for row in rows),
+        motion=tuple(row[1] for row in rows),
+        phones=tuple(row[2] for row in rows),
+        valid=tuple(row[3] for row in rows),
+    )
 
 
 def _variant(
@@ -145,6 +170,6 @@ def _variant(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
     features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, soundtracks.fps, soundtracks.encoder))
-    moved = [retime(rows, tempo) for rows in (motion, phones, valid)]
-    frames = min(len(features), len(moved[0]))
-    return features[:frames], *(rows[:frames] for rows in moved)
+    motion, phones, valid = retime(motion, tempo), retime(phones, tempo), retime(valid, tempo)
+    frames = min(len(features), len(motion))
+    return features[:frames], motion[:frames], phones[:frames], valid[:frames]

@@ -1,4 +1,4 @@
-"""Speech without a picture: it has no motion to learn from, but voices to hear and phones at which lips must close."""
+"""Speech without video: it has no motion, but more voices, and phones at which the lips must close."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ SOUNDS = (".flac", ".wav", ".ogg", ".mp3")
 def load_voices(
     folder: Path, motion_size: int, id_size: int, soundtracks: SoundtrackSettings, generator: Generator
 ) -> list[SpeechClip]:
-    """The recordings of a folder: NAME.flac (or .wav, .ogg, .mp3) with its phones, NAME.json, as `eval.phones` writes.
+    """The recordings of a folder: NAME.flac (or .wav, .ogg, .mp3) with its phones, NAME.json, as `audio.phones` writes.
 
     Args:
-        folder: where they lie; what stands before the last underscore of a name is the voice.
+        folder: of the recordings; the part of a name before the last underscore is the voice.
         motion_size: M of the motion of the other clips; here it is zero and never valid.
-        id_size: I; nothing is known of the faces.
+        id_size: I; the faces are not known, so α is zero.
         soundtracks: how soundtracks become features.
         generator: every random number comes from it.
 
     Raises:
-        FileNotFoundError: the folder has no recording with phones.
+        DatasetError: the folder has no recording with phones.
     """
     paths = [path for path in sorted(folder.glob("*")) if path.suffix in SOUNDS and path.with_suffix(".json").is_file()]
     if not paths:
@@ -43,10 +43,20 @@ def load_voices(
         voice = path.stem.rpartition("_")[0] or path.stem
         rows = augmented_clip(sound, motion, phones, valid, soundtracks, generator)
         clips.append(
-            SpeechClip(path.stem, voice, *rows, torch.zeros(id_size), torch.zeros(motion_size, dtype=torch.bool))
+            SpeechClip(
+                path.stem,
+                voice,
+                rows.features,
+                rows.motion,
+                rows.phones,
+                rows.valid,
+                torch.zeros(id_size),
+                torch.zeros(motion_size, dtype=torch.bool),
+            )
         )
     return clips
 
 
 def _read(path: Path) -> Tensor:
+    """[N] at 16 kHz."""
     return to_mono_16k(*read_audio(path))

@@ -1,4 +1,4 @@
-"""An interrupted training, as one safetensors file: weights, their running mean, optimizer state, and where it was."""
+"""An interrupted training in one safetensors file: weights, their running mean, the optimizer and the progress."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ...hub import load_tensors, read_header, save_tensors
 from .settings import TrainSettings
 
 FORMAT = "1"
-# what may differ when a training goes on; anything else would make it another training
+# settings that may change when a training continues; any other change would make it another training
 FREE = ("steps", "evaluate_every", "patience", "log_every", "prefetch", "cpu")
 
 
 @dataclass(slots=True)
-class Progress:
-    """How far a training is."""
+class TrainingState:
+    """The progress of a training."""
 
     step: int = 0  # updates done
     seconds: float = 0.0  # spent on them, interruptions not counted
@@ -36,7 +36,7 @@ def save_checkpoint(
     path: Path,
     modules: dict[str, nn.Module],
     optimizer: torch.optim.Optimizer,
-    progress: Progress,
+    state: TrainingState,
     settings: TrainSettings,
 ) -> None:
     """Write a checkpoint, whole or not at all.
@@ -45,20 +45,20 @@ def save_checkpoint(
         path: the .safetensors file.
         modules: by name; the optimizer trains the one named "module".
         optimizer: its state is stored under the names of the weights.
-        progress: goes into the header.
+        state: goes into the header.
         settings: goes into the header, so that no other training continues from this file.
     """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
-    for name, _, state in _optimizer_states(modules["module"], optimizer):
-        tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
-    header = {"format": FORMAT, "progress": json.dumps(asdict(progress)), "settings": json.dumps(asdict(settings))}
+    for name, _, values in _optimizer_states(modules["module"], optimizer):
+        tensors |= {f"optimizer.{key}.{name}": value for key, value in values.items()}
+    header = {"format": FORMAT, "progress": json.dumps(asdict(state)), "settings": json.dumps(asdict(settings))}
     # safetensors refuses two names for one memory, which tied weights are
     save_tensors(path, {name: tensor.detach().cpu().clone() for name, tensor in tensors.items()}, header)
 
 
 def load_checkpoint(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, settings: TrainSettings
-) -> Progress:
+) -> TrainingState:
     """Restore what `save_checkpoint` wrote into the modules and the optimizer, on their devices.
 
     Raises:
@@ -82,13 +82,13 @@ def load_checkpoint(
     }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": {n: s for n, s in numbered.items() if s}, "param_groups": groups})
-    return Progress(**json.loads(header["progress"]))
+    return TrainingState(**json.loads(header["progress"]))
 
 
-def _compare_settings(path: Path, found: dict[str, object], wanted: dict[str, object]) -> None:
+def _compare_settings(path: Path, found: dict[str, object], asked: dict[str, object]) -> None:
     other = [
         f"{name} was {found.get(name)} and is {value}"
-        for name, value in wanted.items()
+        for name, value in asked.items()
         if name not in FREE and found.get(name) != value
     ]
     if other:
@@ -96,6 +96,7 @@ def _compare_settings(path: Path, found: dict[str, object], wanted: dict[str, ob
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors [...] whose names begin with "name.", without it."""
     return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 

@@ -1,9 +1,10 @@
-"""Ctrl-C between two steps of a training, never within one."""
+"""Ctrl-C ends a training between two steps, never within one."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -12,18 +13,20 @@ import torch
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Handler = Callable[[int, FrameType | None], object] | int | None  # as `signal.signal` returns it
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Ctrl-C or SIGTERM, held back until a step is finished; a second one is not."""
+    """Delays Ctrl-C or SIGTERM until a step is finished; a second signal acts at once."""
 
     def __init__(self) -> None:
         self._asked = False
-        self._before: dict[signal.Signals, object] = {}
+        self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():  # no other thread may
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
         return self
 
@@ -31,7 +34,7 @@ class Interrupt:
         self._restore()
 
     def is_asked(self, accelerator: Accelerator) -> bool:
-        """Whether any process was asked to end: then all end after the same step."""
+        """Whether any process got a signal; the same answer in all processes, so that all end after the same step."""
         if accelerator.num_processes == 1:
             return self._asked
         asked = torch.tensor(int(self._asked), device=accelerator.device)

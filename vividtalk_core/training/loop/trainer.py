@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import MissingPackageError, TrainingError
-from .checkpoint import Progress, load_checkpoint, save_checkpoint
+from .checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from .csv_log import TrainLog
 from .image_grid import write_grid
 from .interrupt import Interrupt
@@ -32,7 +32,7 @@ LAST, BEST, LOG, PICTURES = "last.safetensors", "best.safetensors", "log.csv", "
 
 
 class Task(Protocol):
-    """What is trained, on what, and how it is judged.
+    """A model to train, its data, its losses and its metrics.
 
     A task may also have `pictures(module) -> Tensor` [3, H, W] in 0..1: what the evaluated module (in eval mode, no
     gradients) makes of held-out data. The trainer calls it after each evaluation and keeps it as a PNG file.
@@ -102,7 +102,7 @@ def train(
     with _kept_random_state(accelerator.device), Interrupt() as interrupt:
         run = _Run(task, settings, Path(out), accelerator, on_report or (lambda report: None))
         run.start(resume)
-        for batch in _draw_batches(task, settings, run.progress.step, accelerator.process_index):
+        for batch in _draw_batches(task, settings, run.state.step, accelerator.process_index):
             if run.is_stale():
                 break
             run.step(batch)
@@ -110,7 +110,7 @@ def train(
                 run.save()
                 raise KeyboardInterrupt
         accelerator.wait_for_everyone()
-    return run.progress.best
+    return run.state.best
 
 
 def _make_accelerator(settings: TrainSettings) -> Accelerator:
@@ -138,7 +138,7 @@ class _Losses(nn.Module):
 
 
 class _Run:
-    """One training: the module, its running mean, the optimizer, and how far it is."""
+    """One training: the module, its running mean, the optimizer and the state."""
 
     def __init__(
         self,
@@ -150,7 +150,7 @@ class _Run:
     ) -> None:
         self.task, self.settings, self.out, self.accelerator = task, settings, out, accelerator
         self.on_report = on_report
-        self.progress = Progress()
+        self.state = TrainingState()
         self.modules = {"module": task.module.to(accelerator.device)}
         if settings.ema:
             self.modules["average"] = copy.deepcopy(task.module).requires_grad_(False)
@@ -160,33 +160,34 @@ class _Run:
         """Read the checkpoint, if there is one, and open the log."""
         path = self.out / LAST
         if resume and path.is_file():
-            self.progress = load_checkpoint(path, self.modules, self.optimizer.optimizer, self.settings)
-            if self.accelerator.scaler is not None and self.progress.scaler:
-                self.accelerator.scaler.load_state_dict(self.progress.scaler)
+            self.state = load_checkpoint(path, self.modules, self.optimizer.optimizer, self.settings)
+            if self.accelerator.scaler is not None and self.state.scaler:
+                self.accelerator.scaler.load_state_dict(self.state.scaler)
         self.accelerator.wait_for_everyone()  # before the first process writes, all must have read
         self.log = None
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
-            self.log = TrainLog(self.out / LOG, self.progress.step)
+            self.log = TrainLog(self.out / LOG, self.state.step)
 
     def is_stale(self) -> bool:
         """Whether the score has not improved for too long."""
-        return 0 < self.settings.patience <= self.progress.stale
+        return 0 < self.settings.patience <= self.state.stale
 
     def step(self, batch: dict[str, Tensor]) -> None:
         """One update, and whatever is due after it."""
-        began, progress, settings = time.perf_counter(), self.progress, self.settings
-        number = progress.step + 1
+        began, state, settings = time.perf_counter(), self.state, self.settings
+        number = state.step + 1
         torch.manual_seed(_seed(settings.seed, "dropout", number, self.accelerator.process_index))
         self._update(number, {name: value.to(self.accelerator.device) for name, value in batch.items()})
-        progress.step, row = number, {}
+        state.step = number
+        row: dict[str, float] = {}
         is_last = number == settings.steps
         is_evaluation = is_last or number % settings.evaluate_every == 0
         if is_last or number % settings.log_every == 0:
             row |= self._mean_losses()
         if is_evaluation:
             row |= {f"validation_{name}": value for name, value in self._evaluate().items()}
-        progress.seconds += time.perf_counter() - began
+        state.seconds += time.perf_counter() - began
         self._report(row)
         if is_evaluation:
             self.save()
@@ -196,9 +197,9 @@ class _Run:
         if not self.accelerator.is_main_process:
             return
         if self.accelerator.scaler is not None:
-            self.progress.scaler = self.accelerator.scaler.state_dict()
+            self.state.scaler = self.accelerator.scaler.state_dict()
         optimizer = self.optimizer.optimizer
-        save_checkpoint(self.out / LAST, self.modules, optimizer, self.progress, self.settings)
+        save_checkpoint(self.out / LAST, self.modules, optimizer, self.state, self.settings)
 
     def _update(self, number: int, batch: dict[str, Tensor]) -> None:
         settings = self.settings
@@ -219,32 +220,32 @@ class _Run:
         self.optimizer.zero_grad()
         self._average(number)
         for name, value in ({"loss": loss.item(), "grad_norm": norm} | values).items():
-            self.progress.sums[name] = self.progress.sums.get(name, 0.0) + value
-        self.progress.count += 1
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + value
+        self.state.count += 1
 
     @torch.no_grad()
     def _average(self, number: int) -> None:
         if "average" not in self.modules:
             return
         average, module = self.modules["average"], self.modules["module"]
-        decay = min(self.settings.ema, (1 + number) / (10 + number))  # the first weights are soon forgotten
+        decay = min(self.settings.ema, (1 + number) / (10 + number))  # the first weights have little influence
         for mean, weight in zip(average.parameters(), module.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
-        for mean, buffer in zip(average.buffers(), module.buffers(), strict=True):
-            mean.copy_(buffer)
+        for kept, buffer in zip(average.buffers(), module.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def _mean_losses(self) -> dict[str, float]:
         """Mean of each term since the last row, over all processes."""
-        progress = self.progress
-        sums = torch.tensor(list(progress.sums.values()), device=self.accelerator.device) / progress.count
+        state = self.state
+        sums = torch.tensor(list(state.sums.values()), device=self.accelerator.device) / state.count
         means = self.accelerator.reduce(sums, reduction="mean").tolist()
-        row = dict(zip(progress.sums, means, strict=True))
-        progress.sums, progress.count = {}, 0
-        return {"learning_rate": self.settings.learning_rate_at(progress.step)} | row
+        row = dict(zip(state.sums, means, strict=True))
+        state.sums, state.count = {}, 0
+        return {"learning_rate": self.settings.learning_rate_at(state.step)} | row
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        """Metrics, in the first process; all learn whether they were the best so far."""
+        """Metrics, computed in the first process, which tells all others whether they are the best so far."""
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
             torch.manual_seed(_seed(self.settings.seed, "evaluate", 0, 0))
@@ -252,14 +253,14 @@ class _Run:
             metrics = {name: float(value) for name, value in self.task.evaluate(module).items()}
             if not math.isfinite(metrics.get("score", math.nan)):
                 raise TrainingError(
-                    f"step {self.progress.step}: the score must be a finite number; the metrics are {metrics}"
+                    f"step {self.state.step}: the score must be a finite number; the metrics are {metrics}"
                 )
-            if metrics["score"] < self.progress.best.get("score", math.inf):
-                self.progress.best = metrics | {"step": self.progress.step}
+            if metrics["score"] < self.state.best.get("score", math.inf):
+                self.state.best = metrics | {"step": self.state.step}
                 self.task.save(self.out / BEST, module)
             self._write_pictures(module)
-        best = self._from_first(self.progress.best.get("step", 0))
-        self.progress.stale = 0 if best == self.progress.step else self.progress.stale + 1
+        best = self._from_first(round(self.state.best.get("step", 0)))
+        self.state.stale = 0 if best == self.state.step else self.state.stale + 1
         return metrics
 
     def _write_pictures(self, module: nn.Module) -> None:
@@ -268,19 +269,19 @@ class _Run:
             return
         folder = self.out / PICTURES
         folder.mkdir(exist_ok=True)
-        write_grid(folder / f"{self.progress.step:06d}.png", pictures(module))
+        write_grid(folder / f"{self.state.step:06d}.png", pictures(module))
 
     def _from_first(self, number: int) -> int:
-        """A number that the first process knows, in all of them."""
+        """A number of the first process, in all processes."""
         mine = number if self.accelerator.is_main_process else 0
         return int(self.accelerator.reduce(torch.tensor(mine, device=self.accelerator.device), reduction="sum"))
 
     def _report(self, row: dict[str, float]) -> None:
         if not row or self.log is None:
             return
-        progress = self.progress
-        self.log.add({"step": progress.step, "seconds": round(progress.seconds, 3)} | row)
-        self.on_report(Report(progress.step, self.settings.steps, progress.seconds, row))
+        state = self.state
+        self.log.add({"step": state.step, "seconds": round(state.seconds, 3)} | row)
+        self.on_report(Report(state.step, self.settings.steps, state.seconds, row))
 
 
 def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
@@ -295,6 +296,7 @@ def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.O
 
 
 def _add_terms(terms: dict[str, Tensor]) -> Tensor:
+    """[] the sum of all terms [], without those that are only logged."""
     shapes = {name: list(value.shape) for name, value in terms.items() if value.ndim}
     if shapes:
         raise ValueError(f"every loss term must be one number; got the shapes {shapes}")
@@ -305,6 +307,7 @@ def _add_terms(terms: dict[str, Tensor]) -> Tensor:
 
 
 def _to_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
+    """The terms [] as numbers."""
     stacked = torch.stack([value.detach().float() for value in terms.values()])  # one wait for the GPU, not one each
     return dict(zip(terms, stacked.tolist(), strict=True))
 

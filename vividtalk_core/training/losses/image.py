@@ -1,4 +1,4 @@
-"""The loss terms of stage 2, by their usual names; every one is a mean, so that no size changes its weight.
+"""The loss terms of stage 2, by their usual names; each is a mean, so that the image size does not change its weight.
 
 Where pixels have weights, a term is Σ weight · error / Σ weight: a mask over the mouth gives the error in the mouth.
 """
@@ -31,15 +31,15 @@ MARGIN = 0.15  # of a region's longer side, added on each side: as far as lips a
 FADE = 0.3  # of the region's half size, over which its weight falls from 1 to 0
 
 
-def l1(made: Tensor, wanted: Tensor, weight: Tensor | None = None) -> Tensor:
+def l1(predicted: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
     """Mean absolute difference of pictures [..., 3, H, W], weighted by [..., 1, H, W] if given."""
-    return _weighted_mean((made - wanted).abs(), weight)
+    return _weighted_mean((predicted - target).abs(), weight)
 
 
 def perceptual(
     network: Backbone,
-    made: Tensor,
-    wanted: Tensor,
+    predicted: Tensor,
+    target: Tensor,
     scales: tuple[float, ...] = (1.0, 0.5),
     where: Tensor | None = None,
 ) -> Tensor:
@@ -47,24 +47,24 @@ def perceptual(
 
     Args:
         network: from `critics.perceptual.load_perceptual`.
-        made: [B, 3, H, W] in 0..1.
-        wanted: [B, 3, H, W] in 0..1.
+        predicted: [B, 3, H, W] in 0..1.
+        target: [B, 3, H, W] in 0..1.
         scales: sizes at which the pictures are compared, 1 = as they are.
         where: [B, 1, H, W] weights of the pixels, or None.
     """
     terms = []
     for scale in scales:
-        pair = (_resized(made, scale), _resized(wanted, scale))
+        pair = (_resized(predicted, scale), _resized(target, scale))
         terms.append(perceptual_distance(network, *pair, None if where is None else _resized(where, scale)).mean())
     return torch.stack(terms).mean()
 
 
 def feature_matching(real: Judgement, fake: Judgement, where: Tensor | None = None) -> Tensor:
-    """Mean absolute difference of a discriminator's features of the real and the made pictures.
+    """Mean absolute difference of a discriminator's features of real and generated pictures.
 
     Args:
-        real: what the discriminator says of the real pictures; no gradient goes there.
-        fake: what `frozen` says of the made ones.
+        real: output of the discriminator for the real pictures; it gets no gradient.
+        fake: output of `frozen` for the generated ones.
         where: [B, 1, H, W] weights of the pixels, or None.
     """
     pairs = [
@@ -76,7 +76,7 @@ def feature_matching(real: Judgement, fake: Judgement, where: Tensor | None = No
 
 
 def hinge_discriminator(real: Judgement, fake: Judgement, where: Tensor | None = None) -> Tensor:
-    """What the discriminator has to lower: real logits below 1 and made ones above −1, mean over its scales."""
+    """Hinge loss of the discriminator: real logits below 1 and generated ones above −1, mean over its scales."""
     terms = [
         _weighted_mean(F.relu(1 - a), _at(where, a)) + _weighted_mean(F.relu(1 + b), _at(where, b))
         for (_, a), (_, b) in zip(real, fake, strict=True)
@@ -85,23 +85,23 @@ def hinge_discriminator(real: Judgement, fake: Judgement, where: Tensor | None =
 
 
 def hinge_generator(fake: Judgement, where: Tensor | None = None) -> Tensor:
-    """What the generator has to lower: minus the logits of what it made (by `frozen`), mean over the scales."""
+    """Hinge loss of the generator: minus the logits of its frames (from `frozen`), mean over the scales."""
     return torch.stack([-_weighted_mean(logits, _at(where, logits)) for _, logits in fake]).mean()
 
 
-def temporal_warping(made: Tensor, wanted: Tensor, step: Tensor, step_mask: Tensor) -> Tensor:
-    """How much more or less than the real pair a pair of frames changes where the same skin is seen.
+def temporal_warping(predicted: Tensor, target: Tensor, step: Tensor, step_mask: Tensor) -> Tensor:
+    """Difference between the temporal change of a generated pair of frames and of the real pair, on visible skin.
 
     The change is frame 1 minus frame 0 warped to it. Warping is linear: the difference of both changes is the change
     of the difference, which takes one warp.
 
     Args:
-        made: [B, 2, 3, H, W] two consecutive frames.
-        wanted: [B, 2, 3, H, W] the real ones.
+        predicted: [B, 2, 3, H, W] two consecutive frames.
+        target: [B, 2, 3, H, W] the real ones.
         step: [B, H, W, 2] grid units, where each pixel of frame 1 was in frame 0.
-        step_mask: [B, 1, H, W] 1 where that is known.
+        step_mask: [B, 1, H, W] 1 where `step` is known.
     """
-    before, after = (made - wanted).unbind(1)  # [B, 3, H, W] each
+    before, after = (predicted - target).unbind(1)  # [B, 3, H, W] each
     return _weighted_mean((after - warp(before, step)).abs(), step_mask)
 
 
@@ -142,7 +142,7 @@ def _around(points: Tensor, across: Tensor, size: int) -> Tensor:
 
 def _weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of errors [..., C, H, W], by weights [..., 1, H, W] if given; 0 where no pixel counts."""
-    error = error.float()  # what autocast left in half precision adds up badly
+    error = error.float()  # a sum of half-precision values, as autocast gives them, loses digits
     if weight is None:
         return error.mean()
     return (error * weight).sum() / weight.expand_as(error).sum().clamp(min=SMALL)
@@ -150,11 +150,11 @@ def _weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
 
 def _at(weight: Tensor | None, like: Tensor) -> Tensor | None:
     """Weights [B, 1, H, W] at the size of a map [B, C, h, w]."""
-    return None if weight is None else F.adaptive_avg_pool2d(weight, like.shape[-2:])
+    return None if weight is None else F.adaptive_avg_pool2d(weight, (like.shape[-2], like.shape[-1]))
 
 
 def _resized(image: Tensor, scale: float) -> Tensor:
-    """[B, C, H, W] at a scale; each pixel is the mean of those that it stands for."""
+    """[B, C, H, W] to [B, C, scale·H, scale·W]; each pixel is the mean of those that it covers."""
     if scale == 1:
         return image
     height, width = (max(round(side * scale), 1) for side in image.shape[-2:])

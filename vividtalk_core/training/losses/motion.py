@@ -1,6 +1,6 @@
-"""The loss terms of stage 1, by their names in the paper and in DESIGN's table; every one is a mean over what counts.
+"""The loss terms of stage 1; each is a mean over the frames of a mask.
 
-L_bsvo = ‖β − β̂‖ + ‖M − M̂_nr‖ is `coefficient_loss` + `mesh_loss`; velocity, closure and phone terms are ours.
+L_bsvo = ‖β − β̂‖ + ‖M − M̂_nr‖ (paper, §3.2) is `coefficient_loss` + `mesh_loss`; the other terms are not in the paper.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return (per_frame * weight).sum() / weight.sum().clamp(min=1)
 
 
-def coefficient_loss(made: Tensor, wanted: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
+def coefficient_loss(predicted: Tensor, target: Tensor, weight: Tensor, mask: Tensor) -> Tensor:
     """‖β − β̂‖ in standard deviations: motion [B, T, M], weight [M], mask [B, T]."""
-    return masked_mean((made - wanted).square() * weight, mask)
+    return masked_mean((predicted - target).square() * weight, mask)
 
 
-def mesh_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """‖M − M̂_nr‖ over the lip vertices [B, T, K], in units of their own spread."""
-    return masked_mean((made - wanted).square(), mask)
+def mesh_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """‖M − M̂_nr‖ over the lip vertices [B, T, K], in units of their own standard deviation."""
+    return masked_mean((predicted - target).square(), mask)
 
 
-def velocity_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
+def velocity_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Squared error of the change from frame to frame of curves [B, T, K]."""
     both = mask[:, 1:] & mask[:, :-1]
-    return masked_mean((made.diff(dim=1) - wanted.diff(dim=1)).square(), both)
+    return masked_mean((predicted.diff(dim=1) - target.diff(dim=1)).square(), both)
 
 
-def shape_loss(made: Tensor, wanted: Tensor, mask: Tensor) -> Tensor:
-    """1 − Pearson's r of curves [B, T, K] over time, mean over windows and curves: their size does not count."""
-    weight = mask[..., None].to(made.dtype)
+def shape_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """1 − Pearson's r of curves [B, T, K] over time, mean over windows and curves; amplitude has no effect."""
+    weight = mask[..., None].to(predicted.dtype)  # [B, T, 1]
     count = weight.sum(1, keepdim=True).clamp(min=1)
-    a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (made, wanted))
+    a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (predicted, target))
     r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + SMALL).sqrt()
     return masked_mean(1 - r[:, None], mask.any(1, keepdim=True))
 
 
-def closure_loss(made: Tensor, wanted: Tensor, shut: float, mask: Tensor) -> Tensor:
-    """How far the lips [B, T] stay apart where those of the speaker are shut (an aperture below `shut`)."""
-    return masked_mean(F.relu(made - wanted.clamp(max=shut)), mask & (wanted < shut))
+def closure_loss(predicted: Tensor, target: Tensor, shut: float | Tensor, mask: Tensor) -> Tensor:
+    """Mean excess of apertures [B, T] in the frames where the target is closed (below `shut`)."""
+    return masked_mean(F.relu(predicted - target.clamp(max=shut)), mask & (target < shut))
 
 
 def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:

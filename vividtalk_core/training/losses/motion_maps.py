@@ -1,4 +1,4 @@
-"""What standardised motion does to the lips and to the curves by which they are judged; all of it is linear."""
+"""Linear maps from standardised motion to lip vertices and to the mouth curves that losses and metrics use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ...audio_to_mesh.expression import ExpressionGenerator
 from ...head.mouth_shape import lip_curves
 from ...structures import Expression, MorphableModel
 
-OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: sound says little about them
+OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: they depend little on the sound
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class MotionMaps:
-    """Standardised motion [..., M] as lips and curves of the mean head; everything is linear in it."""
+    """Matrices from standardised motion [..., M] to lips and curves of the mean head."""
 
     mesh: Tensor  # [M, 3L] model units
     mesh_variance: float  # of the training clips, mean over coordinates
@@ -39,7 +39,7 @@ class MotionMaps:
 
 
 def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Tensor) -> MotionMaps:
-    """The maps of a generator's motion, with their spread over training motion [N, M]."""
+    """The maps of a generator's motion, with their standard deviation over training motion [N, M]."""
     size = sum(generator.sizes)
     # the mean motion first, then one standard deviation of each dimension
     coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))

@@ -1,4 +1,4 @@
-"""How late the sound of a clip comes: what the sound says about the mouth against what the picture shows."""
+"""Audio-video offset: the aperture expected from the sound is correlated with the aperture of the landmarks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...filters import blur_rows
 from ...time_grid import sample_rows
 from ..dataset.motion_shard import SAMPLES_PER_FRAME, Shard
 
-SHARED = 250.0  # frames, weight of what a speaker's clips say together about the delay of each
+SHARED_WEIGHT = 250.0  # frames, weight of the mean correlation of all clips of a speaker, beside the clip's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +25,13 @@ class LagSettings:
     """How lags are estimated and what follows from them."""
 
     reach: int = 12  # frames either way
-    trend_s: float = 0.8  # σ of what is taken off both curves: slower changes are mood and posture
-    far: int = 4  # frames from the peak from where correlations tell how high chance reaches
+    trend_s: float = 0.8  # σ of the slow trend that is subtracted from both curves: mood and posture
+    far: int = 4  # frames from the peak; correlations at least so far away measure the noise level
     # Parts of clips against the whole: from 5 s on and with z ≥ 3 no estimate was off by more than a frame (n = 71). Of
     # 3 s clips that are in sync one in ten seems to be off by several, and with z ≥ 4 still one in sixty.
     sure_z: float = 3.0  # from which an estimate is acted on
     sure_s: float = 4.5  # of good frames
-    tolerated: int = 1  # frames that are left as they are: the estimate is half a frame early on clips in sync
+    tolerated: int = 1  # frames of delay that are not corrected: on clips in sync the estimate is half a frame early
     furthest_shift: int = 8  # frames; what is further off is another edit, not a delay
     # Over 10 s, sound of somebody else reaches 0.22 at its best lag and the right one 0.34 and more.
     telling_s: float = 10.0  # of good frames from which a low correlation tells
@@ -49,7 +49,7 @@ class Lag:
 
 
 def expected_aperture(mono: Tensor, frames: int, fps: float) -> Tensor:
-    """How far a mouth is open [T] by the sound [N] at 16 kHz alone, no unit."""
+    """[T] mouth opening predicted from the sound [N] at 16 kHz alone, without unit."""
     speech = analyse(log_mel(mono * analysis_gain(mono)))
     opening = speech.opening * (1 - speech.closure)
     return sample_rows(opening[:, None], mel_position(frames, fps))[:, 0]
@@ -68,30 +68,31 @@ def estimate_lag(
         settings: how.
     """
     sigma = settings.trend_s * fps
-    heard, seen = (curve - blur_rows(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
+    expected, aperture = (curve - blur_rows(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
     lags = torch.arange(-settings.reach, settings.reach + 1)
-    scores = torch.stack([correlation_at(heard, seen, valid, int(lag)) for lag in lags])
+    scores = torch.stack([correlation_at(expected, aperture, valid, int(lag)) for lag in lags])
     peak = int(scores.argmax())
     others = scores[(lags - lags[peak]).abs() >= settings.far]
     z = (scores[peak] - others.mean()) / others.std().clamp(min=1e-6)
     return Lag(int(lags[peak]), float(z), float(scores[peak]), float(valid.sum()) / fps)
 
 
-def correlation_at(heard: Tensor, seen: Tensor, valid: Tensor, lag: int) -> Tensor:
-    """Pearson's r of heard[t + lag] and seen[t] over the valid frames that have both."""
-    if abs(lag) >= len(seen):
-        return seen.new_zeros(())
-    first, last = max(0, -lag), min(len(seen), len(seen) - lag)
+def correlation_at(expected: Tensor, observed: Tensor, valid: Tensor, lag: int) -> Tensor:
+    """[] Pearson's r of expected[t + lag] and observed[t], all [T], over the valid frames that have both."""
+    if abs(lag) >= len(observed):
+        return observed.new_zeros(())
+    first, last = max(0, -lag), min(len(observed), len(observed) - lag)
     keep = valid[first:last]
-    a, b = heard[first + lag : last + lag][keep], seen[first:last][keep]
+    a, b = expected[first + lag : last + lag][keep], observed[first:last][keep]
     if len(a) < 2:
-        return seen.new_zeros(())
+        return observed.new_zeros(())
     a, b = a - a.mean(), b - b.mean()
-    return (a @ b) / (a.norm() * b.norm()).clamp(min=1e-9)
+    correlation: Tensor = (a @ b) / (a.norm() * b.norm()).clamp(min=1e-9)
+    return correlation
 
 
 def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]:
-    """What follows from an estimate: frames to move the sound forward by, and why the clip is left out, or ""."""
+    """Decide by an estimate: frames to move the sound forward by, and the reason to leave the clip out, or ""."""
     if lag.seconds >= settings.telling_s and lag.correlation < settings.least_correlation:
         return 0, f"sound out of sync: it does not follow the lips (r = {lag.correlation:.2f})"
     sure = lag.z >= settings.sure_z and lag.seconds >= settings.sure_s
@@ -103,20 +104,20 @@ def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]
 
 
 def shift_sound(shard: Shard, frames: float) -> Shard:
-    """The clip with its sound moved forward by frames that it comes late; what is missing then is silence."""
+    """The clip with its sound [N] moved forward by `frames`; the gap at the end is filled with silence."""
     late = round(frames * SAMPLES_PER_FRAME)
     return replace(shard, waveform=F.pad(shard.waveform, (-late, late)))  # negative padding cuts off
 
 
 def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: int = 5) -> list[float]:
-    """Frames by which the sound of each clip still comes late, of one speaker.
+    """Remaining delay of the sound of each clip, in frames, for the clips of one speaker.
 
     Short clips of one recording share its delay, clips from different sources do not: the correlations of a clip count
-    by its frames, those of all the speaker's clips together as `SHARED` frames more.
+    by its frames, those of all the speaker's clips together as `SHARED_WEIGHT` frames more.
 
     Args:
-        expected: [T] apertures that the sound of each clip lets expect.
-        shards: the clips, with what was seen.
+        expected: [T] aperture predicted from the sound of each clip.
+        shards: the clips, with their observed apertures.
         reach: frames either way.
 
     Returns:
@@ -124,13 +125,13 @@ def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: in
     """
     lags = range(-reach, reach + 1)
     rows = []
-    for heard, shard in zip(expected, shards, strict=True):
+    for curve, shard in zip(expected, shards, strict=True):
         valid = shard.valid.bool()
-        rows.append(torch.stack([correlation_at(heard, shard.aperture, valid, lag) for lag in lags]))
+        rows.append(torch.stack([correlation_at(curve, shard.aperture, valid, lag) for lag in lags]))
     count = torch.tensor([float(shard.frames) for shard in shards])
     shared = (torch.stack(rows) * count[:, None]).sum(0) / count.sum()
-    # the expected curve comes when the sound does: where it is later than what is seen, so is the sound
-    return [_peak(n * row + SHARED * shared) - reach for row, n in zip(rows, count, strict=True)]
+    # the expected curve has the timing of the sound, so its delay against the observed curve is that of the sound
+    return [_peak(n * row + SHARED_WEIGHT * shared) - reach for row, n in zip(rows, count, strict=True)]
 
 
 def _peak(scores: Tensor) -> float:
@@ -139,4 +140,4 @@ def _peak(scores: Tensor) -> float:
     if not 0 < top < len(scores) - 1:
         return float(top)
     left, middle, right = scores[top - 1 : top + 2].tolist()
-    return top + 0.5 * (left - right) / (left - 2 * middle + right)
+    return float(top + 0.5 * (left - right) / (left - 2 * middle + right))

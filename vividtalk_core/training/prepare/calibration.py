@@ -1,4 +1,4 @@
-"""What a tracker calls zero is another face for every speaker: curves are counted from the speaker's own rest."""
+"""The zero of a tracker differs between speakers: curves are counted from the speaker's own resting mouth."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CalibrationSettings:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Neutral:
-    """A speaker's relaxed, closed mouth as the tracker sees it."""
+    """The tracked curves of a speaker's relaxed, closed mouth."""
 
     coefficients: Tensor  # [E]
     lip_offsets: Tensor  # [L, 3] model units
@@ -61,7 +61,7 @@ def closed_frames(
 
 
 def neutral_face(coefficients: Tensor, lip_offsets: Tensor) -> Neutral:
-    """Median over frames with closed lips, coefficients [T, E] and lip offsets [T, L, 3]; blinks do not move it."""
+    """Median over frames with closed lips, coefficients [T, E] and lip offsets [T, L, 3]; blinks do not change it."""
     return Neutral(coefficients.median(0).values, lip_offsets.float().median(0).values)
 
 
@@ -79,8 +79,8 @@ def lip_basis(model: MorphableModel) -> Tensor:
 def calibrate(coefficients: Tensor, lip_offsets: Tensor, neutral: Neutral, basis: Tensor) -> tuple[Tensor, Tensor]:
     """Curves counted from the speaker's rest.
 
-    Coefficients cannot be negative: where a speaker's rest activates what speech then relaxes, the difference is kept
-    in the lip offsets, so that the lips of β and O_lip together move as they were tracked.
+    Coefficients cannot be negative: where speech relaxes a coefficient that is active at rest, the difference goes to
+    the lip offsets, so that the lips of β and O_lip together move as tracked.
 
     Args:
         coefficients: [T, E] β as tracked.
@@ -100,5 +100,5 @@ def calibrate(coefficients: Tensor, lip_offsets: Tensor, neutral: Neutral, basis
     )
     moved = coefficients - neutral.coefficients
     kept = moved.clamp(0, 1)
-    cut_off = torch.tensordot(moved - kept, basis, 1)
-    return kept, cut_off + lip_offsets.float() - neutral.lip_offsets
+    negative = torch.tensordot(moved - kept, basis, 1)
+    return kept, negative + lip_offsets.float() - neutral.lip_offsets

@@ -1,4 +1,4 @@
-"""Which clips a folder holds, whose they are, and what each may be used for."""
+"""The clips of a folder, their identities and their splits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANIFEST = "manifest.csv"
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 CURVES = (".npz", ".json", ".csv")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")
-VALIDATION_SHARE = 0.1  # of the identities, where nobody says who belongs where
+VALIDATION_SHARE = 0.1  # of the identities, where the manifest gives no split
 TEST_SHARE = 0.1
 
 
@@ -31,7 +31,7 @@ class Clip:
     split: str = ""  # one of SPLITS, or not yet known
     licence: str = ""
     sound: Path | None = None  # of a curve set
-    silent: bool = False  # its sound is not to be used: music, a translation, another take
+    silent: bool = False  # its sound must not be used: music, a translation, another take
 
     @property
     def name(self) -> str:
@@ -42,7 +42,7 @@ class Clip:
 def find_clips(folder: str | Path) -> list[Clip]:
     """The clips of a folder, by name, every one with its split.
 
-    With a manifest.csv only those it names: columns file and identity; if wanted split, licence or tier, and sound,
+    With a manifest.csv only those it names: columns file and identity; optional split, licence or tier, and sound,
     which is "no" where a clip's sound does not belong to its picture. Else all videos, and all curves that have a sound
     beside them: there an identity is the folder that the clip lies in, and its split is drawn from its name, so that
     it stays where it is when the folder grows.

@@ -1,4 +1,4 @@
-"""Curves that somebody else captured or animated, with their sound: read as if we had tracked them.
+"""Captured or animated curves with their sound, read like tracks of a video.
 
 Three forms: Live Link Face .csv, curve files of this pack (.npz, .json), and the .npz of a facial rig, `weights
 [T, K]` with `names [K]` and `fps`, as the FACEGOOD rig is published. A coefficient that never moves is not counted as
@@ -27,8 +27,8 @@ from ...structures import ARKIT_NAMES, Expression, HeadMotion, MorphableModel
 from ...time_grid import check_fps, sample_rows
 from .observation import Observation, retimed, sound_of
 
-# ARKit name → columns of the rig whose mean it is; both sides where one is written. What the rig calls a vowel (oh) or
-# leaves unsaid (tooth, chinRaise) has no counterpart of which one could be sure, and is left out.
+# ARKit name → columns of the rig whose mean it is. Columns of the rig without a certain counterpart (oh, tooth,
+# chinRaise) are left out.
 RIG = {
     "jawOpen": ("mouth_stretch_c",),
     "mouthFunnel": ("mouth_funnel_dl", "mouth_funnel_dr", "mouth_funnel_ul", "mouth_funnel_ur"),
@@ -47,10 +47,10 @@ RIG = {
     "mouthPressRight": ("mouth_press_r",),
 }
 JAW = RIG["jawOpen"][0]
-SHIFTS = (0, 1, -1, 2, -2)  # places that the names may stand beside their columns
+SHIFTS = (0, 1, -1, 2, -2)  # offsets between names and columns that are tried
 LEAST_MOTION = 1e-3  # standard deviation of a column that is used at all
 LEAST_ENERGY = 0.4  # correlation of a jaw with the loudness of its speech
-LEAST_PAIR = 0.8  # correlation of left and right, the mean over all that move: speech is nearly symmetric
+LEAST_PAIR = 0.8  # correlation of left and right, mean over all columns that move, because speech is nearly symmetric
 
 
 def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observation:
@@ -78,11 +78,12 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
 
 
 def _observation(expression: Expression, pose: HeadMotion | None, mono: Tensor, model: MorphableModel) -> Observation:
+    """Curves of T frames and their sound [N] as an observation."""
     coefficients, lips = expression.coefficients, expression.lip_offsets
     has_offsets = lips.shape[1] == len(model.lip_vertices) and bool(lips.any())
     if not has_offsets:
         lips = torch.zeros(len(coefficients), len(model.lip_vertices), 3)
-    # the mean head's own lips are a little apart: apertures count from there, as those of landmarks do from zero
+    # the lips of the mean head are a little open: apertures are counted from there, so that closed lips are 0
     rest = torch.zeros(1, len(ARKIT_NAMES)), torch.zeros(1, *lips.shape[1:])
     closed, _ = lip_curves(Expression.from_rest(*rest, expression.fps), model)
     aperture, width = lip_curves(Expression.from_rest(coefficients, lips, expression.fps), model)
@@ -116,8 +117,8 @@ def _read_rig(path: Path) -> tuple[Tensor, list[str], float] | None:
     except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise CurveFileError(f"{path.name} is not a readable .npz with weights, names and fps ({error}).") from error
     if weights.ndim != 2 or weights.shape[1] != len(names) or not np.isfinite(weights).all():
-        wanted = f"finite weights [T, {len(names)}], a column per name"
-        raise CurveFileError(f"{path.name} must have {wanted}; got {list(weights.shape)}.")
+        expected = f"finite weights [T, {len(names)}], a column per name"
+        raise CurveFileError(f"{path.name} must have {expected}; got {list(weights.shape)}.")
     return torch.from_numpy(weights.astype(np.float32)), [str(name) for name in names], check_fps(float(fps))
 
 
@@ -131,10 +132,10 @@ def _from_rig(file: str, weights: Tensor, names: list[str], fps: float, mono: Te
 
 
 def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono: Tensor) -> dict[str, Tensor]:
-    """Name → column [T], by what the columns do.
+    """Name → column [T], at the offset that fits the motion of the columns.
 
-    The names of the published rig stand one place beside their columns. They are taken as right where left and right
-    move alike and the jaw follows the loudness of the speech; without sound there is nothing to tell it by.
+    The names of the published rig are shifted by one against their columns. An offset is accepted where left and right
+    move alike and the jaw follows the loudness of the speech; without sound none can be accepted.
 
     Args:
         file: for messages.

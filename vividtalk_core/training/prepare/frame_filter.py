@@ -1,4 +1,4 @@
-"""Frames of a track that must not be learned from, and why."""
+"""Frames of a track that must not be used for training, and why."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .tracks import ClipTrack
 
 @dataclass(frozen=True, slots=True)
 class FrameSettings:
-    """What a good frame is. IOD is the inter-ocular distance, the outer corners of the eyes."""
+    """Limits of a good frame. IOD is the inter-ocular distance, the outer corners of the eyes."""
 
-    most_turned_deg: float = 35.0  # yaw or pitch; beyond it half of the mouth is a guess
+    most_turned_deg: float = 35.0  # yaw or pitch; beyond it half of the mouth is hidden
     fastest_face: float = 7.5  # IOD/s that the landmarks move on average: more is a cut, or another face
     fastest_lips: float = 7.5  # IOD/s that the lips open or close: a mouth opens wide in 100 ms at 3 IOD/s
-    largest_misfit: float = 0.04  # model units that lip offsets stray on average from the clip's median
+    largest_misfit: float = 0.04  # mean distance in model units of the lip offsets from the median of the clip
 
 
-NO_FACE, TURNED, JUMPED, MISFIT = "no face seen", "face turned away", "landmarks jump", "lips hidden or badly fitted"
+NO_FACE, TURNED, JUMPED, MISFIT = "no face found", "face turned away", "landmarks jump", "lips hidden or badly fitted"
 
 
 def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = FrameSettings()) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = Fra
     Args:
         track: T frames.
         aperture: [T] of its landmarks, in IOD.
-        settings: what a good frame is.
+        settings: the limits of a good frame.
     """
     no_face = torch.zeros(len(aperture), dtype=torch.bool)
     no_face[track.interpolated] = True
@@ -42,10 +42,10 @@ def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = Fra
     stray = (offsets - offsets.median(0).values).norm(dim=-1).mean(1)  # [T]
     snapped = beside(aperture.diff().abs() * track.fps > settings.fastest_lips)
     found = {NO_FACE: no_face, TURNED: turned, JUMPED: jumped, MISFIT: (stray > settings.largest_misfit) | snapped}
-    told = torch.zeros_like(no_face)
+    marked = torch.zeros_like(no_face)
     for reason, frames in found.items():
-        found[reason] = frames & ~told
-        told |= frames
+        found[reason] = frames & ~marked
+        marked |= frames
     return found
 
 

@@ -1,4 +1,4 @@
-"""A clip as it was observed, at 25 frames per second, with its sound: what calibration starts from."""
+"""An observed clip at 25 frames per second with its sound: the input of the calibration."""
 
 from __future__ import annotations
 
@@ -85,13 +85,21 @@ def retimed(observation: Observation, fps: float) -> Observation:
     position = frame_positions(len(observation.aperture), fps, FPS)
 
     def rows(values: Tensor) -> Tensor:
+        """[T, ...] to [T', ...]."""
         return sample_rows(values.flatten(1) if values.ndim > 1 else values[:, None], position).view(
             -1, *values.shape[1:]
         )
 
-    moving = ("coefficients", "lip_offsets", "rotation", "translation", "aperture", "width")
-    changed = {name: rows(getattr(observation, name)) for name in moving}
-    return replace(observation, **changed, bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()})
+    return replace(
+        observation,
+        coefficients=rows(observation.coefficients),
+        lip_offsets=rows(observation.lip_offsets),
+        rotation=rows(observation.rotation),
+        translation=rows(observation.translation),
+        aperture=rows(observation.aperture),
+        width=rows(observation.width),
+        bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()},
+    )
 
 
 def lag_of(observation: Observation, settings: LagSettings) -> Lag | None:
@@ -106,7 +114,6 @@ def aligned_sound(sound: Tensor, frames: int, lag: int) -> Tensor:
     """Samples [640·frames] int16 of a sound [N] float32 in −1..1 that comes `lag` frames late; [0] stays [0]."""
     if not len(sound):
         return torch.zeros(0, dtype=torch.int16)
-    late, wanted = lag * SAMPLES_PER_FRAME, frames * SAMPLES_PER_FRAME
-    # negative padding cuts off
-    moved = F.pad(sound, (-late, late + wanted - len(sound)))
+    late, count = lag * SAMPLES_PER_FRAME, frames * SAMPLES_PER_FRAME
+    moved = F.pad(sound, (-late, late + count - len(sound)))  # negative padding removes samples
     return (moved.clamp(-1, 1) * 32767).round().to(torch.int16)

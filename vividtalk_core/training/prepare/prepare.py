@@ -109,7 +109,7 @@ class _Candidate:
 
     clip: Clip
     row: ClipReport
-    seen: Observation
+    observed: Observation
     closed: Tensor | None  # [T] bool frames with closed lips, None where there are too few
 
 
@@ -126,7 +126,7 @@ def _prepare_person(
             waiting.append(one)
             continue
         if isinstance(one, _Candidate):
-            neutrals.append(neutral_face(one.seen.coefficients[one.closed], one.seen.lip_offsets[one.closed]))
+            neutrals.append(neutral_face(one.observed.coefficients[one.closed], one.observed.lip_offsets[one.closed]))
             one = _write(one, neutrals[-1], "clip", basis, out)
         yield _finished(one, clip, out, steps)
     shared = typical_face(neutrals) if neutrals else None
@@ -148,15 +148,15 @@ def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSe
     """The clip as observed, or the report of why it is left out."""
     row = ClipReport(clip.file, clip.identity, clip.split)
     try:
-        seen = _observe(clip, out, model, settings)
+        observed = _observe(clip, out, model, settings)
     except CLIP_ERRORS as error:
         return replace(row, reason=str(error))
-    valid, lag = seen.valid, lag_of(seen, settings.lag)
+    valid, lag = observed.valid, lag_of(observed, settings.lag)
     row = replace(
         row,
         frames=len(valid),
         good_frames=int(valid.sum()),
-        bad_frames={why: int(bad.sum()) for why, bad in seen.bad.items() if bad.any()},
+        bad_frames={why: int(bad.sum()) for why, bad in observed.bad.items() if bad.any()},
         has_sound=lag is not None,
         lag=lag.frames if lag else None,
         lag_z=round(lag.z, 2) if lag else 0.0,
@@ -167,7 +167,7 @@ def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSe
         row = replace(row, shifted=shift, reason=reason)
     if row.reason:
         return row
-    return _Candidate(clip, row, seen, closed_frames(seen.aperture, valid, settings.calibration))
+    return _Candidate(clip, row, observed, closed_frames(observed.aperture, valid, settings.calibration))
 
 
 def _too_little(row: ClipReport, settings: PrepareSettings) -> str:
@@ -193,35 +193,35 @@ def _observe(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSett
     return _without_wrong_sound(clip, observe_video(clip.path, read_track(path), settings.frames))
 
 
-def _without_wrong_sound(clip: Clip, seen: Observation) -> Observation:
+def _without_wrong_sound(clip: Clip, observed: Observation) -> Observation:
     """The observation without its sound where the manifest says that the sound is not of this picture."""
-    return replace(seen, sound=seen.sound[:0]) if clip.silent else seen
+    return replace(observed, sound=observed.sound[:0]) if clip.silent else observed
 
 
 def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Path) -> ClipReport:
-    seen, clip = one.seen, one.clip
-    coefficients, lip_offsets = calibrate(seen.coefficients, seen.lip_offsets, neutral, basis)
-    lip_offsets = lip_offsets if seen.has_offsets else torch.zeros_like(lip_offsets)
+    observed, clip = one.observed, one.clip
+    coefficients, lip_offsets = calibrate(observed.coefficients, observed.lip_offsets, neutral, basis)
+    lip_offsets = lip_offsets if observed.has_offsets else torch.zeros_like(lip_offsets)
     shard = Shard(
         name=clip.name,
         identity=clip.identity,
         split=clip.split,
         licence=clip.licence,
         lag_frames=one.row.shifted,
-        has_pose=seen.has_pose,
-        has_offsets=seen.has_offsets,
-        known=seen.known,
+        has_pose=observed.has_pose,
+        has_offsets=observed.has_offsets,
+        known=observed.known,
         coefficients=coefficients,
         lip_offsets=lip_offsets.half(),
-        rotation=seen.rotation,
-        translation=seen.translation,
+        rotation=observed.rotation,
+        translation=observed.translation,
         neutral_coefficients=neutral.coefficients,
         neutral_lip_offsets=neutral.lip_offsets,
-        aperture=seen.aperture,
-        width=seen.width,
-        valid=seen.valid.to(torch.uint8),
-        id_coefficients=seen.id_coefficients,
-        waveform=aligned_sound(seen.sound, len(coefficients), one.row.shifted),
+        aperture=observed.aperture,
+        width=observed.width,
+        valid=observed.valid.to(torch.uint8),
+        id_coefficients=observed.id_coefficients,
+        waveform=aligned_sound(observed.sound, len(coefficients), one.row.shifted),
     )
     write_shard(shard_path(out, clip.name), shard)
     return replace(one.row, rest=rest)

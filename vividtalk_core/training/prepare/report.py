@@ -1,4 +1,4 @@
-"""What became of every clip that was prepared."""
+"""Which clips were kept, which were left out, and why."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ class ClipReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What became of the clips of a folder."""
+    """The reports of all clips of a folder."""
 
     clips: tuple[ClipReport, ...]
 
     @property
     def kept(self) -> tuple[ClipReport, ...]:
+        """Clips that became shards."""
         return tuple(clip for clip in self.clips if not clip.reason)
 
     @property
@@ -58,11 +59,11 @@ class Report:
         return sum(clip.good_frames for clip in clips) / FPS / 60
 
     def identities(self, split: str) -> tuple[str, ...]:
-        """Who is in a split, by name."""
+        """The names of the identities of a split."""
         return tuple(sorted({clip.identity for clip in self.kept if clip.split == split}))
 
     def describe(self) -> str:
-        """A few lines for people."""
+        """A few lines of text."""
         lines = [f"{len(self.kept)} of {len(self.clips)} clips kept"]
         for split in SPLITS:
             clips = sum(clip.split == split for clip in self.kept)
@@ -78,7 +79,7 @@ class Report:
         return "\n".join(lines)
 
     def summary(self) -> dict[str, object]:
-        """The figures of `describe`."""
+        """The numbers of `describe`."""
         return {
             "clips": len(self.clips),
             "kept": len(self.kept),

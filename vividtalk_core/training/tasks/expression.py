@@ -15,6 +15,7 @@ from ...audio.encoder import feature_rows
 from ...audio_to_mesh.articulation import generate_expression
 from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ...critics.sync_expert import sync_loss
+from ...errors import DatasetError
 from ...eval.lips import amplitude_ratio, pearson, velocity_ratio
 from ...eval.sync import load_sync_expert
 from ...head.morphable import load_morphable
@@ -64,15 +65,15 @@ TRAINING = TrainSettings(
 )
 
 SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
-ROLL_PASSES = 2  # in which the causal form's own past is found
+ROLL_PASSES = 2  # that approximate the past of the causal form
 CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
 
 
 @dataclass(frozen=True, slots=True)
 class ExpressionSettings:
-    """What an expression generator is and how it learns; `train expression` makes an option of every field."""
+    """Size and losses of an expression generator; `train expression` makes an option of every field."""
 
-    causal: bool = False  # the paper's autoregression; otherwise a window seen at once
+    causal: bool = False  # the paper's autoregression; otherwise all frames of a window at once
     encoder: str = "mel"  # or a folder or Hub id of a wav2vec2/HuBERT model: `audio.encoder.encode_audio`
     width: int = 128  # features per frame
     components: int = 16  # of the basis of O_lip
@@ -82,28 +83,32 @@ class ExpressionSettings:
     window: int = 75  # frames of a training example
     variants: int = 1  # augmented soundtracks of every clip
     range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
-    balance: float = 0.3  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
+    balance: float = 0.3  # exponent of a speaker's frames in its sampling probability; 0 = all speakers alike
     style_drop: float = 0.5  # share of examples without a style
-    style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
+    style_noise: float = 0.3  # standard deviation of noise added to α, because the speakers are few
     coefficient: float = 3.0  # weight of ‖β − β̂‖
     mesh: float = 1.0  # weight of ‖M − M̂_nr‖
-    curve: float = 1.0  # weight of the aperture and width of the mouth, which eyes judge first
-    shape: float = 1.0  # weight of 1 − r of the same curves: speakers open more or less wide, at the same moments
+    curve: float = 1.0  # weight of aperture and width of the mouth, the most visible errors
+    shape: float = 1.0  # weight of 1 − r of the same curves: amplitudes differ between speakers, timing does not
     velocity: float = 2.0  # weight of their change per frame
-    closure: float = 1.0  # weight of lips that stay apart where the speaker's are shut
+    closure: float = 1.0  # weight of lips that stay open where the speaker's are closed
     phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
-    sync: float = 0.0  # weight of the sync expert's distance of the lips from the sound; 0 = off
-    gain: float = 1.3  # of lips and jaw in the weights file: curves of least error move less than people do
+    sync: float = 0.0  # weight of the sync expert's distance between lips and sound; 0 = off
+    gain: float = (
+        1.3  # of lips and jaw in the weights file: curves of least error have a smaller amplitude than real ones
+    )
     voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
     voice_share: float = 0.25  # share of the examples that come from it
     start: str = ""  # weights to begin with, of an earlier training on the same clips
-    only: str = ""  # what the names of the weights begin with that are trained, e.g. phones; empty = all
-    align_with: str = ""  # weights of an earlier training: what they expect tells how late each clip's sound still is
+    only: str = ""  # train only weights whose names begin with this, e.g. phones; empty = all
+    align_with: str = (
+        ""  # weights of an earlier training, which estimate and remove the remaining delay of each clip's sound
+    )
     seed: int = 0  # of initial weights and augmented soundtracks
 
 
 class ExpressionTask:
-    """Windows of clips, the losses of L_bsvo, and figures on speakers that were not trained on."""
+    """Windows of clips, the losses of L_bsvo, and metrics on held-out speakers."""
 
     def __init__(
         self,
@@ -114,7 +119,9 @@ class ExpressionTask:
         settings: ExpressionSettings,
     ) -> None:
         if not train or not validation:
-            raise ValueError(f"{len(train)} clips to train on and {len(validation)} to validate with: both are needed")
+            raise DatasetError(
+                f"{len(train)} clips to train on and {len(validation)} to validate with: both are needed"
+            )
         self.settings, self.model = settings, model
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
@@ -127,7 +134,7 @@ class ExpressionTask:
         self.module = ExpressionGenerator(config)
         whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
         if not whole:
-            raise ValueError("no clip to train on has lip offsets and all coefficients: add tracked videos")
+            raise DatasetError("no clip to train on has lip offsets and all coefficients: add tracked videos")
         statistics = measure_motion(whole, settings.components, settings.range_share)
         generator = self.module
         generator.motion_mean.copy_(statistics.mean)
@@ -147,7 +154,7 @@ class ExpressionTask:
     def _prepare(
         self, shards: list[Shard], phones: Path, statistics: MotionStatistics
     ) -> tuple[list[SpeechClip], Tensor]:
-        """Clips with their augmented soundtracks, and the chance of each to be drawn."""
+        """Clips with their augmented soundtracks, and the sampling weights [C] of the clips."""
         settings, clips, lengths = self.settings, [], []
         random = Generator().manual_seed(settings.seed)
         for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
@@ -161,7 +168,7 @@ class ExpressionTask:
         return clips, speaker_weights(lengths, settings.balance)
 
     def _add_voices(self, folder: Path) -> None:
-        """Speech without pictures, all recordings by their length."""
+        """Add speech without video, each recording weighted by its length."""
         config, settings = self.module.config, self.settings
         random = Generator().manual_seed(settings.seed + 1)
         size = sum(self.module.sizes)
@@ -182,13 +189,13 @@ class ExpressionTask:
         return batch | {"identity": batch["identity"] + noise, "style_kept": kept}
 
     def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
-        """One window of one soundtrack of a clip."""
+        """One window of one soundtrack of a clip, with the shapes of `batch` without B."""
         variant = int(torch.randint(len(clip.features), (), generator=generator))
         features, motion = clip.features[variant], clip.motion[variant]
         window = self.settings.window
         frames = len(features)
         start = int(torch.randint(max(1, frames - window + 1), (), generator=generator))
-        # a faster variant of a short clip may be shorter than the window: its end is held and does not count
+        # a faster variant of a short clip may be shorter than the window: its last frame is repeated and not valid
         index = (start + torch.arange(window)).clamp(max=frames - 1)
         inside = start + torch.arange(window) < frames
         return {
@@ -201,40 +208,43 @@ class ExpressionTask:
         }
 
     def losses(self, module: ExpressionGenerator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_bsvo and its helpers, weighted."""
+        """L_bsvo and the auxiliary terms, weighted."""
         settings, generator = self.settings, module
         style = generator.style(batch["identity"]) * batch["style_kept"]
         audio = generator.encode(batch["features"], style)
-        wanted, valid, known = batch["motion"], batch["valid"], batch["known"]
-        # lips are only known where all that moves them is: a set of curves may lack some, or the lip offsets
+        target, valid, known = batch["motion"], batch["valid"], batch["known"]
+        # the lips are known only where all their coefficients and offsets are: a set of curves may lack some of them
         lip, other, _ = generator.sizes
-        seen = valid & known[:, None, :lip].all(-1) & known[:, None, lip + other :].all(-1)
-        made = self._decode(generator, audio, batch)
-        maps = self.maps.to(made.device)
-        made_mesh, wanted_mesh = made @ maps.mesh, wanted @ maps.mesh
-        lips = maps.curves(made)
-        made_curves, wanted_curves = lips / maps.curve_std, maps.curves(wanted) / maps.curve_std
+        observed = valid & known[:, None, :lip].all(-1) & known[:, None, lip + other :].all(-1)
+        predicted = self._decode(generator, audio, batch)
+        maps = self.maps.to(predicted.device)
+        predicted_mesh, target_mesh = predicted @ maps.mesh, target @ maps.mesh
+        lips = maps.curves(predicted)
+        predicted_curves, target_curves = lips / maps.curve_std, maps.curves(target) / maps.curve_std
         shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
-        labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=made.device)) & ~valid
-        wanted_aperture = wanted_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
+        labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=predicted.device)) & ~valid
+        target_aperture = target_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
         terms = {
-            "coefficient": settings.coefficient * coefficient_loss(made, wanted, maps.weight * known[:, None], valid),
-            "mesh": settings.mesh * mesh_loss(made_mesh, wanted_mesh, seen) / maps.mesh_variance,
-            "curve": settings.curve * masked_mean((made_curves - wanted_curves).square(), seen),
-            "shape": settings.shape * shape_loss(made_curves, wanted_curves, seen),
-            "velocity": settings.velocity * velocity_loss(made_curves, wanted_curves, seen),
-            "closure": settings.closure * closure_loss(made_curves[..., 0], wanted_aperture, shut, seen | labial),
+            "coefficient": settings.coefficient
+            * coefficient_loss(predicted, target, maps.weight * known[:, None], valid),
+            "mesh": settings.mesh * mesh_loss(predicted_mesh, target_mesh, observed) / maps.mesh_variance,
+            "curve": settings.curve * masked_mean((predicted_curves - target_curves).square(), observed),
+            "shape": settings.shape * shape_loss(predicted_curves, target_curves, observed),
+            "velocity": settings.velocity * velocity_loss(predicted_curves, target_curves, observed),
+            "closure": settings.closure
+            * closure_loss(predicted_curves[..., 0], target_aperture, shut, observed | labial),
             "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
         if self.expert is not None:
-            terms["sync"] = settings.sync * sync_loss(self.expert.to(made.device), batch["features"], lips)
+            terms["sync"] = settings.sync * sync_loss(self.expert.to(predicted.device), batch["features"], lips)
         return terms
 
     def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
         """Motion [B, T, M].
 
-        The causal form sees its own motion as the past, as it will when it is used: a true past tells all but the last
-        frame's change, and it would no longer listen. A few passes over all frames at once come close to rolling out.
+        The causal form gets its own motion as the past, as in inference: with the true past it would ignore the sound,
+        because the past determines all but the change of the last frame. A few passes over all frames at once
+        approximate frame-by-frame generation.
         """
         if not self.settings.causal:
             return generator.decode(audio)
@@ -247,13 +257,13 @@ class ExpressionTask:
 
     @torch.no_grad()
     def evaluate(self, module: ExpressionGenerator) -> dict[str, float]:
-        """Means over the validation clips; the score is what the correlations leave to be wished for."""
+        """Means over the validation clips; the score is 1 minus the weighted correlations of aperture and width."""
         rows = [self._compare(module, clip) for clip in self.validation]
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
 
     def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
-        """Figures of one clip against its landmarks."""
+        """Metrics of one clip against its landmarks."""
         weight = generator.motion_std
         style = generator.style(clip.id_coefficients[None].to(weight))
         features = feature_rows(encode_shard(clip, self.settings.encoder))[None, : clip.frames].to(weight)
@@ -269,31 +279,31 @@ class ExpressionTask:
         }
 
     def save(self, path: Path, module: ExpressionGenerator) -> None:
-        """Write the generator with the gain."""
+        """Write the generator, with the gain applied to its lips and jaw."""
         generator = copy.deepcopy(module)
-        lip, other, _ = generator.motion_std.split(generator.sizes)
+        lip, other, _ = generator.sizes
         factor = torch.full_like(generator.motion_std, self.settings.gain)
-        factor[len(lip) : len(lip) + len(other)] = 1
+        factor[lip : lip + other] = 1  # brows, cheeks and eyes keep their amplitude
         generator.motion_std *= factor
         save_module(path, generator, generator.config, torch.float16)
 
 
 def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None:
-    """Take over weights, and hold still those that are not to be trained."""
+    """Copy earlier weights, and freeze those that are not trained."""
     if settings.start:
         earlier = load_module(ExpressionGenerator, ExpressionConfig, settings.start)
         if replace(earlier.config, dropout=settings.dropout) != generator.config:
-            raise ValueError(
+            raise WeightsError(
                 f"'{settings.start}' was made for {earlier.config}, the settings are for {generator.config}"
             )
-        statistics = dict(generator.named_buffers())  # those of the file have the gain in them
+        statistics = dict(generator.named_buffers())  # not those of the file, which include the gain
         generator.load_state_dict(earlier.state_dict() | {name: value.clone() for name, value in statistics.items()})
     for name, weight in generator.named_parameters():
         weight.requires_grad_(name.startswith(settings.only))
 
 
 def augment_features(features: Tensor, generator: Generator) -> Tensor:
-    """Mel windows [T, 320] of another voice and microphone; other features have no bands and stay as they are."""
+    """Mel windows [T, 320] of another voice and microphone; features [T, D] of other encoders are not changed."""
     if features.shape[-1] != MEL_STEPS * MEL_BANDS:
         return features
     mel = features.reshape(-1, MEL_BANDS)  # at 25 fps the windows are the mel frames themselves
@@ -312,7 +322,7 @@ def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
 
 @torch.no_grad()
 def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel) -> list[Shard]:
-    """The clips with sound, each moved by the delay that a trained generator finds in it."""
+    """The clips with sound, each corrected by the delay that a trained generator estimates."""
     aligned = []
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
@@ -320,6 +330,6 @@ def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: 
             curves = generate_expression(generator, encode_shard(shard), shard.id_coefficients)
             expected.append(lip_curves(curves, model)[0][: shard.frames])
         for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
-            log.info("%s: sound %+.2f frames late", shard.name, lag)
+            log.info("%s: the sound is %+.2f frames late", shard.name, lag)
             aligned.append(shift_sound(shard, lag))
     return aligned

@@ -1,4 +1,4 @@
-"""Training of the generator (paper, §3.3): perceptual and feature-matching losses on what the warp leaves to do."""
+"""Training of the generator (paper, §3.3): perceptual, feature-matching and adversarial losses on its frames."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ TRAINING = TrainSettings(
 class GeneratorSettings:
     """Weights of the losses; `train generator` makes an option of every field."""
 
-    motion: str = ""  # file of the motion-VAE whose frames are corrected; "" = the closed form
-    start: str = ""  # weights to begin with; "" = a network that changes nothing
+    motion: str = ""  # weights of the motion-VAE whose frames are refined; "" = the closed form
+    start: str = ""  # initial weights; "" = a network that changes nothing
     l1: float = 20.0
     mouth: float = 8.0  # weight of mouth pixels, 1 = as the rest of the face
     eyes: float = 4.0  # weight of eye pixels
-    inside: float = 0.1  # of that weight is left where the mouth's inside is painted
-    perceptual: float = 2.0  # of the face, and as much again of the mouth at twice the size
+    inside: float = 0.1  # share of that weight in the interior of the mouth
+    perceptual: float = 2.0  # of the face, and the same for the mouth at twice the size
     perceptual_weights: str = ""  # file of VGG-19 (torchvision's names); "" = EfficientNet-lite0 of its package
     feature_matching: float = 2.0
     adversarial: float = 0.1
     temporal: float = 4.0
-    alpha: float = 0.01  # of what is changed outside of mouth and eyes
-    balance: float = 0.5  # a person is drawn by the amount of pairs to this power
+    alpha: float = 0.01  # of changes outside of mouth and eyes
+    balance: float = 0.5  # exponent of a person's number of pairs in its sampling probability
     augment: bool = True
     portraits: int = 32  # of evaluation
     seed: int = 0  # of initial weights
@@ -81,7 +81,7 @@ class GeneratorTraining(nn.Module):
 
 
 class GeneratorTask:
-    """Pairs, the losses, and figures on people who were not trained on."""
+    """Image pairs, the losses, and metrics on held-out people."""
 
     def __init__(self, data: PairData, settings: GeneratorSettings, motion: MotionVae | None) -> None:
         self.data, self.settings = data, settings
@@ -98,22 +98,22 @@ class GeneratorTask:
         return self.data.batch(generator, size)
 
     def losses(self, module: GeneratorTraining, batch: Batch) -> dict[str, Tensor]:
-        """The terms of generator and discriminator; neither trains the other."""
+        """The terms of generator and discriminator; each term trains only one of them."""
         frames, settings = by_frame(batch), self.settings
-        made, alpha = generate(module, frames)[:2]
-        target, runs = frames["target"], (-1, RUN)
-        mouth, eyes = region_weights(frames["points"], made.shape[-1])
+        predicted, alpha = generate(module, frames)[:2]
+        target = frames["target"]
+        mouth, eyes = region_weights(frames["points"], predicted.shape[-1])
         corners = windows(frames, FACE_WINDOW)
-        real, fake = (cut(picture, corners, FACE_WINDOW) for picture in (target, made))
-        judged_real, judged_fake = module.discriminator(real), module.discriminator(fake.detach())
-        believed = frozen(module.discriminator, fake)
-        pair = made.unflatten(0, runs), target.unflatten(0, runs)
+        real, fake = (cut(picture, corners, FACE_WINDOW) for picture in (target, predicted))
+        real_output, fake_output = module.discriminator(real), module.discriminator(fake.detach())
+        frozen_output = frozen(module.discriminator, fake)
+        pair = _in_runs(predicted), _in_runs(target)
         return {
-            "l1": settings.l1 * l1(made, target, self._weight(frames)),
-            "perceptual": settings.perceptual * self._perceptual(frames, made, fake, real),
-            "feature_matching": settings.feature_matching * feature_matching(judged_real, believed),
-            "adversarial": settings.adversarial * hinge_generator(believed),
-            "discriminator": hinge_discriminator(judged_real, judged_fake),
+            "l1": settings.l1 * l1(predicted, target, self._weight(frames)),
+            "perceptual": settings.perceptual * self._perceptual(frames, predicted, fake, real),
+            "feature_matching": settings.feature_matching * feature_matching(real_output, frozen_output),
+            "adversarial": settings.adversarial * hinge_generator(frozen_output),
+            "discriminator": hinge_discriminator(real_output, fake_output),
             "temporal": settings.temporal * temporal_warping(*pair, batch["step"], batch["step_mask"]),
             "alpha": settings.alpha * (alpha * (1 - mouth.maximum(eyes)) * frames["occlusion"]).mean(),
         }
@@ -121,48 +121,54 @@ class GeneratorTask:
     def _weight(self, frames: Batch) -> Tensor:
         """[N, 1, 256, 256] of each pixel in L1."""
         settings = self.settings
-        # whether teeth or tongue show is a guess, and the mean of all guesses is brown: there the other terms decide
-        guessed = 1 - (1 - settings.inside) * frames["paint"][:, 3:]
-        return pixel_weights(frames, settings.mouth, settings.eyes) * guessed
+        # teeth and tongue cannot be predicted from the inputs, and L1 would give their mean colour, which is brown
+        share = 1 - (1 - settings.inside) * frames["paint"][:, 3:]
+        return pixel_weights(frames, settings.mouth, settings.eyes) * share
 
-    def _perceptual(self, frames: Batch, made: Tensor, fake: Tensor, real: Tensor) -> Tensor:
-        """Perceptual distance of face windows at two scales, and of the mouth at twice its size."""
-        network, around = self.network.to(made.device), windows(frames, MOUTH_WINDOW, OUTER_LIPS)
-        pair = (cut(picture, around, MOUTH_WINDOW) for picture in (made, frames["target"]))
-        mouth = (F.interpolate(part, scale_factor=2.0, mode="bilinear", align_corners=False) for part in pair)
-        return perceptual(network, fake, real) + perceptual(network, *mouth, scales=(1.0,))
+    def _perceptual(self, frames: Batch, predicted: Tensor, fake: Tensor, real: Tensor) -> Tensor:
+        """[] perceptual distance of face windows [N, 3, 128, 128], and of the mouth at twice its size."""
+        network, around = self.network.to(predicted.device), windows(frames, MOUTH_WINDOW, OUTER_LIPS)
+        mouth, target = (
+            F.interpolate(cut(image, around, MOUTH_WINDOW), scale_factor=2.0, mode="bilinear", align_corners=False)
+            for image in (predicted, frames["target"])
+        )
+        return perceptual(network, fake, real) + perceptual(network, mouth, target, scales=(1.0,))
 
     @torch.no_grad()
     def evaluate(self, module: GeneratorTraining) -> dict[str, float]:
-        """PSNR in dB, perceptual distance and L1 on held-out people, beside those of what was to be corrected."""
+        """PSNR in dB, perceptual distance and L1 on held-out people, beside those before the refinement."""
         rows = []
         for batch in self.data.held_out(self.settings.portraits):
             frames = by_frame(batch)
-            made, _, base = generate(module, frames)
+            predicted, _, base = generate(module, frames)
             closed = compose_base(frames, frames["flow"])
-            rows.append(self._metrics(frames, {"": made, "base_": base, "closed_": closed}))
+            rows.append(self._metrics(frames, {"": predicted, "base_": base, "closed_": closed}))
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": metrics["l1"] + metrics["perceptual"]}
 
     def _metrics(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
-        corners, found = windows(frames, FACE_WINDOW), {}
+        """Metrics of pictures [N, 3, 256, 256] by the prefix of their names."""
+        corners = windows(frames, FACE_WINDOW)
+        metrics: dict[str, float] = {}
         real = cut(frames["target"], corners, FACE_WINDOW)
         weight = self._weight(frames)
-        for name, made in pictures.items():
-            found |= {name + key: value for key, value in image_metrics(made, frames).items()}
-            distance = self._perceptual(frames, made, cut(made, corners, FACE_WINDOW), real)
-            found[f"{name}perceptual"] = self.settings.perceptual * float(distance)
-            found[f"{name}l1"] = self.settings.l1 * float(l1(made, frames["target"], weight))
-        return found
+        for name, predicted in pictures.items():
+            metrics |= {name + key: value for key, value in image_metrics(predicted, frames).items()}
+            distance = self._perceptual(frames, predicted, cut(predicted, corners, FACE_WINDOW), real)
+            metrics[f"{name}perceptual"] = self.settings.perceptual * float(distance)
+            metrics[f"{name}l1"] = self.settings.l1 * float(l1(predicted, frames["target"], weight))
+        return metrics
 
     @torch.no_grad()
     def pictures(self, module: GeneratorTraining) -> Tensor:
-        """Portrait, real frame, closed form, refined motion, generated, and what was changed, of held-out people."""
+        """Portrait, real frame, closed form, refined motion, generated and changes, of held-out people: [3, H, W]."""
         frames = by_frame(next(iter(self.data.held_out(6, 6))))
-        made, alpha, base = generate(module, frames)
+        predicted, alpha, base = generate(module, frames)
         closed = compose_base(frames, frames["flow"])
-        columns = (frames["source"], frames["target"], closed, base, made, alpha.expand(-1, 3, -1, -1))
-        return picture_grid([[column[n].clamp(0, 1).float() for column in columns] for n in range(0, len(made), 2)])
+        columns = (frames["source"], frames["target"], closed, base, predicted, alpha.expand(-1, 3, -1, -1))
+        return picture_grid(
+            [[column[n].clamp(0, 1).float() for column in columns] for n in range(0, len(predicted), 2)]
+        )
 
     def save(self, path: Path, module: GeneratorTraining) -> None:
         """Write the generator alone, in half precision."""
@@ -174,7 +180,7 @@ def generate(module: GeneratorTraining, frames: Batch) -> tuple[Tensor, Tensor, 
     with torch.no_grad():
         flow, occlusion = frames["flow"], frames["occlusion"]
         if module.motion is not None:
-            module.motion.eval()  # its noise is for its own training
+            module.motion.eval()  # without the noise of its own training
             _, flow, occlusion = predict(module.motion, frames)
         base = compose_base(frames, flow)
         painted = frames["paint"][:, 3:]
@@ -183,6 +189,11 @@ def generate(module: GeneratorTraining, frames: Batch) -> tuple[Tensor, Tensor, 
     color, alpha = module.generator(features, base, painted, frames["ncc"], frames["mask"], flow, occlusion)
     alpha = alpha.float() * gate
     return base + alpha * (color.float() - base), alpha, base
+
+
+def _in_runs(frames: Tensor) -> Tensor:
+    """[B·R, 3, H, W] to [B, R, 3, H, W]."""
+    return frames.reshape(-1, RUN, *frames.shape[1:])
 
 
 def task(data: Path, settings: GeneratorSettings) -> GeneratorTask:

@@ -1,4 +1,4 @@
-"""Training of the motion-VAE (paper, §3.3): the portrait, warped, should look like the real frame."""
+"""Training of the motion-VAE (paper, §3.3): the warped portrait is compared with the real frame."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
 from ...critics.perceptual import load_perceptual
 from ...filters import ramp
@@ -37,8 +37,8 @@ TRAINING = TrainSettings(
     steps=4000, batch=6, learning_rate=5e-4, warmup=100, ema=0.99, evaluate_every=200, patience=0, log_every=25
 )
 
-SHOWN_ERROR = (0.05, 0.15)  # mean absolute difference of colour: below the first the portrait shows the pixel, above
-# the second it does not
+# mean absolute difference of colour after the warp: below the first the portrait shows the pixel, above the second not
+SHOWN_ERROR = (0.05, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class MotionSettings:
     """Weights of the losses; `train motion` makes an option of every field."""
 
     anchored: bool = True  # a residual on the closed form; off: the paper's own form
-    start: str = ""  # weights to begin with; "" = a network that changes nothing
+    start: str = ""  # initial weights; "" = a network that changes nothing
     l1: float = 20.0
     mouth: float = 4.0  # weight of mouth pixels, 1 = as the rest of the face
     eyes: float = 2.0  # weight of eye pixels
@@ -55,14 +55,14 @@ class MotionSettings:
     kl: float = 1e-4
     smooth: float = 0.2  # of the residual's slope, px per px
     occlusion: float = 0.1
-    balance: float = 0.5  # a person is drawn by the amount of pairs to this power
+    balance: float = 0.5  # exponent of a person's number of pairs in its sampling probability
     augment: bool = True
     portraits: int = 32  # of evaluation
     seed: int = 0  # of initial weights
 
 
 class MotionTask:
-    """Pairs, the losses, and figures on people who were not trained on."""
+    """Image pairs, the losses, and metrics on held-out people."""
 
     def __init__(self, data: PairData, settings: MotionSettings) -> None:
         self.data, self.settings = data, settings
@@ -77,25 +77,25 @@ class MotionTask:
         """`size` runs of two frames."""
         return self.data.batch(generator, size)
 
-    def losses(self, module: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Picture terms on the warped and painted portrait, and what keeps motion and latent small."""
-        # neighbours teach almost the same: one frame of each run
+    def losses(self, module: MotionVae, batch: Batch) -> dict[str, Tensor]:
+        """Image terms on the warped and painted portrait, and regularisers of motion and latent."""
+        # neighbouring frames are almost the same: one frame of each run is enough
         frames, settings = {name: values[::RUN] for name, values in by_frame(batch).items()}, self.settings
         output, flow, occlusion = predict(module, frames)
-        made = compose_base(frames, flow)
+        predicted = compose_base(frames, flow)
         corners = windows_of(frames, FACE_WINDOW)
-        pair = [cut(picture, corners, FACE_WINDOW) for picture in (made, frames["target"])]
-        network = self.network.to(made.device)
+        window, target = (cut(image, corners, FACE_WINDOW) for image in (predicted, frames["target"]))
+        network = self.network.to(predicted.device)
         return {
-            "l1": settings.l1 * l1(made, frames["target"], pixel_weights(frames, settings.mouth, settings.eyes)),
-            "perceptual": settings.perceptual * perceptual(network, *pair),
+            "l1": settings.l1 * l1(predicted, frames["target"], pixel_weights(frames, settings.mouth, settings.eyes)),
+            "perceptual": settings.perceptual * perceptual(network, window, target),
             "kl": settings.kl * kl(output.mean.float(), output.log_variance.float()),
             "smooth": settings.smooth * slope(output.flow.float()) * (CROP / 2),
-            "occlusion": settings.occlusion * self._shown(frames, flow, occlusion),
+            "occlusion": settings.occlusion * self._occlusion_loss(frames, flow, occlusion),
         }
 
-    def _shown(self, frames: Batch, flow: Tensor, occlusion: Tensor) -> Tensor:
-        """Cross-entropy of the occlusion map with what the warp alone explains, on the head."""
+    def _occlusion_loss(self, frames: Batch, flow: Tensor, occlusion: Tensor) -> Tensor:
+        """[] cross-entropy of the occlusion map [N, 1, H, W] with the pixels that the warp explains, on the head."""
         with torch.no_grad():
             error = (compose_base(frames, flow) - frames["target"]).abs().mean(1, keepdim=True)
             shown = 1 - ramp(F.avg_pool2d(error, 5, 1, 2), *SHOWN_ERROR)
@@ -115,19 +115,21 @@ class MotionTask:
         return metrics | {"score": metrics["l1"] + metrics["perceptual"]}
 
     def _metrics(self, frames: Batch, pictures: dict[str, Tensor]) -> dict[str, float]:
-        corners, found = windows_of(frames, FACE_WINDOW), {}
-        wanted = cut(frames["target"], corners, FACE_WINDOW)
+        """Metrics of pictures [N, 3, 256, 256] by the prefix of their names."""
+        corners = windows_of(frames, FACE_WINDOW)
+        metrics: dict[str, float] = {}
+        target = cut(frames["target"], corners, FACE_WINDOW)
         weight = pixel_weights(frames, self.settings.mouth, self.settings.eyes)
-        for name, made in pictures.items():
-            found |= {name + key: value for key, value in image_metrics(made, frames).items()}
-            part = cut(made, corners, FACE_WINDOW)
-            found[f"{name}perceptual"] = self.settings.perceptual * float(perceptual(self.network, part, wanted))
-            found[f"{name}l1"] = self.settings.l1 * float(l1(made, frames["target"], weight))
-        return found
+        for name, predicted in pictures.items():
+            metrics |= {name + key: value for key, value in image_metrics(predicted, frames).items()}
+            part = cut(predicted, corners, FACE_WINDOW)
+            metrics[f"{name}perceptual"] = self.settings.perceptual * float(perceptual(self.network, part, target))
+            metrics[f"{name}l1"] = self.settings.l1 * float(l1(predicted, frames["target"], weight))
+        return metrics
 
     @torch.no_grad()
     def pictures(self, module: MotionVae) -> Tensor:
-        """Portrait, real frame, closed form, refined, residual motion and occlusion of held-out people."""
+        """Portrait, real frame, closed form, refined, residual motion and occlusion of held-out people: [3, H, W]."""
         frames = by_frame(next(iter(self.data.held_out(6, 6))))
         output, flow, occlusion = predict(module, frames)
         shift = output.flow.movedim(-1, 1) * (CROP / 8) + 0.5  # ±4 px
@@ -146,8 +148,8 @@ class MotionTask:
         save_module(path, module, self.config, torch.float16)
 
 
-def predict(module: nn.Module, frames: Batch) -> tuple[MotionVaeOutput, Tensor, Tensor]:
-    """The answer of the motion-VAE, the flow [N, 256, 256, 2] and the occlusion [N, 1, 256, 256] of `by_frame`."""
+def predict(module: MotionVae, frames: Batch) -> tuple[MotionVaeOutput, Tensor, Tensor]:
+    """The output of the motion-VAE, the flow [N, 256, 256, 2] and the occlusion [N, 1, 256, 256] of `by_frame`."""
     flow, occlusion = frames["flow"], frames["occlusion"]
     output = module(*textures(frames), flow, occlusion)
     gate = change_gate(flow, frames["follow"])

@@ -19,40 +19,44 @@ from ..dataset.motion_shard import load_shards
 from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_window, pose_clips
 from ..losses.motion import masked_mean
 
-# Less than for the codebook: enlarged much, a head would stay where codes end, and a sampler would learn to be stuck.
+# Weaker than for the codebook: strongly enlarged motion leaves the range of the codes, and the sampler would learn to
+# stay at its ends.
 AUGMENTATION = PoseAugmentation(smallest=0.6, largest=1.15, uneven=1.35)
 
 
 @dataclass(frozen=True, slots=True)
 class PoseSettings:
-    """What a pose sampler is and how it learns; `train pose` makes an option of every field."""
+    """Size and losses of a pose sampler; `train pose` makes an option of every field."""
 
     codebook: str = ""  # weights of `train pose-codebook`
-    bands: int = 0  # groups of mel bands that are heard besides the loudness; they tell voices apart, not heads
-    ahead: int = 11  # frames heard after a code's beginning
+    bands: int = 0  # groups of mel bands used beside the loudness; they describe the voice more than the head motion
+    ahead: int = 11  # frames of sound used after a code's beginning
     audio: int = 24  # width of A
     style: int = 8  # width of z_style
     memory: int = 64  # width of the recurrent state
-    gain: float = 1.45  # of what is decoded; sampled motion wanders less widely than the clips it was learned from
-    dropout: float = 0.45  # of what enters the memory and of what leaves it
-    window: int = 320  # frames of a training example: long enough to see heads come back from where they turned
-    least_gain: float = 0.5  # heads that move less than this share of the average are not enlarged to it
+    gain: float = 1.45  # of the decoded motion; sampled motion has a smaller amplitude than the training clips
+    dropout: float = 0.45  # of input and output of the memory
+    window: int = 320  # frames of a training example: long enough for heads to turn and return
+    least_gain: float = 0.5  # lower bound of the amplitude by which a clip is normalised, as a share of the average
     least_s: float = 2.0  # of a clip
-    balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
-    liveliness: float = 2.0  # exponent with which heads that hardly move are drawn less
+    balance: float = 0.5  # exponent of a speaker's frames in its sampling probability; 0 = all speakers alike
+    liveliness: float = (
+        2.0  # exponent of the amplitude in the sampling probability of heads that move less than the average
+    )
     style_drop: float = 0.5  # share of examples without a style
-    style_noise: float = 0.3  # standard deviations added to α: few speakers would be learned by heart
-    audio_drop: float = 0.2  # share of examples that hear silence
-    audio_noise: float = 0.05  # standard deviation added to what is heard, which is 0..1
-    code_noise: float = 0.1  # share of past codes that are another, near one, as in sampling
-    position: float = 0.1  # weight of ‖P − P̂‖², P̂ = D(q(Ẑ)): small, for what cannot be known is not averaged
+    style_noise: float = 0.3  # standard deviation of noise added to α, because the speakers are few
+    audio_drop: float = 0.2  # share of examples whose sound is replaced by silence
+    audio_noise: float = 0.05  # standard deviation of noise added to the audio input, which is 0..1
+    code_noise: float = 0.1  # share of past codes that are replaced by a neighbour, as errors of sampling would
+    # weight of ‖P − P̂‖², P̂ = D(q(Ẑ)); small, because it pulls motion that the sound does not determine to its mean
+    position: float = 0.1  # weight of ‖P − P̂‖²
     latent: float = 0.1  # weight of ‖Ẑ − sg(Z_q)‖²
     code: float = 1.0  # weight of −log softmax(−‖Ẑ − z_k‖²/τ) of the true codes
     seed: int = 0  # of the initial weights
 
 
 class PoseTask:
-    """Windows of speech with head motion, L_map, and the likelihood of unseen speakers' codes."""
+    """Windows of speech with head motion, L_map, and the likelihood of the codes of held-out speakers."""
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class PoseTask:
 
     @torch.no_grad()
     def _codes(self, pose: Tensor) -> Tensor:
+        """Codes [B, N, G] of poses [B, T, 6]."""
         return self.codebook.to(pose.device).encode(pose)
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
@@ -89,7 +94,7 @@ class PoseTask:
         codes = -(-settings.window // self.module.config.stride)
         return {
             "pose": torch.stack([row[0] for row in rows]),
-            "features": torch.stack([row[1] for row in rows]),
+            "features": torch.stack([_features(row[1]) for row in rows]),
             "inside": torch.stack([row[2] for row in rows]),
             "identity": identity + settings.style_noise * torch.randn(identity.shape, generator=generator),
             "style_kept": (torch.rand(size, 1, generator=generator) >= settings.style_drop).float(),
@@ -110,19 +115,19 @@ class PoseTask:
         latents, logits = module(loudness, style, pose[:, 0], codes, past)
         inside = batch["inside"][:, :: module.config.stride]
         book = module.codebook.codebook
-        wanted = torch.stack([book.vectors[g][codes[..., g]] for g in range(codes.shape[-1])], 2)
-        found = latents.sum(2)
-        quantised = found + (book.lookup(book.nearest(found)) - found).detach()
-        made = module.codebook.decode_latents(quantised)[:, : pose.shape[1]]
+        target = torch.stack([book.vectors[g][codes[..., g]] for g in range(codes.shape[-1])], 2)
+        summed = latents.sum(2)
+        quantised = summed + (book.lookup(book.nearest(summed)) - summed).detach()
+        predicted = module.codebook.decode_latents(quantised)[:, : pose.shape[1]]
         likelihood = F.cross_entropy(logits.flatten(0, 2), codes.flatten(), reduction="none").view(codes.shape)
         return {
-            "position": settings.position * masked_mean((made - pose).square(), batch["inside"]),
-            "latent": settings.latent * masked_mean((latents - wanted).square().flatten(2), inside),
+            "position": settings.position * masked_mean((predicted - pose).square(), batch["inside"]),
+            "latent": settings.latent * masked_mean((latents - target).square().flatten(2), inside),
             "code": settings.code * masked_mean(likelihood, inside),
         }
 
     def _disturb(self, codes: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """Codes [B, N, G] of which some are one of their five nearest neighbours: sampling errs, too."""
+        """Codes [B, N, G], some replaced by one of their five nearest neighbours, as by errors of sampling."""
         book = self.codebook.codebook
         wrong = batch["noise"] < self.settings.code_noise
         near = []
@@ -132,11 +137,11 @@ class PoseTask:
         return torch.where(wrong[..., None], torch.stack(near, -1), codes)
 
     def evaluate(self, module: PoseSampler) -> dict[str, float]:
-        """Nats per code of the validation clips, as they are and without what is heard; the first is the score."""
+        """Nats per code of the validation clips, with and without sound; the first is the score."""
         totals = torch.zeros(3)
         device = module.map.log_spread.device
         for clip in self.validation:
-            pose, features = clip.pose[None].to(device), clip.features[None].to(device)
+            pose, features = clip.pose[None].to(device), _features(clip.features)[None].to(device)
             codes = self._codes(pose)
             style = module.style(clip.id_coefficients[None].to(device))
             loudness = module.audio.loudness_features(features)
@@ -144,11 +149,18 @@ class PoseTask:
                 _, logits = module(audible, style, pose[:, 0], codes, codes)
                 totals[row] += F.cross_entropy(logits.flatten(0, 2), codes.flatten(), reduction="sum").cpu()
             totals[2] += codes.shape[1]
-        return {"score": float(totals[0] / totals[2]), "deaf": float(totals[1] / totals[2])}
+        return {"score": float(totals[0] / totals[2]), "score_without_audio": float(totals[1] / totals[2])}
 
     def save(self, path: Path, module: PoseSampler) -> None:
         """Write the sampler with its codebook, as inference loads it."""
         save_module(path, module, module.config, torch.float16)
+
+
+def _features(features: Tensor | None) -> Tensor:
+    """The audio features [T, 320] of a clip of `pose_clips(..., sound=True)`, which always has them."""
+    if features is None:
+        raise ValueError("the clips of a pose sampler need features: make them with pose_clips(..., sound=True)")
+    return features
 
 
 def sampler_config(codebook: HeadPoseVqVaeConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
@@ -162,9 +174,8 @@ def task(data: Path, settings: PoseSettings) -> PoseTask:
     if not settings.codebook:
         raise SettingsError("train pose needs the weights of train pose-codebook: --codebook OUT/best.safetensors")
     codebook = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, settings.codebook)
-    splits = (load_shards(data, split) for split in ("train", "validation"))
-    clips = [
-        pose_clips(shards, codebook.config.scales, settings.least_gain, settings.least_s, sound=True)
-        for shards in splits
-    ]
-    return PoseTask(*clips, codebook, settings)
+    train, validation = (
+        pose_clips(load_shards(data, split), codebook.config.scales, settings.least_gain, settings.least_s, sound=True)
+        for split in ("train", "validation")
+    )
+    return PoseTask(train, validation, codebook, settings)

@@ -20,7 +20,7 @@ from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_
 
 @dataclass(frozen=True, slots=True)
 class PoseCodebookSettings:
-    """What a pose codebook is and how it learns; `train pose-codebook` makes an option of every field."""
+    """Size and losses of a pose codebook; `train pose-codebook` makes an option of every field."""
 
     stride: int = 4  # frames per code
     codes: int = 64  # K of each level
@@ -28,20 +28,22 @@ class PoseCodebookSettings:
     latent: int = 16  # width of z
     width: int = 64  # of the hidden layers
     window: int = 96  # frames of a training example
-    least_gain: float = 0.5  # heads that move less than this share of the average are not enlarged to it
+    least_gain: float = 0.5  # lower bound of the amplitude by which a clip is normalised, as a share of the average
     least_s: float = 1.0  # of a clip
-    balance: float = 0.5  # exponent of a speaker's frames in the chance to be drawn; 0 = all speakers alike
-    liveliness: float = 2.0  # exponent with which heads that hardly move are drawn less
+    balance: float = 0.5  # exponent of a speaker's frames in its sampling probability; 0 = all speakers alike
+    liveliness: float = (
+        2.0  # exponent of the amplitude in the sampling probability of heads that move less than the average
+    )
     position: float = 1.0  # weight of ‖P − P̂‖²
     velocity: float = 10.0  # weight of the same for differences of neighbouring frames
-    acceleration: float = 50.0  # weight of the same for their differences: no kinks where one code follows another
+    acceleration: float = 50.0  # weight of the same for second differences: no kinks where one code follows another
     commitment: float = 0.25  # weight of ‖sg(z_q) − E(P)‖²; ‖sg(E(P)) − z_q‖² is minimised by the moving averages
-    translation: float = 0.5  # weight of a translation, against an angle
+    translation: float = 0.5  # weight of a translation relative to an angle
     seed: int = 0  # of the initial weights
 
 
 class PoseCodebookTask:
-    """Windows of head motion, L_rec, and the error on speakers that were not trained on."""
+    """Windows of head motion, L_rec, and the error on held-out speakers."""
 
     def __init__(
         self, train: Sequence[PoseClip], validation: Sequence[PoseClip], settings: PoseCodebookSettings
@@ -55,12 +57,12 @@ class PoseCodebookTask:
         self.sampling_weights = clip_weights(train, settings.balance, settings.liveliness)
         torch.manual_seed(settings.seed)
         self.module = HeadPoseVqVae(codebook_config(settings))
-        # depth is the noisiest channel of a tracker, and the one that is seen least
+        # depth is the noisiest channel of a tracker, and the least visible one
         weights = torch.tensor((1.0, 1.0, 1.0, settings.translation, settings.translation, settings.translation / 3))
         self.weights = weights
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
-        """`size` windows: pose [B, T, 6] and where it is not held [B, T]."""
+        """`size` windows: pose [B, T, 6]."""
         chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         rows = [draw_window(self.train[i], self.settings.window, PoseAugmentation(), generator) for i in chosen]
         return {"pose": torch.stack([row[0] for row in rows])}
@@ -68,9 +70,9 @@ class PoseCodebookTask:
     def losses(self, module: HeadPoseVqVae, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L_rec, and the same for velocity and acceleration."""
         settings, pose = self.settings, batch["pose"]
-        made, latents, quantised, _ = module(pose)
+        predicted, latents, quantised, _ = module(pose)
         weights = self.weights.to(pose)
-        errors = [((made.diff(n, 1) - pose.diff(n, 1)).square() * weights).mean() for n in range(3)]
+        errors = [((predicted.diff(n, 1) - pose.diff(n, 1)).square() * weights).mean() for n in range(3)]
         return {
             "position": settings.position * errors[0],
             "velocity": settings.velocity * errors[1],
@@ -93,11 +95,11 @@ class PoseCodebookTask:
 
 
 def reconstruct(book: HeadPoseVqVae, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
-    """Codes [N, G] of each clip, and what decoding them misses [T, 6], rad and model units."""
+    """Codes [N, G] of each clip, and the error of decoding them [T, 6], rad and model units."""
     device, scales = book.codebook.vectors.device, torch.tensor(book.config.scales)
     codes = [book.encode(clip.pose[None].to(device))[0] for clip in clips]
-    made = [book.decode(chosen)[: len(clip.pose)].cpu() for clip, chosen in zip(clips, codes, strict=True)]
-    return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, made, strict=True)]
+    predicted = [book.decode(chosen)[: len(clip.pose)].cpu() for clip, chosen in zip(clips, codes, strict=True)]
+    return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, predicted, strict=True)]
 
 
 def codebook_config(settings: PoseCodebookSettings) -> HeadPoseVqVaeConfig:
@@ -109,6 +111,8 @@ def codebook_config(settings: PoseCodebookSettings) -> HeadPoseVqVaeConfig:
 def task(data: Path, settings: PoseCodebookSettings) -> PoseCodebookTask:
     """The task of `train pose-codebook`: the prepared folder's clips with head motion, with sound or without."""
     scales = codebook_config(settings).scales
-    splits = (load_shards(data, split) for split in ("train", "validation"))
-    clips = [pose_clips(shards, scales, settings.least_gain, settings.least_s) for shards in splits]
-    return PoseCodebookTask(*clips, settings)
+    train, validation = (
+        pose_clips(load_shards(data, split), scales, settings.least_gain, settings.least_s)
+        for split in ("train", "validation")
+    )
+    return PoseCodebookTask(train, validation, settings)

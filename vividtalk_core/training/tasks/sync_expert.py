@@ -1,4 +1,4 @@
-"""Training of the sync expert (`eval.sync_expert`): windows of one moment attract, all others repel."""
+"""Training of the sync expert (`critics.sync_expert`) with a contrastive loss over windows of sound and lips."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from ..sampling import speaker_weights
 
 TRAINING = TrainSettings(
     steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
-)  # more batches only learn the training speakers by heart
+)  # more steps overfit to the training speakers
 
 NEAREST_SHIFT = 5  # frames, 0.2 s: what counts as shifted in evaluation
-MOVING = 0.3  # of SyncConfig's lip unit: standard deviation from which a window of lips says something
-PULLS = (0.2, 0.6, 0.2)  # what a window should resemble: itself, and a little its neighbours one frame away
+MOVING = 0.3  # of SyncConfig's lip unit: standard deviation of the aperture from which a window has full weight
+NEIGHBOUR_TARGETS = (0.2, 0.6, 0.2)  # target probability of the window one frame before, the same, and the next one
 
 
 @dataclass(frozen=True, slots=True)
 class SyncSettings:
-    """What the expert is and how it learns; `train sync` makes an option of every field."""
+    """Size and training of the expert; `train sync` makes an option of every field."""
 
     speech_width: int = 96  # channels of the sound's encoder
     lip_width: int = 64  # channels of the lips' encoder
     embedding: int = 64  # dimensions
     dropout: float = 0.3  # of hidden channels
-    window: int = 60  # frames of a training example; its windows are told apart
+    window: int = 60  # frames of a training example, whose windows are compared with each other
     temperature: float = 0.07  # of the softmax over cosines
-    balance: float = 0.5  # a speaker is drawn by its frames to this power
+    balance: float = 0.5  # exponent of a speaker's frames in its sampling probability
     lip_gain: float = 0.4  # curves are scaled by up to e to the power of ±this
     lip_noise: float = 0.05  # standard deviation of noise on the curves, of their unit
     seed: int = 0  # of initial weights
@@ -57,7 +57,7 @@ class SyncClip:
 
 
 class SyncTask:
-    """Windows of clips, the contrastive loss, and accuracies on speakers that were not trained on."""
+    """Windows of clips, the contrastive loss, and accuracies on held-out speakers."""
 
     def __init__(self, train: Sequence[Shard], validation: Sequence[Shard], settings: SyncSettings) -> None:
         self.settings = settings
@@ -89,6 +89,7 @@ class SyncTask:
         }
 
     def _window(self, clip: SyncClip, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A random window: features [T, 320], curves [T, 2], valid [T]."""
         last = len(clip.features) - self.settings.window
         start = int(torch.randint(last + 1, (), generator=generator))
         part = slice(start, start + self.settings.window)
@@ -110,7 +111,7 @@ class SyncTask:
         rows = []
         for index, clip in enumerate(self.validation):
             other = self.validation[(index + 1) % len(self.validation)]
-            rows.append(_judge(module, clip, other))
+            rows.append(_clip_metrics(module, clip, other))
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         return metrics | {"score": 1 - (metrics["shifted"] + metrics["other"]) / 2}
 
@@ -125,18 +126,18 @@ def with_sound(shards: Sequence[Shard]) -> list[Shard]:
 
 
 def make_clip(shard: Shard) -> SyncClip:
-    """What the expert sees of a shard."""
+    """Features and lip curves of a shard."""
     features = feature_rows(encode_shard(shard))
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 
 def augment_sound(features: Tensor, generator: Generator) -> Tensor:
-    """Features [T, 320] of another voice, microphone or room: in a row they are 100 mel frames a second."""
+    """Features [T, 320] of another voice, microphone or room; reshaped they are 100 mel frames a second."""
     return augment_mel(features.reshape(-1, BANDS), MelAugmentation(), generator).view(features.shape)
 
 
 def augment_lips(curves: Tensor, settings: SyncSettings, generator: Generator) -> Tensor:
-    """Other mouths and trackers: curves [B, T, 2] scaled, with noise."""
+    """Curves [B, T, 2] scaled and with noise, as of other mouths and trackers."""
     gain = torch.exp((torch.rand(len(curves), 1, 2, generator=generator) * 2 - 1) * settings.lip_gain)
     spread = curves.std((0, 1))
     return curves * gain + settings.lip_noise * spread * torch.randn(curves.shape, generator=generator)
@@ -150,7 +151,7 @@ def _moving(curves: Tensor, valid: Tensor, config: SyncConfig) -> Tensor:
 
 
 def contrastive_loss(speech: Tensor, lips: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of telling which window of lips goes with a window of sound, and the other way round.
+    """Cross-entropy of matching each window of sound with its window of lips, and the other way round.
 
     Args:
         speech: [B, N, D] unit embeddings.
@@ -162,22 +163,23 @@ def contrastive_loss(speech: Tensor, lips: Tensor, weight: Tensor, temperature: 
     logits = speech.flatten(0, 1) @ lips.flatten(0, 1).T / temperature  # [B·N, B·N]
     time = torch.arange(count, device=speech.device)
     lag = (time[:, None] - time).abs()
-    pull = torch.where(lag == 0, PULLS[1], torch.where(lag == 1, PULLS[0], 0.0))
-    wanted = torch.block_diag(*[pull / pull.sum(-1, keepdim=True)] * batch)
-    losses = [F.cross_entropy(table, wanted, reduction="none") for table in (logits, logits.T)]
+    pull = torch.where(lag == 0, NEIGHBOUR_TARGETS[1], torch.where(lag == 1, NEIGHBOUR_TARGETS[0], 0.0))
+    block = pull / pull.sum(-1, keepdim=True)  # [N, N]
+    target = torch.kron(torch.eye(batch, device=block.device), block)  # the same block for each clip
+    losses = [F.cross_entropy(table, target, reduction="none") for table in (logits, logits.T)]
     per_window = (losses[0] + losses[1]) / 2
     return (per_window * weight.flatten()).sum() / weight.sum().clamp(min=1)
 
 
-def _judge(module: SyncExpert, clip: SyncClip, other: SyncClip) -> dict[str, float]:
-    """The figures of one clip."""
+def _clip_metrics(module: SyncExpert, clip: SyncClip, other: SyncClip) -> dict[str, float]:
+    """The metrics of one clip."""
     speech, lips = (e[0] for e in module(clip.features[None], clip.curves[None]))
-    stranger = module.speech(other.features[None])[0]
+    other_speech = module.speech(other.features[None])[0]
     moving = _moving(clip.curves[None], clip.valid[None], module.config)[0] > 0.5
     right = (speech * lips).sum(-1)  # [N]
     shifts = [s for s in range(-REACH, REACH + 1) if abs(s) >= NEAREST_SHIFT]
     shifted = torch.stack([right > (speech.roll(s, 0) * lips).sum(-1) for s in shifts]).float().mean(0)
-    nearer = (right[:, None] > lips @ stranger.T).float().mean(1)
+    nearer = (right[:, None] > lips @ other_speech.T).float().mean(1)
     distances = offset_distances(module, clip.features, clip.curves, REACH)
     least, best = distances.min(0)
     return {
