@@ -37,6 +37,8 @@ ORDER = [
     "cli",
     "__main__",
 ]
+# The same for the rooms within training.
+TRAINING = ["sampling", "loop", "losses", "augment", "dataset", "prepare", "tasks", "reports"]
 FOREIGN = {"comfy", "comfy_api", "comfy_extras", "folder_paths", "nodes", "server", "execution"}
 
 
@@ -72,4 +74,18 @@ def test_rooms():
                 wrong.append(f"{path.relative_to(ROOT)}: {room(path)} imports {top}, which stands above it")
             if level > depth:
                 wrong.append(f"{path.relative_to(ROOT)}: reaches out of vividtalk_core")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_rooms_of_training():
+    wrong = []
+    for path in (CORE / "training").rglob("*.py"):
+        parts = path.relative_to(CORE / "training").parts
+        if parts == ("__init__.py",):
+            continue
+        here = parts[0].removesuffix(".py")
+        for level, module in imports(path):
+            top = module.split(".")[0]
+            if level == len(parts) and TRAINING.index(top) > TRAINING.index(here):
+                wrong.append(f"{path.relative_to(ROOT)}: {here} imports {top}, which stands above it")
     assert not wrong, "\n".join(wrong)

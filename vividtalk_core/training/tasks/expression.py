@@ -15,7 +15,7 @@ from ...audio.encoder import feature_rows
 from ...audio_to_mesh.articulation import generate_expression
 from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ...critics.sync_expert import sync_loss
-from ...errors import DatasetError
+from ...errors import DatasetError, WeightsError
 from ...eval.lips import amplitude_ratio, pearson, velocity_ratio
 from ...eval.sync import load_sync_expert
 from ...head.morphable import load_morphable
