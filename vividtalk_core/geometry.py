@@ -148,12 +148,13 @@ def fit_similarity(source: Tensor, target: Tensor, weight: Tensor | None = None,
 
 def inside_polygon(points: Tensor, polygon: Tensor) -> Tensor:
     """[...] bool, whether points [..., 2] lie inside a closed polygon [N, 2] of any shape (even–odd rule)."""
-    start, edge = polygon, polygon.roll(-1, 0) - polygon
-    offset = points[..., None, :] - start  # [..., N, 2]
+    (x, y), (start_x, start_y) = points[..., None, :].unbind(-1), polygon.unbind(-1)  # [..., 1] and [N] each
+    edge_x, edge_y = (polygon.roll(-1, 0) - polygon).unbind(-1)
+    below = y - start_y  # [..., N]
     # half-open at the ends: a ray to the right through a corner crosses exactly one of its two edges
-    spans = (offset[..., 1] < 0) != (points[..., None, 1] < polygon.roll(-1, 0)[:, 1])
-    left_of = offset[..., 0] * edge[:, 1] < offset[..., 1] * edge[:, 0]
-    return (spans & (left_of == (edge[:, 1] > 0))).sum(-1) % 2 == 1
+    spans = (below < 0) != (y < polygon.roll(-1, 0)[:, 1])
+    left_of = (x - start_x) * edge_y < below * edge_x
+    return (spans & (left_of == (edge_y > 0))).sum(-1) % 2 == 1
 
 
 def segment_distance(points: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
