@@ -49,7 +49,7 @@ class OutputError(VividTalkError, OSError):
 
 
 class HubError(VividTalkError, ConnectionError):
-    """The Hugging Face Hub cannot be reached, or refuses the request."""
+    """The Hugging Face Hub, or a package registry, cannot be reached, or refuses the request."""
 
 
 class MissingPackageError(VividTalkError, ImportError):

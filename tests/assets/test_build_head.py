@@ -17,7 +17,7 @@ from vividtalk_core.assets.head_identity import PeopleConfig
 from vividtalk_core.assets.head_landmarks import PaintedHead, SurfacePoints
 from vividtalk_core.assets.head_topology import PARTS, Collar, Topology
 from vividtalk_core.assets.makehuman import BaseMesh, Slider
-from vividtalk_core.geometry import project, rotation_matrix
+from vividtalk_core.geometry import CAMERA_DISTANCE, project, rotation_matrix
 from vividtalk_core.mesh_to_video.rasterizer import rasterize_reference
 
 OBJ = """# a cube without a bottom, and an eye
@@ -192,7 +192,7 @@ def test_views_share_the_conventions_of_geometry():
     turn = rotation_matrix(torch.tensor(np.radians((12.0, -30.0, 0.0))))
     expected = project(torch.from_numpy(points) @ turn.T)
     size = 256
-    scale = (size / head_views.FILL * head_views.DISTANCE) / (2.6 * 256)
+    scale = (size / head_views.FILL * CAMERA_DISTANCE) / (2.6 * 256)
     found = head_views.project(points, -30, 12, size)
     assert np.allclose(found[:, :2] - 128, (expected[:, :2].numpy() - 128) * scale)
     assert np.allclose(found[:, 2], expected[:, 2].numpy())

@@ -12,6 +12,7 @@ pytest.importorskip("tflite", reason="the `build` extra is not installed")
 from vividtalk_core.assets import build_networks, tflite_file
 from vividtalk_core.assets.build_networks import CONVERTERS, GraphBuilder
 from vividtalk_core.assets.tflite_file import Operator
+from vividtalk_core.errors import WeightsError
 from vividtalk_core.face.graph import GraphNetwork
 
 
@@ -110,7 +111,7 @@ def test_unpacked_constants_are_seen_through():
 def test_refuses_options_it_does_not_know(monkeypatch, name, read, message):
     x, weight = image(1, 3, 3, 2), image(2, 3, 3, 2)
     source = FakeTflite([("in", x.shape), ("activation_10", (1, 1, 1, 2)), ("w", weight), ("b", np.zeros(2))])
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(WeightsError, match=message):
         run(monkeypatch, source, name, [0, 2, 3], x, options(**read))
 
 
@@ -119,7 +120,7 @@ def test_refuses_an_operator_it_does_not_know(monkeypatch):
     source.operators = lambda: [Operator("FFT", [], [], None, b"")]
     monkeypatch.setattr(build_networks, "TfliteGraph", lambda content: source)
     monkeypatch.setattr(build_networks, "GraphBuilder", lambda source: None)
-    with pytest.raises(ValueError, match="uses FFT, which has no converter"):
+    with pytest.raises(WeightsError, match="uses FFT, which has no converter"):
         build_networks.convert(b"")
 
 
@@ -151,7 +152,7 @@ def test_sparse_rows_become_dense(monkeypatch):
 
 @pytest.mark.parametrize(("formats", "blocks"), [((1, 0), 0), ((0, 1), 1)])
 def test_refuses_other_sparse_layouts(monkeypatch, formats, blocks):
-    with pytest.raises(ValueError, match="sparse along their last dimension"):
+    with pytest.raises(WeightsError, match="sparse along their last dimension"):
         tflite_file.densify(np.zeros(1), [1, 1], sparsity(monkeypatch, [0, 1], [0], formats, blocks))
 
 

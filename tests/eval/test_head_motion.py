@@ -10,7 +10,6 @@ from vividtalk_core.eval.head_motion import (
     diversity,
     energy_below,
     follows_loudness,
-    join_speed,
     motion_beats,
     perplexity,
     reconstruction_rms,
@@ -57,17 +56,6 @@ def test_energy_below():
 def test_speed_is_in_degrees_per_second():
     turn = HeadMotion(torch.arange(10.0)[:, None] * torch.tensor([0.0, 0.01, 0.0]), torch.zeros(10, 3), 25.0)
     torch.testing.assert_close(speed(turn), torch.full((9,), math.degrees(0.25)))
-
-
-def test_join_speed_finds_a_jump_only_where_windows_join():
-    pose = sway(0.5)
-    for frame, seen in ((40, True), (41, False)):
-        rotation = pose.rotation.clone()
-        rotation[frame:, 1] += 0.2
-        at_joins, usual = join_speed(HeadMotion(rotation, pose.translation, 25.0), 8)
-        assert (at_joins > usual) is seen
-    with pytest.raises(SettingsError, match="6 frames hold no join of windows of 8 frames"):
-        join_speed(still(6), 8)
 
 
 def test_reconstruction_rms_counts_angles_only():

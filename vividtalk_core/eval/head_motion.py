@@ -45,23 +45,6 @@ def speed(pose: HeadTrajectory) -> Tensor:
     return step.rad2deg() * pose.fps
 
 
-def join_speed(pose: HeadTrajectory, window: int) -> tuple[float, float]:
-    """Speed of the head where windows of `window` frames join.
-
-    Returns:
-        The largest speed at a join, and the 99th percentile over the clip, both in degrees per second. A join that is
-        faster than the latter is visible.
-
-    Raises:
-        SettingsError: the clip is not longer than one window.
-    """
-    speeds = speed(pose)
-    joins = speeds[window - 1 :: window]
-    if not len(joins):
-        raise SettingsError(f"{pose.frame_count} frames hold no join of windows of {window} frames: use a longer clip.")
-    return float(joins.max()), float(speeds.quantile(0.99))
-
-
 def reconstruction_rms(error: Tensor) -> float:
     """Root mean square in degrees over the angles of errors [T, 6] in rad and model units."""
     return float(error[:, :3].square().mean().sqrt().rad2deg())

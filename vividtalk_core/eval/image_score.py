@@ -41,7 +41,7 @@ def score_images(
     reference_points: Tensor | None = None,
     embedder: FaceEmbedder | None = None,
 ) -> ImageScore:
-    """Compare images where the face of the reference is: PSNR and SSIM mean something only if both heads move alike.
+    """Compare images where the face of the reference is: PSNR and SSIM need two heads that move in the same way.
 
     Args:
         generated: the video to evaluate.

@@ -89,7 +89,7 @@ def closure_recall(
 
     They meet when the least aperture from `reach_s` before the phone to `reach_s` after it lies in the lowest `share`
     of the clip's own range, from its 2nd to its 95th percentile. The range makes it independent of the tracker's bias
-    and of how wide a person opens the mouth; of a mouth that hardly moves it says nothing.
+    and of how wide a person opens the mouth; it means nothing for a mouth that hardly moves.
 
     Args:
         aperture: IOD, shape [T].

@@ -57,7 +57,7 @@ class BackgroundMotion:
     """
 
     def __init__(self, landmarks: Tensor) -> None:
-        self.landmarks = landmarks
+        self.landmarks = landmarks  # [T, N, 2] or [T, N, 3]
         self.previous: Tensor | None = None
         self.sums = [0.0, 0.0]  # background, face
 
