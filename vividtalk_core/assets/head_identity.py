@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from zipfile import ZipFile
 
 import numpy as np
-import torch
 
-from ..geometry import fit_similarity
 from . import makehuman
 from .arrays import Floats, Ints
 from .head_topology import Topology
@@ -120,8 +118,18 @@ def head_sliders(wheel: ZipFile, topology: Topology) -> list[Slider]:
 
 def align(people: Floats, reference: Floats, index: Ints) -> Floats:
     """People [P, V, 3] moved, turned and scaled onto the reference [V, 3] at the vertices index [K]."""
-    source, target = torch.from_numpy(people[:, index]), torch.from_numpy(reference[index])
-    aligned: Floats = fit_similarity(source, target).apply(torch.from_numpy(people)).numpy()
+    # not geometry.fit_similarity: its last bits differ, and the principal components, whose weakest ones have nearly
+    # equal variances, would no longer be those of the recorded head
+    source, target = people[:, index], reference[index]
+    source_mean, target_mean = source.mean(1, keepdims=True), target.mean(0)
+    source, target = source - source_mean, target - target_mean
+    u, s, vt = np.linalg.svd(np.einsum("kc,pkd->pcd", target, source))
+    sign = np.ones_like(s)
+    # without it a person could be mirrored onto the reference (Kabsch, Umeyama)
+    sign[:, 2] = np.sign(np.linalg.det(u @ vt))
+    turn = (u * sign[:, None]) @ vt
+    scale = (s * sign).sum(1) / (source**2).sum((1, 2))
+    aligned: Floats = scale[:, None, None] * np.einsum("pvc,pdc->pvd", people - source_mean, turn) + target_mean
     return aligned
 
 

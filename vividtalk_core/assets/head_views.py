@@ -9,12 +9,12 @@ import numpy as np
 import torch
 
 from ..geometry import CAMERA_DISTANCE, rotation_matrix
-from ..geometry import vertex_normals as normals_of
 from ..mesh_to_video.rasterizer import rasterize as rasterize_frames
 from .arrays import Floats, Ints
 
 FILL = 3.2  # model units that span the image: the whole head with a margin
 LIGHT = (0.25, 0.45, 0.85)  # direction to the light: above, to the side and in front, as in a portrait
+SHORT = 1e-12  # length of a normal below which a vertex has no triangles with an area
 AMBIENT, DIFFUSE = 0.3, 0.75  # of the colour; no part is black, none of the front is much above 1
 GROUND = 0.72  # grey behind the head, near the brightness of skin, so that the outline is no strong edge
 
@@ -53,9 +53,17 @@ def rasterize(pixels: Floats, triangles: Ints, size: int) -> tuple[Ints, Floats]
 
 
 def vertex_normals(points: Floats, triangles: Ints) -> Floats:
-    """Unit normals [V, 3] of points [V, 3], weighted by the area of the triangles [F, 3]."""
-    normals: Floats = normals_of(torch.from_numpy(points), torch.from_numpy(triangles)).numpy()
-    return normals
+    """Unit normals [V, 3] of points [V, 3], weighted by the area of the triangles [F, 3].
+
+    In NumPy, because the landmarks of the recorded head depend on its last bits: those of `geometry.vertex_normals`
+    differ.
+    """
+    a, b, c = points[triangles].transpose(1, 0, 2)
+    faces = np.cross(b - a, c - a)
+    normals = np.zeros_like(points)
+    for corner in range(3):
+        np.add.at(normals, triangles[:, corner], faces)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), SHORT)
 
 
 def shade(points: Floats, triangles: Ints, colors: Floats, yaw: float, pitch: float, size: int) -> Floats:
