@@ -63,7 +63,8 @@ def vertex_normals(points: Floats, triangles: Ints) -> Floats:
     normals = np.zeros_like(points)
     for corner in range(3):
         np.add.at(normals, triangles[:, corner], faces)
-    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), SHORT)
+    unit: Floats = normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), SHORT)
+    return unit
 
 
 def shade(points: Floats, triangles: Ints, colors: Floats, yaw: float, pitch: float, size: int) -> Floats:
