@@ -37,6 +37,7 @@ class VividTalk(ComfyExtension):
             mesh_to_video.EstimateMotion,
             mesh_to_video.GenerateFrames,
             mesh_to_video.PasteBack,
+            mesh_to_video.RenderVideo,
             talk.MakeVideo,
             evaluate.LipSyncScore,
             evaluate.LipMotionCompare,

@@ -9,9 +9,9 @@ from ..vividtalk_core.audio_to_mesh.choose import choose_expression
 from ..vividtalk_core.head.drive import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
 from ..vividtalk_core.pipeline import Models, embedded_models
-from ..vividtalk_core.settings import MODES
+from ..vividtalk_core.settings import TalkSettings
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion, MeshSequence
-from . import convert, models, sockets
+from . import convert, models, running, sockets
 
 
 class EncodeAudio(io.ComfyNode):
@@ -19,37 +19,22 @@ class EncodeAudio(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_EncodeAudio",
-            display_name="Encode Audio",
+            display_name="Encode Audio (speech, wav2vec2)",
             category="VividTalk/audio to mesh",
             description="Turns speech into features at video rate: log-mel, or the states of a wav2vec2/HuBERT model.",
+            **convert.search_words(
+                "speech", "wav2vec", "wav2vec2", "HuBERT", "whisper", "mel spectrogram", "audio driven"
+            ),
             inputs=[
                 io.Audio.Input("audio", tooltip="Speech of any rate, channels and length."),
-                io.Float.Input(
-                    "fps",
-                    default=25.0,
-                    min=5.0,
-                    max=120.0,
-                    step=0.001,
-                    tooltip="Frames per second of the video that is made.",
-                ),
-                io.Combo.Input(
-                    "encoder",
-                    options=[models.MEL, *models.encoder_folders()],
-                    default=models.MEL,
-                    tooltip="'mel' needs no weights; others are transformers folders in models/vividtalk.",
-                ),
-                io.String.Input(
-                    "hub_id",
-                    default="",
-                    optional=True,
-                    placeholder="OWNER/NAME@REVISION",
-                    tooltip="A wav2vec2 or HuBERT model of the Hugging Face Hub to use instead.",
-                ),
+                convert.widget(TalkSettings, "fps", tooltip="Frames per second of the video that is made."),
+                *models.encoder_inputs("hub_id"),
             ],
             outputs=[sockets.AudioFeatures.Output(display_name="audio_features")],
         )
 
     @classmethod
+    @running.node
     def execute(cls, audio: Input.Audio, fps: float, encoder: str, hub_id: str = "") -> io.NodeOutput:
         waveform, sample_rate = convert.sound(audio)
         return io.NodeOutput(encode_audio(waveform, sample_rate, fps, models.encoder_source(encoder, hub_id)))
@@ -60,9 +45,12 @@ class GenerateExpression(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_GenerateExpression",
-            display_name="Generate Expression",
+            display_name="Generate Expression (mouth, blinks)",
             category="VividTalk/audio to mesh",
-            description="Makes lip and face motion for the speech: 52 named curves and lip vertex offsets.",
+            description="Makes lip and face motion for the speech: 52 named curves, lip vertex offsets, blinks.",
+            **convert.search_words(
+                "lip sync", "audio driven", "speech to face", "mouth", "blink", "blendshapes", "ARKit"
+            ),
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face: whose lips are moved."),
                 sockets.AudioFeatures.Input("audio_features", tooltip="From Encode Audio."),
@@ -70,13 +58,9 @@ class GenerateExpression(io.ComfyNode):
                     "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
                 ),
                 io.Float.Input("jaw_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How wide the jaw opens."),
-                io.Boolean.Input("blinks", default=True, tooltip="Add natural blinks and small movements of the eyes."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**63 - 1,
-                    tooltip="Of blinks and small movements; the same seed repeats them.",
+                convert.widget(TalkSettings, "blinks"),
+                convert.widget(
+                    TalkSettings, "seed", tooltip="Of blinks and small movements; the same seed repeats them."
                 ),
                 io.Float.Input(
                     "lip_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips move, jaw apart."
@@ -89,13 +73,7 @@ class GenerateExpression(io.ComfyNode):
                     step=0.01,
                     tooltip="Seconds over which motion is averaged; above 0.05 the lips no longer meet on p, b and m.",
                 ),
-                io.Combo.Input(
-                    "mode",
-                    options=list(MODES),
-                    default="parallel",
-                    tooltip="parallel: hears what comes, the best and fastest; causal: the paper's, each frame follows "
-                    "from the last; acoustic: rules without weights.",
-                ),
+                convert.widget(TalkSettings, "mode"),
                 sockets.Models.Input(
                     "model",
                     optional=True,
@@ -106,6 +84,7 @@ class GenerateExpression(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
         cls,
         face: FaceFit,
@@ -131,7 +110,8 @@ class DriveMesh(io.ComfyNode):
             node_id="VividTalk_DriveMesh",
             display_name="Drive Mesh",
             category="VividTalk/audio to mesh",
-            description="Moves the portrait's 3-D head with the expression and the head pose: one mesh per frame.",
+            description="Moves the portrait's 3-D head (3DMM) with expression and head pose: one mesh per frame.",
+            **convert.search_words("3DMM", "face mesh", "face animation"),
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Expression.Input("expression", tooltip="From Generate Expression, Track Video or Load Motion."),
@@ -141,6 +121,7 @@ class DriveMesh(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, face: FaceFit, expression: Expression, head_pose: HeadMotion) -> io.NodeOutput:
         return io.NodeOutput(drive_mesh(face, expression, head_pose))
 
@@ -156,10 +137,12 @@ class PreviewMesh(io.ComfyNode):
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Mesh.Input("mesh", tooltip="From Drive Mesh."),
+                convert.preview_every(),
             ],
             outputs=[io.Image.Output(display_name="images")],
         )
 
     @classmethod
-    def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
-        return io.NodeOutput(convert.to_comfy(draw_mesh(face, mesh)))
+    @running.node
+    def execute(cls, face: FaceFit, mesh: MeshSequence, preview_every: int = 1) -> io.NodeOutput:
+        return io.NodeOutput(convert.to_comfy(draw_mesh(face, mesh.frames(slice(None, None, preview_every)))))

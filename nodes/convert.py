@@ -5,26 +5,46 @@ The core runs on the CPU: its networks are small, and there the same seed gives 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import dataclasses
+import logging
+import math
+import os
+import secrets
+from collections.abc import Iterable
+from typing import Any
 
+import folder_paths
 import torch
 from comfy.utils import ProgressBar
-from comfy_api.latest import Input, InputImpl, Types
+from comfy_api.latest import Input, InputImpl, Types, io
 from PIL import Image
 from torch import Tensor
 
 from ..vividtalk_core.errors import MediaError, MismatchError
+from ..vividtalk_core.face.marked import Box, marked_face
+from ..vividtalk_core.options import options_of
+from ..vividtalk_core.pipeline import Models
+from ..vividtalk_core.progress import Progress
 from ..vividtalk_core.settings import ArticulationSettings
 from ..vividtalk_core.structures import Audio, FaceFit, NccRender
-from ..vividtalk_core.video.writer import video_rate
+from ..vividtalk_core.video.writer import SYNTHETIC, FrameStream, video_rate, write_video
 
 PREVIEW_SIZE = 512  # px, the longer side of a preview frame
-Progress = Callable[[int, int, Tensor | None], None]
+NETWORKS = {"motion": "motion-VAE", "generator": "generator"}
+
+log = logging.getLogger("vividtalk")
 
 
 def to_core(image: Tensor) -> Tensor:
     """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; alpha is dropped, what a resizer overshot is clipped."""
     return image[..., :3].movedim(-1, 1).float().cpu().clamp(0, 1)
+
+
+def one_picture(image: Tensor) -> Tensor:
+    """The first picture of an IMAGE [B, H, W, C] as [1, 3, H, W]; a warning says if there are more."""
+    if len(image) > 1:
+        log.warning("%d pictures came in as the portrait; the first is used", len(image))
+    return to_core(image[:1])
 
 
 def to_comfy(image: Tensor) -> Tensor:
@@ -43,21 +63,20 @@ def mask_to_comfy(mask: Tensor) -> Tensor:
 
 
 def sound(audio: Input.Audio) -> Audio:
-    """AUDIO [B, C, N] to its first waveform [C, N] and the sample rate in Hz."""
-    return Audio(audio["waveform"][0].cpu(), audio["sample_rate"])
+    """AUDIO [B, C, N] to its first waveform [C, N] and the sample rate in Hz; a warning says if there are more."""
+    waveform = audio["waveform"]
+    if len(waveform) > 1:
+        log.warning("%d sounds came in as one batch; the first is used", len(waveform))
+    return Audio(waveform[0].cpu(), audio["sample_rate"])
 
 
-def mask_box(mask: Tensor | None, portrait: Tensor) -> tuple[int, int, int, int] | None:
-    """The box (left, top, right, bottom) in px around what a MASK [B, H, W] marks; None if it marks nothing."""
+def face_choice(
+    models: Models, portrait: Tensor, mask: Tensor | None, face_index: int, threshold: float, force: bool
+) -> tuple[Box | None, int]:
+    """The arguments `box` and `face_index` of `fit_face` for a portrait [1, 3, H, W] and a MASK [B, H, W]."""
     if mask is None or not bool((mask > 0.5).any()):  # Load Image gives a small empty mask when there is none
-        return None
-    if mask.shape[1:] != portrait.shape[1:3]:
-        (h, w), (height, width) = mask.shape[1:], portrait.shape[1:3]
-        raise MismatchError(
-            f"The mask is {w} x {h} px and the portrait {width} x {height} px: they must be the same size."
-        )
-    rows, columns = torch.nonzero(mask[0] > 0.5, as_tuple=True)
-    return int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1
+        return None, face_index
+    return marked_face(models.face, portrait, mask[0].cpu(), face_index, threshold, force)
 
 
 def check_same_face(face: FaceFit, render: NccRender) -> None:
@@ -65,6 +84,21 @@ def check_same_face(face: FaceFit, render: NccRender) -> None:
     own = render.view.face
     if face.crop != own.crop or not torch.equal(face.landmarks, own.landmarks):
         raise MismatchError("'face' and 'ncc' are of two different portraits: link the face that Render NCC was given.")
+
+
+def note_absent_networks(models: Models, strength: float, *names: str) -> None:
+    """Warn, on every run, of networks of stage 2 that the weights lack; the core does when they are first asked for.
+
+    Args:
+        models: from Load Models.
+        strength: of the networks; at 0 none is used.
+        names: keys of `NETWORKS`; all if there are none.
+    """
+    for name in (names or NETWORKS) if strength > 0 else ():
+        if getattr(models.mesh_to_video, name) is None:
+            log.warning(
+                "The weights '%s' have no %s: the closed form does its work alone.", models.weights, NETWORKS[name]
+            )
 
 
 def articulation(
@@ -86,11 +120,64 @@ def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float)
     return frames, fps
 
 
+class MarkedFrames(InputImpl.VideoFromComponents):
+    """A VIDEO of frames in memory whose file says in its metadata that it is generated, whichever node saves it."""
+
+    def save_to(
+        self,
+        path: Any,
+        format: Types.VideoContainer = Types.VideoContainer.AUTO,
+        codec: Types.VideoCodec = Types.VideoCodec.AUTO,
+        metadata: dict[str, Any] | None = None,
+        **newer: Any,
+    ) -> None:
+        """ComfyUI's own, with the mark; `newer` is what later versions than 0.3.75 add."""
+        super().save_to(path, format, codec, marked(metadata), **newer)
+
+
+class MarkedFile(InputImpl.VideoFromFile):
+    """A VIDEO of a file of this pack, which keeps its mark also where ComfyUI encodes it again."""
+
+    def save_to(
+        self,
+        path: Any,
+        format: Types.VideoContainer = Types.VideoContainer.AUTO,
+        codec: Types.VideoCodec = Types.VideoCodec.AUTO,
+        metadata: dict[str, Any] | None = None,
+        **newer: Any,
+    ) -> None:
+        """ComfyUI's own, with the mark; `newer` is what later versions than 0.3.75 add."""
+        super().save_to(path, format, codec, marked(metadata), **newer)
+
+
+def marked(metadata: dict[str, Any] | None) -> dict[str, Any]:
+    """Metadata with the mark of a synthetic video."""
+    return {**(metadata or {}), "comment": SYNTHETIC}
+
+
 def video(images: Tensor, fps: float, audio: Input.Audio | None = None) -> Input.Video:
     """IMAGE [T, H, W, 3], frames per second and AUDIO to VIDEO; an odd last row or column is left out (H.264)."""
+    note_odd_size(*images.shape[1:3])
     even = images[:, : images.shape[1] // 2 * 2, : images.shape[2] // 2 * 2]
     parts = Types.VideoComponents(images=even, audio=audio, frame_rate=video_rate(fps))
-    return InputImpl.VideoFromComponents(parts)
+    return MarkedFrames(parts)
+
+
+def written(stream: FrameStream, audio: Input.Audio | None) -> Input.Video:
+    """A stream and its sound as a VIDEO of a file in ComfyUI's temp folder, written chunk by chunk."""
+    folder = folder_paths.get_temp_directory()
+    os.makedirs(folder, exist_ok=True)
+    file = os.path.join(folder, f"VividTalk_{secrets.token_hex(8)}.mp4")
+    note_odd_size(stream.height, stream.width)
+    write_video(file, stream, None if audio is None else sound(audio), progress())
+    return MarkedFile(file)
+
+
+def note_odd_size(height: int, width: int) -> None:
+    """Warn of what H.264 cannot keep."""
+    if height % 2 or width % 2:
+        even = f"{width // 2 * 2} x {height // 2 * 2}"
+        log.warning("The frames are %d x %d px; a video has even sides, so it is cut to %s px.", width, height, even)
 
 
 def progress() -> Progress:
@@ -123,3 +210,68 @@ def _picture(frame: Tensor) -> Image.Image:
     step = max(1, max(frame.shape[1:]) // PREVIEW_SIZE)
     pixels = frame[:, ::step, ::step].movedim(0, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(pixels.numpy())
+
+
+def widget(
+    settings: type,
+    field: str,
+    *,
+    name: str | None = None,
+    tooltip: str | None = None,
+    optional: bool = False,
+    low: float | None = None,
+    high: float | None = None,
+) -> io.Input:
+    """The widget of a declared setting (`options.option`), with its default, range, step and help.
+
+    Args:
+        settings: the dataclass that declares it.
+        field: its name there.
+        name: of the input, where it is another one.
+        tooltip: instead of the declared help.
+        optional: whether older graphs lack the input.
+        low: smallest value of the slider, where the setting accepts smaller ones.
+        high: largest value of the slider.
+    """
+    known = options_of(settings)[field]
+    default = next(f.default for f in dataclasses.fields(settings) if f.name == field)
+    common: dict[str, Any] = {
+        "id": name or field,
+        "tooltip": tooltip or f"{known.help[0].upper()}{known.help[1:]}.",
+        "optional": optional,
+        "default": default,
+    }
+    if known.choices:
+        return io.Combo.Input(options=list(known.choices), **common)
+    if isinstance(default, bool):
+        return io.Boolean.Input(**common)
+    if isinstance(default, str):
+        return io.String.Input(**common)
+    top = known.widest if known.widest is not None else known.high
+    limits: dict[str, Any] = {
+        "min": known.low if low is None else low,
+        "max": top if high is None else high,
+        "step": known.step,
+    }
+    kind = int if isinstance(default, int) else float
+    limits = {key: kind(value) for key, value in limits.items() if value is not None and math.isfinite(value)}
+    return (io.Int if kind is int else io.Float).Input(**common, **limits)
+
+
+def preview_every() -> io.Input:
+    """The widget that thins previews; older graphs lack it."""
+    return io.Int.Input(
+        "preview_every",
+        default=1,
+        min=1,
+        max=1000,
+        optional=True,
+        tooltip="Show only every Nth frame in the pictures, to save memory; the value itself keeps all frames.",
+    )
+
+
+def search_words(*words: str) -> dict[str, Any]:
+    """The field of `io.Schema` by which node search finds more words, where this ComfyUI has it (0.3.75 has not)."""
+    return (
+        {"search_aliases": list(words)} if "search_aliases" in {f.name for f in dataclasses.fields(io.Schema)} else {}
+    )

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..vividtalk_core.motion import edit as groups
 from ..vividtalk_core.motion.resample import smooth_pose
 from ..vividtalk_core.structures import Expression, HeadMotion
-from . import sockets
+from . import convert, running, sockets
 
 CATEGORY = "VividTalk/edit"
 
@@ -22,9 +22,11 @@ class ScaleExpression(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_ScaleExpression",
-            display_name="Scale Expression",
+            display_name="Scale Expression (emotion)",
             category=CATEGORY,
-            description="Makes parts of the face move more or less. 1 keeps the motion, 0 stops it.",
+            description="Makes parts of the face move more or less: mouth, eyelids (blinks), brows. Weakens or "
+            "strengthens an emotion. 1 keeps the motion, 0 stops it.",
+            **convert.search_words("emotion", "expression editor", "exaggerate", "blink", "mouth", "gaze", "brows"),
             inputs=[
                 sockets.Expression.Input("expression", tooltip="The motion to edit."),
                 gain("jaw", "Opening and shifting of the jaw."),
@@ -38,6 +40,7 @@ class ScaleExpression(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, expression: Expression, **gains: float) -> io.NodeOutput:
         return io.NodeOutput(groups.scale_groups(expression, gains))
 
@@ -51,6 +54,7 @@ class MixExpression(io.ComfyNode):
             category=CATEGORY,
             description="Blends two motions part by part, e.g. the lips of the speech with the brows of a video. "
             "0 takes the first, 1 the second.",
+            **convert.search_words("emotion", "expression editor", "blend expressions", "retarget"),
             inputs=[
                 sockets.Expression.Input("first", tooltip="Taken where the weight is 0."),
                 sockets.Expression.Input("second", tooltip="Taken where the weight is 1. As long as the first."),
@@ -60,6 +64,7 @@ class MixExpression(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, first: Expression, second: Expression, **weights: float) -> io.NodeOutput:
         return io.NodeOutput(groups.mix_groups(first, second, weights))
 
@@ -80,6 +85,7 @@ class SmoothExpression(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, expression: Expression, width: float) -> io.NodeOutput:
         return io.NodeOutput(groups.smooth_all(expression, width))
 
@@ -103,6 +109,7 @@ class ScalePose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, head_pose: HeadMotion, pitch: float, yaw: float, roll: float, shift: float) -> io.NodeOutput:
         return io.NodeOutput(groups.scale_angles(head_pose, pitch, yaw, roll, shift))
 
@@ -124,6 +131,7 @@ class MixPose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, first: HeadMotion, second: HeadMotion, weight: float) -> io.NodeOutput:
         return io.NodeOutput(groups.mix_poses(first, second, weight))
 
@@ -144,5 +152,6 @@ class SmoothPose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, head_pose: HeadMotion, width: float) -> io.NodeOutput:
         return io.NodeOutput(smooth_pose(head_pose, width))

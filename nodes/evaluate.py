@@ -8,6 +8,7 @@ from dataclasses import asdict
 import torch
 from comfy_api.latest import Input, io
 
+from ..vividtalk_core.errors import MediaError, MismatchError
 from ..vividtalk_core.eval.evaluators import Evaluators
 from ..vividtalk_core.eval.footage import Footage
 from ..vividtalk_core.eval.head_motion import beat_alignment, diversity, energy_below
@@ -19,15 +20,15 @@ from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.head.mouth_shape import lip_curves
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import AudioFeatures, Expression, HeadMotion
-from . import convert, sockets
+from . import convert, running, sockets
 
 CATEGORY = "VividTalk/evaluate"
-MODEL = "From Load Models: the tracker that looks at the videos."
+MODEL = "From Load Models: the tracker for the faces in the videos."
 UNKNOWN = float("nan")  # what a FLOAT output says where nothing could be measured
 
 
 def footage(video: Input.Video) -> Footage:
-    """A VIDEO as what the metrics watch."""
+    """A VIDEO as the metrics read it."""
     parts = video.get_components()
     sound = None if parts.audio is None else convert.sound(parts.audio)
     return Footage(lambda: iter(convert.to_core(parts.images)), float(parts.frame_rate), sound)
@@ -43,10 +44,10 @@ class LipSyncScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_LipSyncScore",
-            display_name="Lip Sync Score",
+            display_name="Evaluate: Sync (LSE)",
             category=CATEGORY,
             description="LSE-C and LSE-D of a talking video by the sync expert inside the pack, and how late the lips "
-            "are. Figures compare with each other, not with those of SyncNet.",
+            "are. Its values compare with each other, not with those of SyncNet.",
             inputs=[
                 sockets.Models.Input("model", tooltip=MODEL),
                 io.Video.Input("video", tooltip="One talking face, with its sound; 1.8 seconds or more."),
@@ -59,12 +60,13 @@ class LipSyncScore(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, model: Models, video: Input.Video) -> io.NodeOutput:
-        seen = footage(video)
-        if seen.audio is None:
-            raise ValueError("The video has no sound: there is nothing that the lips could follow.")
-        track = track_video(model.face, seen.frames(), seen.fps, convert.progress())
-        score = sync_score(load_sync_expert(), *seen.audio, lips_of(track.landmarks_2d), seen.fps)
+        clip = footage(video)
+        if clip.audio is None:
+            raise MediaError("The video has no sound track to compare the lips with: link a video with sound.")
+        track = track_video(model.face, clip.frames(), clip.fps, convert.progress())
+        score = sync_score(load_sync_expert(), *clip.audio, lips_of(track.landmarks_2d), clip.fps)
         return io.NodeOutput(score.lse_c, score.lse_d, score.offset)
 
 
@@ -73,12 +75,12 @@ class LipMotionCompare(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_LipMotionCompare",
-            display_name="Lip Motion Compare",
+            display_name="Evaluate: Lip Motion",
             category=CATEGORY,
             description="Compares the lips of two motions, e.g. generated and tracked from the real video of the same "
             "speech: opening and width of the mouth on the same head.",
             inputs=[
-                sockets.Models.Input("model", tooltip="From Load Models: its head shows the motion."),
+                sockets.Models.Input("model", tooltip="From Load Models: the motions are compared on its head."),
                 sockets.Expression.Input("generated", tooltip="The motion to judge."),
                 sockets.Expression.Input("reference", tooltip="The real motion, at the same frame rate."),
             ],
@@ -92,12 +94,15 @@ class LipMotionCompare(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, model: Models, generated: Expression, reference: Expression) -> io.NodeOutput:
         if abs(generated.fps - reference.fps) > 0.01:
-            raise ValueError(f"The motions run at {generated.fps:g} and {reference.fps:g} fps: they must be the same.")
+            raise MismatchError(
+                f"The motions run at {generated.fps:g} and {reference.fps:g} fps: they must be the same."
+            )
         count = min(generated.frame_count, reference.frame_count)
-        made, real = (torch.stack(lip_curves(e, model.face.head), -1)[:count] for e in (generated, reference))
-        score = score_lips(made, real, generated.fps)
+        predicted, target = (torch.stack(lip_curves(e, model.face.head), -1)[:count] for e in (generated, reference))
+        score = score_lips(predicted, target, generated.fps)
         return io.NodeOutput(
             score.aperture_correlation,
             score.width_correlation,
@@ -112,7 +117,7 @@ class HeadMotionScore(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_HeadMotionScore",
-            display_name="Head Motion Score",
+            display_name="Evaluate: Head Motion",
             category=CATEGORY,
             description="How much and how smoothly a head moves, and whether it goes with the speech. Compare with the "
             "motion of a real speaker.",
@@ -130,6 +135,7 @@ class HeadMotionScore(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, head_pose: HeadMotion, audio_features: AudioFeatures | None = None) -> io.NodeOutput:
         beats = None if audio_features is None else beat_alignment(head_pose, audio_features.mel)
         return io.NodeOutput(diversity(head_pose), energy_below(head_pose), number(beats))
@@ -140,9 +146,9 @@ class VideoCompare(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_VideoCompare",
-            display_name="Video Compare",
+            display_name="Evaluate: Video",
             category=CATEGORY,
-            description="Every figure of a generated video beside the real one: sync, lips, head motion, pictures.",
+            description="Every metric of a generated video against the real one: sync, lips, head motion, pictures.",
             inputs=[
                 sockets.Models.Input("model", tooltip=MODEL),
                 io.Video.Input("generated", tooltip="The video to judge, with its sound."),
@@ -153,11 +159,12 @@ class VideoCompare(io.ComfyNode):
                 io.Float.Output(display_name="mouth_psnr", tooltip="dB around the mouth."),
                 io.Float.Output(display_name="face_ssim", tooltip="Structural similarity inside the face, 1 is equal."),
                 io.Float.Output(display_name="mouth_distance", tooltip="Of the lips, in distances of the eyes."),
-                io.String.Output(display_name="report", tooltip="All figures, as JSON."),
+                io.String.Output(display_name="report", tooltip="All metrics, as JSON."),
             ],
         )
 
     @classmethod
+    @running.node
     def execute(cls, model: Models, generated: Input.Video, reference: Input.Video) -> io.NodeOutput:
         evaluators = Evaluators(model.face, load_sync_expert())
         result = evaluate(evaluators, footage(generated), footage(reference), progress=convert.progress())

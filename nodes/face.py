@@ -8,9 +8,9 @@ from torch import Tensor
 from ..vividtalk_core.face.fit import fit_face
 from ..vividtalk_core.head.drive import face_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_landmarks, draw_mesh
-from ..vividtalk_core.pipeline import Models
+from ..vividtalk_core.pipeline import Models, TalkSettings
 from ..vividtalk_core.structures import FaceFit
-from . import convert, sockets
+from . import convert, running, sockets
 
 VIEWS = {
     "landmarks": lambda face: convert.to_comfy(draw_landmarks(face)),
@@ -19,6 +19,12 @@ VIEWS = {
     "person mask": lambda face: convert.mask_to_comfy(face.person_mask),
     "crop": lambda face: convert.to_comfy(face.image),
 }
+PORTRAIT = "One picture with a face: photo, painting or drawing, any size."
+MASK = (
+    "Marks the face, where detection fails or several faces are close together. The mask of a cut-out picture "
+    "(transparent background) also works."
+)
+FORCE = "Use what the mask or the detector gives although the landmark network doubts that it is a face."
 
 
 class FitFace(io.ComfyNode):
@@ -28,31 +34,42 @@ class FitFace(io.ComfyNode):
             node_id="VividTalk_FitFace",
             display_name="Fit Face (3DMM)",
             category="VividTalk/face",
-            description="Finds a face in the portrait and fits the 3-D morphable head to it.",
+            description="Finds a face in the portrait and fits the 3-D morphable head (3DMM) to it.",
+            **convert.search_words(
+                "3DMM", "FaceVerse", "FLAME", "face reconstruction", "face landmarks", "face detection"
+            ),
             inputs=[
                 sockets.Models.Input("model", tooltip="From Load Models."),
-                io.Image.Input("portrait", tooltip="One picture with a face: photo, painting or drawing, any size."),
-                io.Int.Input(
-                    "face_index", default=0, min=0, max=99, tooltip="Which face, counted from the largest (0)."
+                io.Image.Input("portrait", tooltip=PORTRAIT),
+                convert.widget(TalkSettings, "face_index"),
+                convert.widget(
+                    TalkSettings,
+                    "threshold",
+                    tooltip="Lowest score of the face detector. Lower it for paintings and drawings.",
+                    low=0.05,
+                    high=0.99,
                 ),
-                io.Float.Input(
-                    "threshold", default=0.5, min=0.05, max=0.99, step=0.05,
-                    tooltip="How sure the detector must be. Lower it for paintings and drawings.",
-                ),
-                io.Mask.Input(
-                    "mask", optional=True,
-                    tooltip="Marks the face by hand, where detection fails or several faces are close together.",
-                ),
+                io.Mask.Input("mask", optional=True, tooltip=MASK),
+                # optional and last, so that older graphs, which do not have it, keep the values of their widgets
+                convert.widget(TalkSettings, "force", tooltip=FORCE, optional=True),
             ],
             outputs=[sockets.Face.Output(display_name="face")],
-        )  # fmt: skip
+        )
 
     @classmethod
+    @running.node
     def execute(
-        cls, model: Models, portrait: Tensor, face_index: int, threshold: float, mask: Tensor | None = None
+        cls,
+        model: Models,
+        portrait: Tensor,
+        face_index: int,
+        threshold: float,
+        mask: Tensor | None = None,
+        force: bool = False,
     ) -> io.NodeOutput:
-        box = convert.mask_box(mask, portrait)
-        return io.NodeOutput(fit_face(model.face, convert.to_core(portrait[:1]), face_index, box, threshold))
+        picture = convert.one_picture(portrait)
+        box, index = convert.face_choice(model, picture, mask, face_index, threshold, force)
+        return io.NodeOutput(fit_face(model.face, picture, index, box, threshold, force))
 
 
 class PreviewFace(io.ComfyNode):
@@ -71,5 +88,6 @@ class PreviewFace(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, face: FaceFit, view: str) -> io.NodeOutput:
         return io.NodeOutput(VIEWS[view](face))

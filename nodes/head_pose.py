@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
 from ..vividtalk_core.motion.head_pose import fit_to_length, idle_pose, still_pose
-from ..vividtalk_core.pipeline import Models, embedded_models
+from ..vividtalk_core.pipeline import Models, TalkSettings, embedded_models
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion
-from . import sockets
+from . import convert, running, sockets
 
 TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
 
@@ -26,6 +26,7 @@ class StillPose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, expression: Expression) -> io.NodeOutput:
         return io.NodeOutput(still_pose(expression.frame_count, expression.fps))
 
@@ -40,9 +41,9 @@ class IdlePose(io.ComfyNode):
             description="The head sways a little and smoothly, as people do who stand and talk.",
             inputs=[
                 sockets.Expression.Input("expression", tooltip=TIMING),
-                io.Int.Input("seed", default=0, min=0, max=2**63 - 1, tooltip="Which sway; the same seed repeats it."),
-                io.Float.Input(
-                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."
+                convert.widget(TalkSettings, "seed", tooltip="Which sway; the same seed repeats it."),
+                convert.widget(
+                    TalkSettings, "pose_amplitude", name="amplitude", tooltip="How far the head moves; 0 is still."
                 ),
                 sockets.AudioFeatures.Input(
                     "audio_features", optional=True, tooltip="Speech to nod to on its accents, from Encode Audio."
@@ -52,6 +53,7 @@ class IdlePose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
         cls, expression: Expression, seed: int, amplitude: float, audio_features: AudioFeatures | None = None
     ) -> io.NodeOutput:
@@ -68,24 +70,21 @@ class SampleHeadPose(io.ComfyNode):
             category="VividTalk/head pose",
             description="Makes head motion for the speech, learned from people who talk: codes are drawn one after the "
             "other and decoded.",
+            **convert.search_words("head motion", "head movement", "codebook", "VQ-VAE"),
             inputs=[
                 sockets.AudioFeatures.Input(
-                    "audio_features", tooltip="From Encode Audio: what is heard, the number of frames and the fps."
+                    "audio_features", tooltip="From Encode Audio: the speech, the number of frames and the fps."
                 ),
-                io.Float.Input(
-                    "temperature",
-                    default=1.0,
-                    min=0.0,
-                    max=2.0,
-                    step=0.05,
+                convert.widget(
+                    TalkSettings,
+                    "pose_temperature",
+                    name="temperature",
                     tooltip="How varied the motion is: 1 as people are, 0 only the likeliest.",
                 ),
-                io.Float.Input(
-                    "amplitude", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How far the head moves; 0 is still."
+                convert.widget(
+                    TalkSettings, "pose_amplitude", name="amplitude", tooltip="How far the head moves; 0 is still."
                 ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**63 - 1, tooltip="Which performance; the same seed repeats it."
-                ),
+                convert.widget(TalkSettings, "seed", tooltip="Which performance; the same seed repeats it."),
                 sockets.Face.Input(
                     "face",
                     optional=True,
@@ -106,6 +105,7 @@ class SampleHeadPose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
         cls,
         audio_features: AudioFeatures,
@@ -137,5 +137,6 @@ class VideoPose(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, head_pose: HeadMotion, expression: Expression) -> io.NodeOutput:
         return io.NodeOutput(fit_to_length(head_pose, expression.frame_count, expression.fps))

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..vividtalk_core.head.drive import check_match
 from ..vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from ..vividtalk_core.mesh_to_video.generator import compose, generate_frames, painted_alpha
 from ..vividtalk_core.mesh_to_video.ncc import render_ncc
 from ..vividtalk_core.mesh_to_video.paste import paste_back
 from ..vividtalk_core.mesh_to_video.preview import draw_flow
 from ..vividtalk_core.mesh_to_video.source_view import view_source
-from ..vividtalk_core.pipeline import Models, embedded_models
-from ..vividtalk_core.structures import DenseMotion, FaceFit, GeneratedFrames, MeshSequence, NccRender
-from . import convert, sockets
+from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, embedded_models
+from ..vividtalk_core.structures import (
+    DenseMotion,
+    Expression,
+    FaceFit,
+    GeneratedFrames,
+    HeadMotion,
+    MeshSequence,
+    NccRender,
+)
+from ..vividtalk_core.timing import StageTimer
+from . import convert, running, sockets
 
 
 def network_inputs(strength: str) -> list[io.Input]:
@@ -23,7 +33,7 @@ def network_inputs(strength: str) -> list[io.Input]:
         strength: the tooltip of the widget.
     """
     return [
-        io.Float.Input("strength", default=1.0, min=0.0, max=1.0, step=0.05, optional=True, tooltip=strength),
+        convert.widget(TalkSettings, "strength", tooltip=strength, optional=True),
         sockets.Models.Input(
             "model", optional=True, tooltip="From Load Models; the weights inside the pack if nothing is linked."
         ),
@@ -41,6 +51,7 @@ class RenderNcc(io.ComfyNode):
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Mesh.Input("mesh", tooltip="From Drive Mesh."),
+                convert.preview_every(),
             ],
             outputs=[
                 sockets.Ncc.Output(display_name="ncc"),
@@ -50,9 +61,11 @@ class RenderNcc(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, face: FaceFit, mesh: MeshSequence) -> io.NodeOutput:
+    @running.node
+    def execute(cls, face: FaceFit, mesh: MeshSequence, preview_every: int = 1) -> io.NodeOutput:
         render = render_ncc(view_source(face), mesh, convert.progress())
-        return io.NodeOutput(render, convert.to_comfy(render.ncc), convert.to_comfy(render.projected_texture))
+        shown = render.frames(slice(None, None, preview_every))
+        return io.NodeOutput(render, convert.to_comfy(shown.ncc), convert.to_comfy(shown.projected_texture))
 
 
 class EstimateMotion(io.ComfyNode):
@@ -67,8 +80,9 @@ class EstimateMotion(io.ComfyNode):
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
                 *network_inputs(
-                    "How far the motion-VAE refines the motion: 0 = what the two meshes alone say, 1 = as trained."
+                    "How far the motion-VAE refines the motion: 0 = the motion of the two meshes alone, 1 = as trained."
                 ),
+                convert.preview_every(),
             ],
             outputs=[
                 sockets.Motion.Output(display_name="motion"),
@@ -78,13 +92,22 @@ class EstimateMotion(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
-        cls, face: FaceFit, ncc: NccRender, strength: float = 1.0, model: Models | None = None
+        cls,
+        face: FaceFit,
+        ncc: NccRender,
+        strength: float = 1.0,
+        model: Models | None = None,
+        preview_every: int = 1,
     ) -> io.NodeOutput:
         convert.check_same_face(face, ncc)
-        network = (model or embedded_models()).mesh_to_video.motion if strength > 0 else None
+        models = model or embedded_models()
+        convert.note_absent_networks(models, strength, "motion")
+        network = models.mesh_to_video.motion if strength > 0 else None
         motion = estimate_motion(ncc, network, strength, convert.progress())
-        return io.NodeOutput(motion, convert.to_comfy(draw_flow(motion)), convert.to_mask(motion.occlusion))
+        shown = motion.frames(slice(None, None, preview_every))
+        return io.NodeOutput(motion, convert.to_comfy(draw_flow(shown)), convert.to_mask(shown.occlusion))
 
 
 class GenerateFrames(io.ComfyNode):
@@ -104,6 +127,7 @@ class GenerateFrames(io.ComfyNode):
                     "How much of the generator's corrections is laid on: 0 = none, mouth and lashes are painted by "
                     "rules alone; 1 = as trained."
                 ),
+                convert.preview_every(),
             ],
             outputs=[
                 sockets.Frames.Output(display_name="frames"),
@@ -113,6 +137,7 @@ class GenerateFrames(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
         cls,
         face: FaceFit,
@@ -120,11 +145,15 @@ class GenerateFrames(io.ComfyNode):
         motion: DenseMotion,
         strength: float = 1.0,
         model: Models | None = None,
+        preview_every: int = 1,
     ) -> io.NodeOutput:
         convert.check_same_face(face, ncc)
-        network = (model or embedded_models()).mesh_to_video.generator if strength > 0 else None
+        models = model or embedded_models()
+        convert.note_absent_networks(models, strength, "generator")
+        network = models.mesh_to_video.generator if strength > 0 else None
         frames = generate_frames(ncc, motion, network, strength, convert.progress())
-        return io.NodeOutput(frames, convert.to_comfy(compose(face, frames)), convert.to_mask(painted_alpha(frames)))
+        shown = frames.frames(slice(None, None, preview_every))
+        return io.NodeOutput(frames, convert.to_comfy(compose(face, shown)), convert.to_mask(painted_alpha(shown)))
 
 
 class PasteBack(io.ComfyNode):
@@ -147,6 +176,53 @@ class PasteBack(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, portrait: Tensor, face: FaceFit, frames: GeneratedFrames) -> io.NodeOutput:
-        images = paste_back(convert.to_core(portrait[:1]), face, frames, convert.progress())
+        images = paste_back(convert.one_picture(portrait), face, frames, convert.progress())
         return io.NodeOutput(convert.to_comfy(images), frames.fps)
+
+
+class RenderVideo(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="VividTalk_RenderVideo",
+            display_name="Render Video (stage 2, long)",
+            category="VividTalk/mesh to video",
+            description="The second stage in one node, for speech of any length: mesh, NCC, dense motion, frames and "
+            "paste back, a few frames at a time straight into a video file. Memory does not grow with the length.",
+            **convert.search_words("long video", "stream", "mesh to video"),
+            inputs=[
+                io.Image.Input("portrait", tooltip="The portrait that the face was fitted on."),
+                sockets.Face.Input("face", tooltip="From Fit Face."),
+                sockets.Expression.Input("expression", tooltip="From Generate Expression, Track Video or Load Motion."),
+                sockets.HeadPose.Input("head_pose", tooltip="From any head pose node, as long as the expression."),
+                io.Audio.Input("audio", optional=True, tooltip="What is said."),
+                *network_inputs(
+                    "How much the networks (motion-VAE and generator) change: 0 = warp and rules alone, 1 = as trained."
+                ),
+            ],
+            outputs=[io.Video.Output(display_name="video")],
+        )
+
+    @classmethod
+    @running.node
+    def execute(
+        cls,
+        portrait: Tensor,
+        face: FaceFit,
+        expression: Expression,
+        head_pose: HeadMotion,
+        audio: Input.Audio | None = None,
+        strength: float = 1.0,
+        model: Models | None = None,
+    ) -> io.NodeOutput:
+        models, picture, settings = (
+            model or embedded_models(),
+            convert.one_picture(portrait),
+            TalkSettings(strength=strength),
+        )
+        check_match(face, expression, head_pose)
+        convert.note_absent_networks(models, strength)
+        stream = TalkStream(picture, face, expression, head_pose, models, settings, StageTimer())
+        return io.NodeOutput(convert.written(stream, audio))

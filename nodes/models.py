@@ -10,9 +10,10 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..vividtalk_core.errors import SettingsError
 from ..vividtalk_core.hub import FILE_NAMES
 from ..vividtalk_core.pipeline import load_models
-from . import sockets
+from . import running, sockets
 
 FOLDER = "vividtalk"
 EMBEDDED = "embedded"
@@ -42,18 +43,51 @@ def _folders_with(names: Iterable[str]) -> dict[str, Path]:
     return {folder.name: folder for folder in found}
 
 
+def encoder_inputs(hub_id: str, optional: bool = False) -> list[io.Input]:
+    """The widgets that choose a speech encoder.
+
+    Args:
+        hub_id: name of the second one.
+        optional: whether older graphs lack the first one; they may all lack the second.
+    """
+    return [
+        io.Combo.Input(
+            "encoder",
+            options=[MEL, *encoder_folders()],
+            default=MEL,
+            optional=optional,
+            tooltip="The one that the expression weights were trained with. 'mel' needs no weights; others are "
+            "transformers folders in models/vividtalk.",
+        ),
+        io.String.Input(
+            hub_id,
+            default="",
+            optional=True,
+            placeholder="OWNER/NAME@REVISION",
+            tooltip="A wav2vec2 or HuBERT model of the Hugging Face Hub to use instead.",
+        ),
+    ]
+
+
 def encoder_source(encoder: str, hub_id: str) -> str:
     """What the core calls an encoder: "mel", a folder or a Hub id; the Hub id wins if there is one."""
     if hub_id.strip():
         return checked_hub_id(hub_id)
-    return encoder if encoder == MEL else str(encoder_folders()[encoder])
+    return encoder if encoder == MEL else str(_folder(encoder_folders(), encoder))
+
+
+def _folder(known: dict[str, Path], name: str) -> Path:
+    """One of the folders of models/vividtalk."""
+    if name not in known:
+        raise SettingsError(f"There is no '{name}' in models/vividtalk; found: {', '.join(known) or 'nothing'}.")
+    return known[name]
 
 
 def checked_hub_id(text: str) -> str:
     """The text without spaces around it, if it is OWNER/NAME or OWNER/NAME@REVISION."""
     hub_id = text.strip()
     if not HUB_ID.fullmatch(hub_id):
-        raise ValueError(f"'{hub_id}' is not a Hugging Face id: it must look like OWNER/NAME@REVISION.")
+        raise SettingsError(f"'{hub_id}' is not a Hugging Face id: it must look like OWNER/NAME@REVISION.")
     return hub_id
 
 
@@ -86,7 +120,13 @@ class LoadModels(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, weights: str, hub_id: str = "") -> io.NodeOutput:
         if hub_id.strip():
-            return io.NodeOutput(load_models(f"hub:{checked_hub_id(hub_id)}"))
-        return io.NodeOutput(load_models(weights if weights == EMBEDDED else str(weight_sets()[weights])))
+            name = checked_hub_id(hub_id)
+            if "@" not in name:
+                raise SettingsError(
+                    f"'hub_id' is '{name}': add the revision, {name}@REVISION, so that it cannot change."
+                )
+            return io.NodeOutput(load_models(f"hub:{name}"))
+        return io.NodeOutput(load_models(weights if weights == EMBEDDED else str(_folder(weight_sets(), weights))))

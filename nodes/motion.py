@@ -8,21 +8,49 @@ import folder_paths
 from comfy_api.latest import Input, io, ui
 from torch import Tensor
 
+from ..vividtalk_core.errors import MissingFileError
 from ..vividtalk_core.face.track import track_video
 from ..vividtalk_core.motion.files import fill_in, read_curves, write_curves
 from ..vividtalk_core.motion.head_pose import relative_to_frame
 from ..vividtalk_core.motion.plot import draw_curves
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.structures import Expression, HeadMotion
-from . import convert, sockets
+from . import convert, running, sockets
 
 FORMATS = ("npz", "csv", "json")
+FILE = "A .npz, .json or .csv in the input folder or a folder below it, or one that Save Motion wrote ([output])."
 
 
 def motion_files() -> list[str]:
-    """Names of the curve files in ComfyUI's input folder."""
-    names = os.listdir(folder_paths.get_input_directory())
-    return sorted(name for name in names if name.rpartition(".")[2].lower() in FORMATS)
+    """The curve files below ComfyUI's input folder, then those below its output folder as "NAME [output]"."""
+    own = list(_files_below(folder_paths.get_input_directory()))
+    return [*own, *(f"{name} [output]" for name in _files_below(folder_paths.get_output_directory()))]
+
+
+def _files_below(root: str) -> list[str]:
+    """Sorted names of the curve files below a folder, relative to it and with "/", those in subfolders last."""
+    found = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [os.path.join(folder, name) for name in names if name.rpartition(".")[2].lower() in FORMATS]
+    return sorted((os.path.relpath(path, root).replace(os.sep, "/") for path in found), key=lambda n: (n.count("/"), n))
+
+
+def motion_path(file: str) -> str:
+    """The path of a name that `motion_files` lists.
+
+    Raises:
+        MissingFileError: there is no such file, or it lies outside of ComfyUI's folders.
+    """
+    name, root = folder_paths.annotated_filepath(file)
+    root = os.path.abspath(root or folder_paths.get_input_directory())
+    path = os.path.abspath(os.path.join(root, name.strip()))
+    # os.path.join follows ".." and absolute names out of the folder
+    if not path.startswith(root + os.sep) or not os.path.isfile(path):
+        raise MissingFileError(
+            f"There is no motion file '{file}' in ComfyUI's input or output folder: choose another 'file'."
+        )
+    return path
 
 
 class TrackVideo(io.ComfyNode):
@@ -34,6 +62,7 @@ class TrackVideo(io.ComfyNode):
             category="VividTalk/motion",
             description="Reads the expression and the head motion of the face in a video. The motion is relative to "
             "the first frame.",
+            **convert.search_words("motion capture", "expression", "blink", "driving video", "reenactment", "retarget"),
             inputs=[
                 sockets.Models.Input("model", tooltip="From Load Models."),
                 io.Video.Input("video", optional=True, tooltip="The driving video: one face, at its full frame rate."),
@@ -55,6 +84,7 @@ class TrackVideo(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(
         cls, model: Models, fps: float, video: Input.Video | None = None, frames: Tensor | None = None
     ) -> io.NodeOutput:
@@ -80,6 +110,7 @@ class PreviewMotion(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, expression: Expression, head_pose: HeadMotion | None = None) -> io.NodeOutput:
         return io.NodeOutput(convert.to_comfy(draw_curves(expression, head_pose)))
 
@@ -91,11 +122,12 @@ class LoadMotion(io.ComfyNode):
             node_id="VividTalk_LoadMotion",
             display_name="Load Motion",
             category="VividTalk/motion",
-            description="Reads expression and head motion from a curve file in ComfyUI's input folder: .npz as Save "
-            "Motion and `vividtalk track` write it, .json, or .csv of Live Link Face. What the file lacks is still.",
+            description="Reads expression and head motion from a curve file in ComfyUI's input or output folder: .npz "
+            "as Save Motion and `vividtalk track` write it, .json, or .csv of Live Link Face. What it lacks is still.",
+            **convert.search_words("Live Link Face", "ARKit curves", "blendshapes", "expression", "motion capture"),
             inputs=[
                 sockets.Models.Input("model", tooltip="From Load Models: the head that the lip offsets belong to."),
-                io.Combo.Input("file", options=motion_files(), tooltip="A .npz, .json or .csv in the input folder."),
+                io.Combo.Input("file", options=motion_files(), tooltip=FILE),
                 io.Float.Input(
                     "fps",
                     default=25.0,
@@ -112,13 +144,26 @@ class LoadMotion(io.ComfyNode):
         )
 
     @classmethod
-    def fingerprint_inputs(cls, model: Models | None, file: str, fps: float) -> float:
-        return os.path.getmtime(folder_paths.get_annotated_filepath(file))
+    def validate_inputs(cls, file: str | None) -> bool | str:
+        if file is not None:  # None: it comes by a link and is checked in execute
+            try:
+                motion_path(file)
+            except MissingFileError as error:
+                return str(error)
+        return True
 
     @classmethod
+    def fingerprint_inputs(cls, model: Models | None, file: str | None, fps: float) -> str:
+        if file is None:
+            return ""
+        found = os.stat(motion_path(file))
+        return f"{found.st_mtime_ns} {found.st_size}"
+
+    @classmethod
+    @running.node
     def execute(cls, model: Models, file: str, fps: float) -> io.NodeOutput:
         lips = len(model.face.head.lip_vertices)
-        return io.NodeOutput(*fill_in(read_curves(folder_paths.get_annotated_filepath(file), lips, fps), lips))
+        return io.NodeOutput(*fill_in(read_curves(motion_path(file), lips, fps), lips))
 
 
 class SaveMotion(io.ComfyNode):
@@ -145,6 +190,7 @@ class SaveMotion(io.ComfyNode):
         )
 
     @classmethod
+    @running.node
     def execute(cls, expression: Expression, head_pose: HeadMotion, filename_prefix: str, format: str) -> io.NodeOutput:
         folder, name, counter, subfolder, _ = folder_paths.get_save_image_path(
             filename_prefix, folder_paths.get_output_directory()

@@ -3,17 +3,62 @@
 Every message says what was found, with its number, and what to do; it makes sense in the command line and in a node.
 All kinds are ValueErrors; those about files and connections are OSErrors too, and a missing package is an ImportError,
 so that code which catches only Python's own exceptions works.
+
+The command line, the nodes and the Python API give the same setting by different means. An error can therefore name
+its remedies (`advice`) instead of spelling them out, and each caller words them for the inputs that its user has.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+# Remedy → its words where nothing is known of the caller.
+ADVICE = {
+    "threshold": "lower the threshold below it",
+    "closer": "use a closer crop",
+    "larger": "use a larger picture",
+    "box": "give the face's box by hand",
+    "force": "set 'force' to use it anyway",
+    "invert": "invert the mask",
+    "unlink": "use no mask",
+    "length": "fit the pose to the length",
+    "rate": "use one frame rate",
+}
+
+
+def worded(found: str, advice: Iterable[str], words: Mapping[str, str] = ADVICE) -> str:
+    """What was found, and those remedies that the caller has words for: "found: do this, or do that"."""
+    known = [words[remedy] for remedy in advice if remedy in words]
+    if not known:
+        return found
+    join = ";" if ": " in found else ":"
+    return f"{found}{join} {', '.join(known[:-1])}{', or ' if len(known) > 1 else ''}{known[-1]}"
+
 
 class VividTalkError(ValueError):
-    """A request cannot be carried out; the message says how to change it."""
+    """A request cannot be carried out; the message says how to change it.
+
+    Args:
+        found: the message, or where there is advice its part before the colon.
+        advice: remedies, as keys of `ADVICE`, the best first. Not for the kinds that are OSErrors too.
+    """
+
+    def __init__(self, found: str = "", *, advice: tuple[str, ...] = ()) -> None:
+        super().__init__(worded(found, advice))
+        self.found, self.advice = found, advice
 
 
 class SettingsError(VividTalkError):
-    """A setting is out of its range, unknown, or does not go with another one."""
+    """A setting is out of its range, unknown, or does not go with another one.
+
+    Args:
+        found: the message.
+        setting: the name that it begins with, where a caller may know the setting by another name.
+    """
+
+    def __init__(self, found: str = "", *, setting: str = "") -> None:
+        super().__init__(found)
+        self.setting = setting
 
 
 class MismatchError(VividTalkError):

@@ -73,9 +73,9 @@ def check_options(settings: Any) -> None:
     for name, known in options_of(settings).items():
         value = getattr(settings, name)
         if known.choices and value not in known.choices:
-            raise SettingsError(f"{name} must be one of {', '.join(known.choices)}; got '{value}'.")
+            raise SettingsError(f"{name} must be one of {', '.join(known.choices)}; got '{value}'.", setting=name)
         if isinstance(value, (int, float)) and not (known.low <= value <= known.high and math.isfinite(value)):
-            raise SettingsError(f"{name} must be {_range(known)}; got {value:g}.")
+            raise SettingsError(f"{name} must be {_range(known)}; got {value:g}.", setting=name)
 
 
 def _range(known: Option) -> str:

@@ -41,9 +41,52 @@ def test_schema_is_complete(node, module):
 
 
 @pytest.mark.parametrize(("node", "module"), NODES)
-def test_every_input_has_a_tooltip(node, module):
-    for call in calls(node, ".Input"):
-        assert "tooltip" in keywords(call), f"line {call.lineno}: {ast.unparse(call)[:60]}"
+def test_every_execute_runs_inside_the_pack_s_own_frame(node, module):
+    """One decorator gives each node its threads, its notes and its words for errors."""
+    (execute,) = (item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "execute")
+    assert [ast.unparse(decorator) for decorator in execute.decorator_list] == ["classmethod", "running.node"]
+
+
+@pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
+def test_every_input_has_a_tooltip(path):
+    """Of its own, or the help of the setting that it reads from the core's options."""
+    from vividtalk_core.options import options_of
+    from vividtalk_core.pipeline import TalkSettings
+
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for call in calls(tree, ".Input"):
+        if ast.unparse(call.func).startswith(("io.", "sockets.")) and call.args:
+            assert "tooltip" in keywords(call), f"line {call.lineno}: {ast.unparse(call)[:60]}"
+    for call in calls(tree, "convert.widget"):
+        settings, field = call.args
+        assert ast.unparse(settings) == "TalkSettings"
+        assert options_of(TalkSettings)[ast.literal_eval(field)].help
+
+
+@pytest.mark.parametrize(
+    ("words", "node_id"),
+    [
+        *(
+            (words, "TalkingHead")
+            for words in ("lip sync", "talking avatar", "avatar", "speech", "audio driven", "dub")
+        ),
+        *((words, "TalkingHeadVideo") for words in ("lip sync", "talking avatar", "animate portrait")),
+        *((words, "EncodeAudio") for words in ("speech", "wav2vec", "whisper")),
+        *((words, "FitFace") for words in ("3DMM", "FaceVerse")),
+        *((words, "GenerateExpression") for words in ("lip sync", "blink", "mouth")),
+        *((words, "ScaleExpression") for words in ("emotion", "blink", "mouth")),
+    ],
+)
+def test_search_words(words, node_id):
+    """For the ComfyUI versions whose search knows aliases; a name of words stands for its value."""
+    for node, module in (param.values for param in NODES):
+        (schema,) = calls(node, "io.Schema")
+        if keywords(schema)["node_id"].value == f"VividTalk_{node_id}":
+            (given,) = (keyword.value for keyword in schema.keywords if keyword.arg is None)
+            source = ast.parse((ROOT / f"nodes/{module}.py").read_text(encoding="utf-8"))
+            shared = [ast.literal_eval(item.value) for item in source.body if ast.unparse(item).startswith("WORDS = ")]
+            assert ast.unparse(given.func) == "convert.search_words"
+            assert words in [arg.value for arg in given.args if isinstance(arg, ast.Constant)] + [*sum(shared, ())]
 
 
 @pytest.mark.parametrize(("node", "module"), NODES)
@@ -59,13 +102,21 @@ def test_ids_are_those_of_the_inventory():
     assert sorted(ids) == sorted(INVENTORY)
 
 
-@pytest.mark.parametrize("path", [path for path in NODE_FILES if path.stem != "__init__"], ids=lambda path: path.stem)
-def test_nodes_hold_no_state(path):
-    """ComfyUI shares node classes between runs: nothing may be kept on them or in the module."""
+@pytest.mark.parametrize("path", NODE_FILES, ids=lambda path: path.stem)
+def test_modules_hold_no_state(path):
+    """ComfyUI shares modules between runs: nothing may be kept in them."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Global)]
-    for method in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-        assert "self" not in [argument.arg for argument in method.args.args], f"{method.name} takes self"
+
+
+@pytest.mark.parametrize(("node", "module"), NODES)
+def test_nodes_hold_no_state(node, module):
+    """ComfyUI shares node classes between runs: nothing may be kept on them."""
+    assert {type(item) for item in node.body} == {ast.FunctionDef}, "methods alone, no attributes"
+    for method in node.body:
+        assert ast.unparse(method.decorator_list[0]) == "classmethod"
+        names = [argument.arg for argument in method.args.args]
+        assert names[0] == "cls" and "self" not in names, f"{method.name} takes self"
 
 
 def test_server_shows_exactly_the_inventory(comfy):

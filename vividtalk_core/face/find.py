@@ -81,7 +81,7 @@ def find_landmarks(
     size = float((points[:468, :2].amax(0) - points[:468, :2].amin(0)).amax())
     if not math.isfinite(size) or size < MIN_FACE:
         raise NoFaceError(
-            f"the face is {size:.0f} px large, at least {MIN_FACE} px are needed: use a closer crop or a larger picture"
+            f"the face is {size:.0f} px large, at least {MIN_FACE} px are needed", advice=("closer", "larger")
         )
     return points
 
@@ -92,7 +92,7 @@ def _check_presence(presence: float, force: bool) -> None:
         return
     found = f"this may be no face: the landmark network's presence score is {presence:.2f}, {PRESENT:g} is needed"
     if not force:
-        raise NoFaceError(f"{found}; give a box around the face, use a closer crop, or set 'force' to use it anyway")
+        raise NoFaceError(found, advice=("box", "closer", "force"))
     log.warning("%s; it is used because 'force' is set", found)
 
 
@@ -114,27 +114,31 @@ def _detected_region(models: FaceModels, image: Tensor, face_index: int, thresho
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     if not faces:
         # a second detection with a low threshold, for the message only
-        raise NoFaceError(_no_face(models.detector.detect(image, LOWEST_SCORE), threshold))
+        raise _no_face(models.detector.detect(image, LOWEST_SCORE), threshold)
     if not 0 <= face_index < len(faces):
-        boxes = "; ".join(f"{k}: {_box_text(face)}" for k, face in enumerate(faces))
+        boxes = "; ".join(f"{k}: {box_text(face)}" for k, face in enumerate(faces))
         raise NoFaceError(
             f"there is no face number {face_index}: {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found, "
             f"counted from 0 (left, top, right, bottom px): {boxes}"
         )
+    if face_index == 0 and len(faces) > 1:
+        others = "; ".join(f"{k}: {box_text(face)}" for k, face in enumerate(faces))
+        log.warning("%d faces were found, the largest is used (left, top, right, bottom px): %s", len(faces), others)
     return region_of_detection(faces[face_index])
 
 
-def _no_face(nearly: list[Detection], threshold: float) -> str:
-    """The message for a portrait without a face, with the best score that was found."""
-    advice = "use a closer crop, or give the face's box by hand"
+def _no_face(nearly: list[Detection], threshold: float) -> NoFaceError:
+    """The error for a portrait without a face, with the best score that was found."""
+    advice = ("closer", "box")
     if not nearly:
-        return f"no face found (no score above {LOWEST_SCORE:g}): {advice}"
+        return NoFaceError(f"no face found (no score above {LOWEST_SCORE:g})", advice=advice)
     best = max(nearly, key=lambda face: face.score)
-    return (
-        f"no face found: the best score is {best.score:.2f} at box {_box_text(best)}, the threshold is {threshold:g}; "
-        f"lower the threshold below it, {advice}"
+    return NoFaceError(
+        f"no face found: the best score is {best.score:.2f} at box {box_text(best)}, the threshold is {threshold:g}",
+        advice=("threshold", *advice),
     )
 
 
-def _box_text(face: Detection) -> str:
+def box_text(face: Detection) -> str:
+    """The box of a face as "(left, top, right, bottom)" in px."""
     return "(" + ", ".join(f"{x:.0f}" for x in face.box.tolist()) + ")"

@@ -43,7 +43,7 @@ def drive_mesh(face: FaceFit, expression: Expression, motion: HeadMotion) -> Mes
     Raises:
         MismatchError: expression and head motion differ in length or frame rate, or are for another head model.
     """
-    _check_match(face, expression, motion)
+    check_match(face, expression, motion)
     vertices = head_shape(face) + _expression_offsets(face, expression)  # [T, V, 3]
     vertices[:, face.model.lip_vertices] += expression.lip_offsets - expression.neutral_lip_offsets
     still = _to_camera(vertices, face.pose)
@@ -63,14 +63,14 @@ def head_shape(face: FaceFit) -> Tensor:
     return place_teeth(face, head)
 
 
-def _check_match(face: FaceFit, expression: Expression, motion: HeadMotion) -> None:
+def check_match(face: FaceFit, expression: Expression, motion: HeadMotion) -> None:
+    """MismatchError unless expression and head motion have one length and rate, and the lips are of this head model."""
     frames, others = expression.frame_count, motion.frame_count
     if frames != others:
-        raise MismatchError(
-            f"the expression has {frames} frames and the head pose {others}: fit the pose to the length."
-        )
+        raise MismatchError(f"the expression has {frames} frames and the head pose {others}", advice=("length",))
     if abs(expression.fps - motion.fps) > 1e-3:
-        raise MismatchError(f"the expression has {expression.fps:g} fps and the head pose {motion.fps:g}; use one.")
+        found = f"the expression has {expression.fps:g} fps and the head pose {motion.fps:g}"
+        raise MismatchError(found, advice=("rate",))
     lips, known = expression.lip_offsets.shape[1], len(face.model.lip_vertices)
     if lips != known:
         raise MismatchError(

@@ -259,7 +259,7 @@ def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
         raise CurveFileError(f"{name} has {found}.")
     missing = [known for known in ARKIT_NAMES if known not in names]
     if missing:
-        logger.info("%s has no %s: taken as 0.", name, ", ".join(missing))
+        logger.warning("%s has no %s: taken as 0.", name, ", ".join(missing))
     ordered = coefficients.new_zeros(len(coefficients), len(ARKIT_NAMES))
     ordered[:, [ARKIT_NAMES.index(column) for column in names]] = coefficients
     return ordered

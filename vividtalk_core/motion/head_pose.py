@@ -139,13 +139,13 @@ def fit_to_length(pose: HeadMotion, frames: int, fps: float, loop: bool = True) 
     if not pose.frame_count:
         raise MismatchError("the head pose has 0 frames.")
     if abs(pose.fps - fps) > 1e-3:
-        logger.info("The head motion is resampled from %g to %g fps.", pose.fps, fps)
+        logger.warning("The head motion is resampled from %g to %g fps.", pose.fps, fps)
         pose = retime_pose(pose, fps)
     found = pose.frame_count
     if found != frames:
         longer = "played forwards and backwards to fill" if loop else "held on its last frame to fill"
         change = "cut to" if found > frames else longer
-        logger.info("The head motion has %d frames at %g fps; it is %s the clip's %d.", found, fps, change, frames)
+        logger.warning("The head motion has %d frames at %g fps; it is %s the clip's %d.", found, fps, change, frames)
     index = torch.arange(frames)
     if loop and found > 1:
         # 0 … n−1 … 1: neither end is used for two frames in a row
