@@ -1,30 +1,40 @@
-"""The kinds of errors: each is a VividTalkError, and the built-in kind that its documentation promises."""
+"""Errors carry their remedies, and each caller words them."""
 
-import inspect
+import copy
 
 import pytest
 
-from vividtalk_core import errors
-from vividtalk_core.errors import VividTalkError
-
-BUILT_IN = {
-    "MissingFileError": FileNotFoundError,
-    "OutputError": OSError,
-    "HubError": ConnectionError,
-    "MissingPackageError": ImportError,
-}
-KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if kind is not VividTalkError]
+from vividtalk_core.errors import ADVICE, MissingFileError, NoFaceError, OutputError, SettingsError, worded
+from vividtalk_core.options import check_options
+from vividtalk_core.pipeline import TalkSettings
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_every_kind_can_be_caught_by_its_family(kind):
-    error = kind("the file 'a' has 0 frames; give another one")
-    assert isinstance(error, VividTalkError) and isinstance(error, ValueError)
-    assert isinstance(error, BUILT_IN.get(kind.__name__, ValueError))
-    assert str(error) == "the file 'a' has 0 frames; give another one"
-    assert kind.__doc__
+def test_advice_stands_behind_what_was_found():
+    error = NoFaceError("no face found", advice=("closer", "box"))
+    assert str(error) == "no face found: use a closer crop, or give the face's box by hand"
+    assert (error.found, error.advice) == ("no face found", ("closer", "box"))
 
 
-def test_the_kinds_with_a_built_in_one_are_all_known():
-    foreign = {kind.__name__ for kind in KINDS if issubclass(kind, (OSError, ImportError))}
-    assert foreign == BUILT_IN.keys()
+def test_a_colon_is_not_set_twice():
+    assert worded("no face: none", ["force"]) == f"no face: none; {ADVICE['force']}"
+
+
+def test_a_caller_words_what_its_user_has():
+    assert worded("found", ("threshold", "box", "force"), {"box": "link a mask"}) == "found: link a mask"
+    assert worded("found", ("threshold",), {}) == "found"
+
+
+def test_copies_as_between_processes_keep_the_advice():
+    error = copy.copy(NoFaceError("none", advice=("larger",)))  # by the protocol that pickle uses
+    assert str(error) == "none: use a larger picture" and error.advice == ("larger",)
+
+
+@pytest.mark.parametrize("kind", [MissingFileError, OutputError])
+def test_kinds_that_are_oserrors_keep_their_message(kind):
+    assert str(kind("there is no such file")) == "there is no such file"
+
+
+def test_a_setting_out_of_range_is_named():
+    with pytest.raises(SettingsError, match=r"pose_amplitude must be .*; got -1") as refused:
+        check_options(TalkSettings(pose_amplitude=-1))
+    assert refused.value.setting == "pose_amplitude"

@@ -245,7 +245,7 @@ class Doubtful(torch.nn.Module):
 
 def test_a_face_of_low_presence_is_refused(models, portrait):
     doubtful = replace(models, landmarker=Doubtful(models.landmarker, 0.31))
-    message = r"presence score is 0\.31, 0\.5 is needed; give a box around the face, use a closer crop, or set 'force'"
+    message = r"presence score is 0\.31, 0\.5 is needed; give the face.s box by hand, use a closer crop, or set 'force'"
     with pytest.raises(NoFaceError, match=message):
         fit_face(doubtful, portrait)
     fit_face(replace(models, landmarker=Doubtful(models.landmarker, 0.5)), portrait)

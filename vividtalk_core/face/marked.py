@@ -79,7 +79,9 @@ def marked_face(
         )
         return None, 0
     if chosen:
-        raise NoFaceError(f"there is no face number {face_index}: {said} and {len(chosen)} of its faces, counted from 0")
+        raise NoFaceError(
+            f"there is no face number {face_index}: {said} and {len(chosen)} of its faces, counted from 0"
+        )
     where = ", ".join(f"{x:.0f}" for x in box)
     raise NoFaceError(
         f"{said}, and no face is found in its box ({where}: left, top, right, bottom px); {_faces_text(faces)}",
