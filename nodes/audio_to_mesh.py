@@ -9,7 +9,7 @@ from ..vividtalk_core.audio_to_mesh.choose import choose_expression
 from ..vividtalk_core.head.drive import drive_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_mesh
 from ..vividtalk_core.pipeline import Models, embedded_models
-from ..vividtalk_core.settings import TalkSettings
+from ..vividtalk_core.settings import ArticulationSettings, TalkSettings
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion, MeshSequence
 from . import convert, models, running, sockets
 
@@ -54,23 +54,17 @@ class GenerateExpression(io.ComfyNode):
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face: whose lips are moved."),
                 sockets.AudioFeatures.Input("audio_features", tooltip="From Encode Audio."),
-                io.Float.Input(
-                    "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
-                ),
-                io.Float.Input("jaw_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How wide the jaw opens."),
+                convert.widget(ArticulationSettings, "lip_strength"),
+                convert.widget(ArticulationSettings, "jaw_gain"),
                 convert.widget(TalkSettings, "blinks"),
                 convert.widget(
                     TalkSettings, "seed", tooltip="Of blinks and small movements; the same seed repeats them."
                 ),
-                io.Float.Input(
-                    "lip_gain", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips move, jaw apart."
-                ),
-                io.Float.Input(
-                    "smoothing",
-                    default=0.0,
-                    min=0.0,
-                    max=0.5,
-                    step=0.01,
+                convert.widget(ArticulationSettings, "lip_gain"),
+                convert.widget(
+                    ArticulationSettings,
+                    "smoothing_s",
+                    name="smoothing",
                     tooltip="Seconds over which motion is averaged; above 0.05 the lips no longer meet on p, b and m.",
                 ),
                 convert.widget(TalkSettings, "mode"),
@@ -98,7 +92,7 @@ class GenerateExpression(io.ComfyNode):
         mode: str,
         model: Models | None = None,
     ) -> io.NodeOutput:
-        gains = convert.articulation(lip_strength, jaw_gain, lip_gain, smoothing)
+        gains = ArticulationSettings(lip_strength, jaw_gain, lip_gain, smoothing_s=smoothing)
         networks = (model or embedded_models()).audio_to_mesh
         return io.NodeOutput(choose_expression(networks, mode, audio_features, face, gains, seed, blinks))
 

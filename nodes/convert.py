@@ -25,7 +25,6 @@ from ..vividtalk_core.face.marked import Box, marked_face
 from ..vividtalk_core.options import options_of
 from ..vividtalk_core.pipeline import Models
 from ..vividtalk_core.progress import Progress
-from ..vividtalk_core.settings import ArticulationSettings
 from ..vividtalk_core.structures import Audio, FaceFit, NccRender
 from ..vividtalk_core.video.writer import SYNTHETIC, FrameStream, video_rate, write_video
 
@@ -99,15 +98,6 @@ def note_absent_networks(models: Models, strength: float, *names: str) -> None:
             log.warning(
                 "The weights '%s' have no %s: the closed form does its work alone.", models.weights, NETWORKS[name]
             )
-
-
-def articulation(
-    lip_strength: float, jaw_gain: float = 1.0, lip_gain: float = 1.0, smoothing_s: float = 0.0
-) -> ArticulationSettings:
-    """The strengths of the widgets; 1 is the usual one."""
-    return ArticulationSettings(
-        lip_strength=lip_strength, jaw_gain=jaw_gain, lip_gain=lip_gain, smoothing_s=smoothing_s
-    )
 
 
 def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float) -> tuple[Tensor, float]:

@@ -8,7 +8,8 @@ from torch import Tensor
 from ..vividtalk_core.face.fit import fit_face
 from ..vividtalk_core.head.drive import face_mesh
 from ..vividtalk_core.mesh_to_video.preview import draw_landmarks, draw_mesh
-from ..vividtalk_core.pipeline import Models, TalkSettings
+from ..vividtalk_core.pipeline import Models
+from ..vividtalk_core.settings import TalkSettings
 from ..vividtalk_core.structures import FaceFit
 from . import convert, running, sockets
 

@@ -6,7 +6,8 @@ from comfy_api.latest import io
 
 from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
 from ..vividtalk_core.motion.head_pose import fit_to_length, idle_pose, still_pose
-from ..vividtalk_core.pipeline import Models, TalkSettings, embedded_models
+from ..vividtalk_core.pipeline import Models, embedded_models
+from ..vividtalk_core.settings import TalkSettings
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion
 from . import convert, running, sockets
 

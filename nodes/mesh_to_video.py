@@ -12,7 +12,8 @@ from ..vividtalk_core.mesh_to_video.ncc import render_ncc
 from ..vividtalk_core.mesh_to_video.paste import paste_back
 from ..vividtalk_core.mesh_to_video.preview import draw_flow
 from ..vividtalk_core.mesh_to_video.source_view import view_source
-from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, embedded_models
+from ..vividtalk_core.pipeline import Models, TalkStream, embedded_models
+from ..vividtalk_core.settings import TalkSettings
 from ..vividtalk_core.structures import (
     DenseMotion,
     Expression,
@@ -22,7 +23,9 @@ from ..vividtalk_core.structures import (
     MeshSequence,
     NccRender,
 )
+from ..vividtalk_core.threads import by_chunks, default_workers, in_order
 from ..vividtalk_core.timing import StageTimer
+from ..vividtalk_core.video.stream import chunk_frames, frame_ranges
 from . import convert, running, sockets
 
 
@@ -63,7 +66,10 @@ class RenderNcc(io.ComfyNode):
     @classmethod
     @running.node
     def execute(cls, face: FaceFit, mesh: MeshSequence, preview_every: int = 1) -> io.NodeOutput:
-        render = render_ncc(view_source(face), mesh, convert.progress())
+        view = view_source(face)
+        render = by_chunks(
+            lambda part: render_ncc(view, mesh.frames(part)), mesh.frame_count, NccRender.joined, convert.progress()
+        )
         shown = render.frames(slice(None, None, preview_every))
         return io.NodeOutput(render, convert.to_comfy(shown.ncc), convert.to_comfy(shown.projected_texture))
 
@@ -105,7 +111,12 @@ class EstimateMotion(io.ComfyNode):
         models = model or embedded_models()
         convert.note_absent_networks(models, strength, "motion")
         network = models.mesh_to_video.motion if strength > 0 else None
-        motion = estimate_motion(ncc, network, strength, convert.progress())
+        motion = by_chunks(
+            lambda part: estimate_motion(ncc.frames(part), network, strength),
+            ncc.frame_count,
+            DenseMotion.joined,
+            convert.progress(),
+        )
         shown = motion.frames(slice(None, None, preview_every))
         return io.NodeOutput(motion, convert.to_comfy(draw_flow(shown)), convert.to_mask(shown.occlusion))
 
@@ -151,7 +162,12 @@ class GenerateFrames(io.ComfyNode):
         models = model or embedded_models()
         convert.note_absent_networks(models, strength, "generator")
         network = models.mesh_to_video.generator if strength > 0 else None
-        frames = generate_frames(ncc, motion, network, strength, convert.progress())
+        frames = by_chunks(
+            lambda part: generate_frames(ncc.frames(part), motion.frames(part), network, strength),
+            ncc.frame_count,
+            GeneratedFrames.joined,
+            convert.progress(),
+        )
         shown = frames.frames(slice(None, None, preview_every))
         return io.NodeOutput(frames, convert.to_comfy(compose(face, shown)), convert.to_mask(painted_alpha(shown)))
 
@@ -178,8 +194,10 @@ class PasteBack(io.ComfyNode):
     @classmethod
     @running.node
     def execute(cls, portrait: Tensor, face: FaceFit, frames: GeneratedFrames) -> io.NodeOutput:
-        images = paste_back(convert.one_picture(portrait), face, frames, convert.progress())
-        return io.NodeOutput(convert.to_comfy(images), frames.fps)
+        picture, total = convert.one_picture(portrait), frames.frame_count
+        parts = frame_ranges(total, chunk_frames(TalkSettings().chunk, *picture.shape[2:]))
+        chunks = in_order(lambda part: paste_back(picture, face, frames.frames(part)), parts, default_workers())
+        return io.NodeOutput(convert.collect(chunks, total, convert.progress()), frames.fps)
 
 
 class RenderVideo(io.ComfyNode):

@@ -7,7 +7,8 @@ from typing import Any
 from comfy_api.latest import Input, io
 from torch import Tensor
 
-from ..vividtalk_core.pipeline import Models, TalkSettings, TalkStream, embedded_models, talk
+from ..vividtalk_core.pipeline import Models, TalkStream, embedded_models, talk
+from ..vividtalk_core.settings import ArticulationSettings, TalkSettings
 from ..vividtalk_core.structures import HeadMotion
 from . import convert, face, running, sockets
 from .models import encoder_inputs, encoder_source
@@ -37,9 +38,7 @@ def talk_inputs() -> list[io.Input]:
             "head_pose is used instead.",
         ),
         convert.widget(TalkSettings, "pose_amplitude", name="amplitude"),
-        io.Float.Input(
-            "lip_strength", default=1.0, min=0.0, max=3.0, step=0.05, tooltip="How much the lips articulate."
-        ),
+        convert.widget(ArticulationSettings, "lip_strength"),
         convert.widget(TalkSettings, "fps"),
         convert.widget(TalkSettings, "seed", tooltip="When it blinks and how the head moves."),
         convert.widget(TalkSettings, "face_index"),
@@ -90,7 +89,7 @@ def start(
         pose=motion,
         pose_amplitude=amplitude,
         encoder=encoder_source(encoder, encoder_hub_id),
-        articulation=convert.articulation(lip_strength),
+        articulation=ArticulationSettings(lip_strength=lip_strength),
         strength=strength,
         face_index=index,
         box=box,
