@@ -33,7 +33,7 @@ def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
 
 
 def speaker_weights(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
-    """[C] sampling weight of each clip, given its speaker and its frames.
+    """Sampling weights of clips, of shape [C], given the speaker and the frames of each.
 
     A speaker is drawn by its frames to the power of `balance`: 1 = all frames alike, 0 = all speakers alike.
     """

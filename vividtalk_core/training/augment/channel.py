@@ -29,7 +29,7 @@ def make_noise(kind: str, count: int, generator: torch.Generator, others: Sequen
         others: waveforms [n] of other speakers, for "babble".
 
     Returns:
-        [count] float32.
+        float32 of shape [count].
     """
     if kind not in NOISES:
         raise ValueError(f"the noise must be one of {', '.join(NOISES)}; got '{kind}'")
@@ -41,7 +41,7 @@ def make_noise(kind: str, count: int, generator: torch.Generator, others: Sequen
 
 
 def _make_babble(count: int, generator: torch.Generator, others: Sequence[Tensor]) -> Tensor:
-    """[count] the sum of 3 to 7 excerpts of other waveforms [n], each of RMS 1."""
+    """The sum, of shape [count], of 3 to 7 excerpts of other waveforms, each of RMS 1."""
     others = [other for other in others if len(other)]
     if not others:
         raise ValueError("babble is made of other clips: give at least one; got 0")
@@ -56,7 +56,7 @@ def _make_babble(count: int, generator: torch.Generator, others: Sequence[Tensor
 
 
 def add_noise(waveform: Tensor, noise: Tensor, snr_db: float) -> Tensor:
-    """Mix [N] with noise [N] of RMS 1, `snr_db` below the RMS of the waveform."""
+    """Mix a waveform with noise of RMS 1, both of shape [N], `snr_db` below the RMS of the waveform."""
     return waveform + noise * (_rms(waveform) * 10 ** (-snr_db / 20))
 
 
@@ -70,7 +70,7 @@ def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch
         generator: draws the echoes, noise that decays exponentially.
 
     Returns:
-        [N] float32 as loud as before.
+        float32 of shape [N], as loud as before.
     """
     if rt60_s <= 0:
         raise ValueError(f"rt60_s must be above 0; got {rt60_s}")
@@ -88,7 +88,7 @@ def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch
 
 
 def equalise(waveform: Tensor, gains_db: Tensor) -> Tensor:
-    """Colour [N] by gains [G] in dB at G frequencies from 60 Hz to 8 kHz, equal steps of the octave apart."""
+    """Filter a waveform of shape [N] by gains in dB, of shape [G], at equal steps of the octave from 60 Hz to 8 kHz."""
     hz = _bin_frequencies(waveform.shape[0]).clamp(min=60.0)
     position = (hz / 60).log2() / math.log2(8000 / 60) * (len(gains_db) - 1)
     low = position.long().clamp(0, len(gains_db) - 2)
@@ -106,7 +106,7 @@ def code(waveform: Tensor, kind: str, strength: float) -> Tensor:
         strength: 0 = hardly audible .. 1 = just intelligible.
 
     Returns:
-        [N] float32.
+        float32 of shape [N].
     """
     if kind not in CODECS:
         raise ValueError(f"the codec must be one of {', '.join(CODECS)}; got '{kind}'")
@@ -126,7 +126,7 @@ def code(waveform: Tensor, kind: str, strength: float) -> Tensor:
 
 
 def _mu_law(waveform: Tensor, steps: float) -> Tensor:
-    """[N] quantised on a logarithmic scale with `steps` steps (µ = 255, ITU-T G.711)."""
+    """A waveform of shape [N] quantised on a logarithmic scale with `steps` steps (µ = 255, ITU-T G.711)."""
     scale = waveform.abs().amax().clamp(min=1e-9) if len(waveform) else 1.0
     level = torch.log1p(255 * (waveform / scale).abs()) / math.log(256)
     level = (level * steps / 2).round() / (steps / 2)
@@ -134,7 +134,7 @@ def _mu_law(waveform: Tensor, steps: float) -> Tensor:
 
 
 def _cut_holes(waveform: Tensor, below_db: float) -> Tensor:
-    """[N] without the spectral bins that are `below_db` under the loudest one of their moment."""
+    """A waveform of shape [N] without the spectral bins that are `below_db` under the loudest one of their moment."""
     window = torch.hann_window(HOLES_FFT)
     padded = F.pad(waveform, (0, HOLES_FFT))
     spectrum = torch.stft(padded, HOLES_FFT, window=window, return_complex=True, pad_mode="constant")
@@ -146,20 +146,20 @@ def _cut_holes(waveform: Tensor, below_db: float) -> Tensor:
 
 
 def _band_pass(count: int, low: float, high: float) -> Tensor:
-    """Gains for `_filter` of [count]: 1 between the two Hz, and slopes of a third of an octave that are not audible."""
+    """Gains for `_filter` of a waveform of shape [count]: 1 between the two Hz, with slopes of a third of an octave."""
     hz = _bin_frequencies(count)
     gain = torch.sigmoid((high / hz.clamp(min=1)).log2() * 24)
     return gain * torch.sigmoid((hz.clamp(min=1) / low).log2() * 24) if low else gain
 
 
 def _bin_frequencies(count: int) -> Tensor:
-    """Hz of each bin that `_filter` has for [count] samples."""
+    """Hz of each bin that `_filter` has for a waveform of shape [count]."""
     length = _whole_blocks(count + BLOCK)
     return torch.linspace(0, SAMPLE_RATE / 2, length // 2 + 1)
 
 
 def _filter(waveform: Tensor, gains: Tensor) -> Tensor:
-    """[N] through a filter without delay, whose gains stand at `_bin_frequencies(N)`."""
+    """A waveform of shape [N] through a filter without delay, with gains at `_bin_frequencies(N)`."""
     length = _whole_blocks(waveform.shape[0] + BLOCK)  # silence at the end, because the transform is circular
     filtered: Tensor = torch.fft.irfft(torch.fft.rfft(waveform, n=length) * gains, n=length)
     return filtered[: waveform.shape[0]]
@@ -170,5 +170,5 @@ def _whole_blocks(count: int) -> int:
 
 
 def _rms(waveform: Tensor) -> Tensor:
-    """[] root mean square of [N], never 0."""
+    """Root mean square, of shape [], of a waveform of shape [N]; never 0."""
     return waveform.square().mean().sqrt().clamp(min=1e-9)

@@ -28,7 +28,7 @@ IRIS_ORDER = (0, 3, 2, 1, 4)  # around an iris they are named from the viewer's 
 
 
 def mirrored_landmarks() -> Tensor:
-    """[478] number of the landmark that a mirror moves to the place of each landmark."""
+    """Numbers, of shape [478], of the landmark that a mirror moves to the place of each landmark."""
     order = torch.arange(FIRST_IRIS + 10)
     right = torch.tensor([index for index in range(FIRST_LEFT) if index not in MIDLINE])
     left = torch.arange(FIRST_LEFT, FIRST_IRIS)
@@ -39,7 +39,7 @@ def mirrored_landmarks() -> Tensor:
 
 
 def mirrored_lips() -> Tensor:
-    """[20] the same order for the lip landmarks of `lip_maps`."""
+    """The same order for the lip landmarks of `lip_maps`, of shape [20]."""
     order = mirrored_landmarks()
     return torch.tensor([LIPS.index(int(order[landmark])) for landmark in LIPS])
 

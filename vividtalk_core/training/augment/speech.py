@@ -48,7 +48,7 @@ def augment_speech(
         others: waveforms [n] of other clips, of which babble is made; without them noise is white or pink.
 
     Returns:
-        [round(N / tempo)] float32 and the tempo, a factor for `retime`.
+        float32 of shape [round(N / tempo)], and the tempo, a factor for `retime`.
     """
     pitch = formant = tempo = 1.0
     if happens(settings.voice, generator):

@@ -77,7 +77,7 @@ def _stretch(spectrum: Tensor, stretch: float, frames: int) -> Tensor:
 
 
 def _resample(signal: Tensor, count: int) -> Tensor:
-    """[L] samples to [count] of the same time span, band-limited."""
+    """Resample a signal of shape [L] to shape [count], the same time span, band-limited."""
     if signal.shape[0] == count:
         return signal
     resampled: Tensor = torch.fft.irfft(torch.fft.rfft(signal)[: count // 2 + 1], n=count)

@@ -95,7 +95,7 @@ def read_pairs(path: str | Path) -> PairShard:
 
 
 def make_pair_shard(name: str, identity: str, split: str, tensors: Mapping[str, Tensor]) -> PairShard:
-    """A shard of tensors named like its fields, in the shapes that `PairShard` states."""
+    """A shard of tensors named like its fields, e.g. target [N, R, 3, H, W], in the shapes that `PairShard` states."""
     return PairShard(
         name=name,
         identity=identity,
@@ -131,7 +131,7 @@ def load_pairs(folder: str | Path, split: str) -> list[PairShard]:
 
 
 def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
-    """Examples as float32 tensors, B × R frames: images, masks and NCC in 0..1, points in px.
+    """Examples as float32 tensors [B, R, ...]: images, masks and NCC in 0..1, points in px.
 
     Args:
         runs: B shards, each with the number of a run.

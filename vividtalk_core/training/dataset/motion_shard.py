@@ -79,7 +79,7 @@ class Shard:
 
     @property
     def known_mask(self) -> Tensor:
-        """[E] bool, which coefficients were observed."""
+        """The observed coefficients, bool of shape [E]."""
         return torch.tensor([name in self.known for name in ARKIT_NAMES])
 
 

@@ -72,7 +72,7 @@ def pose_clips(
 
 
 def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, sound: bool) -> list[PoseClip]:
-    """The stretches of a shard that have at least `least` frames; `scales` is [6]."""
+    """The stretches of a shard that have at least `least` frames; `scales` is of shape [6]."""
     valid = shard.valid.bool()
     if valid.sum() < least:
         return []
@@ -107,7 +107,7 @@ def activity(pose: Tensor, scales: Tensor) -> float:
 
 
 def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -> Tensor:
-    """[C] sampling weight of each clip.
+    """Sampling weights of clips, of shape [C].
 
     Args:
         clips: C clips.

@@ -103,7 +103,7 @@ def standardise(shard: Shard, statistics: MotionStatistics, speaker_range: float
 
 
 def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
-    """[T] the phone of each frame, from a file of `audio.phones`; NO_PHONE if there is none."""
+    """The phone of each frame, of shape [T], from a file of `audio.phones`; NO_PHONE if there is none."""
     labels = torch.full((frames,), NO_PHONE)
     if not path.is_file():
         return labels

@@ -58,5 +58,5 @@ def load_voices(
 
 
 def _read(path: Path) -> Tensor:
-    """[N] at 16 kHz."""
+    """Mono sound of shape [N] at 16 kHz."""
     return to_mono_16k(*read_audio(path))

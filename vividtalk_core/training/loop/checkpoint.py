@@ -96,7 +96,7 @@ def _compare_settings(path: Path, found: dict[str, object], asked: dict[str, obj
 
 
 def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors [...] whose names begin with "name.", without it."""
+    """The tensors, of any shape [...], whose names begin with "name.", without it."""
     return {key[len(name) + 1 :]: value for key, value in tensors.items() if key.startswith(f"{name}.")}
 
 

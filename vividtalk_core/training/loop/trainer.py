@@ -41,11 +41,11 @@ class Task(Protocol):
     module: nn.Module  # its weights that require a gradient are trained
 
     def batch(self, generator: torch.Generator, size: int) -> dict[str, Tensor]:
-        """`size` examples; every random choice comes from the generator. On the CPU: the trainer moves them."""
+        """`size` examples [B, ...] on the CPU, from which the trainer moves them; the generator makes every choice."""
         ...
 
     def losses(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Named terms, already weighted, whose sum is minimised; a term named "_…" is only logged."""
+        """Named terms of shape [], already weighted, whose sum is minimised; a term named "_…" is only logged."""
         ...
 
     def evaluate(self, module: nn.Module) -> dict[str, float]:
@@ -174,7 +174,7 @@ class _Run:
         return 0 < self.settings.patience <= self.state.stale
 
     def step(self, batch: dict[str, Tensor]) -> None:
-        """One update, and whatever is due after it."""
+        """One update from a batch of tensors [B, ...], and what is due after it."""
         began, state, settings = time.perf_counter(), self.state, self.settings
         number = state.step + 1
         torch.manual_seed(_seed(settings.seed, "dropout", number, self.accelerator.process_index))
@@ -296,7 +296,7 @@ def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.O
 
 
 def _add_terms(terms: dict[str, Tensor]) -> Tensor:
-    """[] the sum of all terms [], without those that are only logged."""
+    """The sum of all terms, each of shape [], without those that are only logged."""
     shapes = {name: list(value.shape) for name, value in terms.items() if value.ndim}
     if shapes:
         raise ValueError(f"every loss term must be one number; got the shapes {shapes}")
@@ -307,7 +307,7 @@ def _add_terms(terms: dict[str, Tensor]) -> Tensor:
 
 
 def _to_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
-    """The terms [] as numbers."""
+    """The terms, each of shape [], as numbers."""
     stacked = torch.stack([value.detach().float() for value in terms.values()])  # one wait for the GPU, not one each
     return dict(zip(terms, stacked.tolist(), strict=True))
 
@@ -328,7 +328,7 @@ def _seed(seed: int, what: str, step: int, rank: int) -> int:
 
 
 def _draw_batches(task: Task, settings: TrainSettings, done: int, rank: int) -> Iterator[dict[str, Tensor]]:
-    """The batches of steps done + 1 … steps, the same ones whether drawn ahead or not."""
+    """The batches, tensors [B, ...], of steps done + 1 … steps, the same ones whether drawn ahead or not."""
 
     def draw(step: int) -> dict[str, Tensor]:
         return task.batch(torch.Generator().manual_seed(_seed(settings.seed, "batch", step, rank)), settings.batch)

@@ -76,7 +76,7 @@ def feature_matching(real: Judgement, fake: Judgement, where: Tensor | None = No
 
 
 def hinge_discriminator(real: Judgement, fake: Judgement, where: Tensor | None = None) -> Tensor:
-    """Hinge loss of the discriminator: real logits below 1 and generated ones above −1, mean over its scales."""
+    """Hinge loss of the discriminator: logits [B, 1, h, w] of real images below 1, of generated ones above −1."""
     terms = [
         _weighted_mean(F.relu(1 - a), _at(where, a)) + _weighted_mean(F.relu(1 + b), _at(where, b))
         for (_, a), (_, b) in zip(real, fake, strict=True)
@@ -85,7 +85,7 @@ def hinge_discriminator(real: Judgement, fake: Judgement, where: Tensor | None =
 
 
 def hinge_generator(fake: Judgement, where: Tensor | None = None) -> Tensor:
-    """Hinge loss of the generator: minus the logits of its frames (from `frozen`), mean over the scales."""
+    """Hinge loss of the generator: minus the logits [B, 1, h, w] of its frames, mean over the scales."""
     return torch.stack([-_weighted_mean(logits, _at(where, logits)) for _, logits in fake]).mean()
 
 

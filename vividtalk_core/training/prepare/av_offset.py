@@ -49,7 +49,7 @@ class Lag:
 
 
 def expected_aperture(mono: Tensor, frames: int, fps: float) -> Tensor:
-    """[T] mouth opening predicted from the sound [N] at 16 kHz alone, without unit."""
+    """Mouth opening, of shape [T], predicted from 16 kHz sound of shape [N] alone; it has no unit."""
     speech = analyse(log_mel(mono * analysis_gain(mono)))
     opening = speech.opening * (1 - speech.closure)
     return sample_rows(opening[:, None], mel_position(frames, fps))[:, 0]
@@ -58,7 +58,7 @@ def expected_aperture(mono: Tensor, frames: int, fps: float) -> Tensor:
 def estimate_lag(
     expected: Tensor, aperture: Tensor, valid: Tensor, fps: float, settings: LagSettings = LagSettings()
 ) -> Lag:
-    """The lag at which two curves agree best.
+    """The lag at which two curves of shape [T] agree best.
 
     Args:
         expected: [T] of `expected_aperture`.
@@ -78,7 +78,7 @@ def estimate_lag(
 
 
 def correlation_at(expected: Tensor, observed: Tensor, valid: Tensor, lag: int) -> Tensor:
-    """[] Pearson's r of expected[t + lag] and observed[t], all [T], over the valid frames that have both."""
+    """Pearson's r of expected[t + lag] and observed[t], of shape [T], over the valid frames that have both."""
     if abs(lag) >= len(observed):
         return observed.new_zeros(())
     first, last = max(0, -lag), min(len(observed), len(observed) - lag)
@@ -116,7 +116,7 @@ def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: in
     by its frames, those of all the speaker's clips together as `SHARED_WEIGHT` frames more.
 
     Args:
-        expected: [T] aperture predicted from the sound of each clip.
+        expected: aperture, of shape [T], predicted from the sound of each clip.
         shards: the clips, with their observed apertures.
         reach: frames either way.
 
@@ -135,7 +135,7 @@ def estimate_lags(expected: Sequence[Tensor], shards: Sequence[Shard], reach: in
 
 
 def _peak(scores: Tensor) -> float:
-    """Where scores [N] are highest, between the samples if the peak has a neighbour on either side."""
+    """Position of the highest score of shape [N], interpolated by a parabola where it has two neighbours."""
     top = int(scores.argmax())
     if not 0 < top < len(scores) - 1:
         return float(top)

@@ -51,7 +51,7 @@ def closed_frames(
         settings: what counts as closed.
 
     Returns:
-        [T] bool, or None where the lips close in too few frames.
+        bool of shape [T], or None where the lips close in too few frames.
     """
     if not valid.any():
         return None

@@ -78,7 +78,7 @@ def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observatio
 
 
 def _observation(expression: Expression, pose: HeadMotion | None, mono: Tensor, model: MorphableModel) -> Observation:
-    """Curves of T frames and their sound [N] as an observation."""
+    """Curves of T frames and their sound, of shape [N], as an observation."""
     coefficients, lips = expression.coefficients, expression.lip_offsets
     has_offsets = lips.shape[1] == len(model.lip_vertices) and bool(lips.any())
     if not has_offsets:
@@ -123,7 +123,7 @@ def _read_rig(path: Path) -> tuple[Tensor, list[str], float] | None:
 
 
 def _from_rig(file: str, weights: Tensor, names: list[str], fps: float, mono: Tensor) -> Expression:
-    """The mouth of a rig as ARKit coefficients."""
+    """The mouth of a rig, weights [T, K], as ARKit coefficients."""
     columns = name_columns(file, weights, names, fps, mono)
     coefficients = torch.zeros(len(weights), len(ARKIT_NAMES))
     for name, sources in RIG.items():
@@ -162,7 +162,7 @@ def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono:
 
 
 def _pair_agreement(columns: Mapping[str, Tensor]) -> float:
-    """Mean correlation of the left and right columns of the mouth, of the pairs of which one moves."""
+    """Mean correlation of left and right columns, of shape [T], over the pairs of which one moves."""
     lefts = [name for sources in RIG.values() for name in sources if name.endswith("l")]
     pairs = [(columns[name], columns[f"{name[:-1]}r"]) for name in lefts]
     moving = [pair for pair in pairs if max(float(side.std()) for side in pair) > LEAST_MOTION]
@@ -170,6 +170,6 @@ def _pair_agreement(columns: Mapping[str, Tensor]) -> float:
 
 
 def loudness(mono: Tensor, frames: int, fps: float) -> Tensor:
-    """[T] 0..1 how loud the speech [N] is in each frame."""
+    """Loudness 0..1 of each frame, of shape [T], of speech of shape [N]."""
     level = analyse(log_mel(mono * analysis_gain(mono))).level
     return sample_rows(level[:, None], mel_position(frames, fps))[:, 0]

@@ -26,7 +26,7 @@ NO_FACE, TURNED, JUMPED, MISFIT = "no face found", "face turned away", "landmark
 
 
 def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = FrameSettings()) -> dict[str, Tensor]:
-    """Reason → [T] bool, each frame under the first reason that holds for it.
+    """Reason → bool of shape [T], each frame under the first reason that holds for it.
 
     Args:
         track: T frames.
@@ -50,6 +50,6 @@ def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = Fra
 
 
 def beside(steps: Tensor) -> Tensor:
-    """[T] frames on either side of a step that is marked in [T - 1] bool."""
+    """Frames, bool of shape [T], on either side of a marked step, bool of shape [T − 1]."""
     false = steps.new_zeros(1)
     return torch.cat((steps, false)) | torch.cat((false, steps))

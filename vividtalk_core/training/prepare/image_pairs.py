@@ -210,7 +210,7 @@ def render_source(
 
 
 def _compact(name: str, value: Tensor) -> Tensor:
-    """Any [...]: motion as float16, points as float32, pictures and masks in 0..1 as uint8."""
+    """A tensor of any shape [...]: motion as float16, points as float32, pictures and masks in 0..1 as uint8."""
     if name in ("flow", "step"):
         return value.half()
     return value.float() if name.endswith(("points", "lips")) else (value.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -222,14 +222,14 @@ def _in_runs(values: Tensor) -> Tensor:
 
 
 def _expression(track: ClipTrack, source: int, driven: Tensor) -> Expression:
-    """The curves of the driven frames [T], relative to those of the portrait."""
+    """The curves [T, E] of the driven frames, relative to those of the portrait."""
     lips = track.lip_offsets.float()
     coefficients = track.coefficients
     return Expression(coefficients[driven], lips[driven], track.fps, coefficients[source], lips[source])
 
 
 def _motion(track: ClipTrack, source: int, driven: Tensor) -> HeadMotion:
-    """The head of the driven frames [T] as motion on top of the portrait's own pose."""
+    """The head of the driven frames as motion [T, 3] on top of the portrait's own pose."""
     motion = relative_to_frame(HeadPose(track.rotation, track.translation, track.fps), source)
     return HeadMotion(motion.rotation[driven], motion.translation[driven], track.fps)
 

@@ -51,7 +51,7 @@ class Observation:
 
     @property
     def valid(self) -> Tensor:
-        """[T] bool, the frames that are good."""
+        """The good frames, bool of shape [T]."""
         return ~torch.stack([torch.zeros(len(self.aperture), dtype=torch.bool), *self.bad.values()]).any(0)
 
 
@@ -74,7 +74,7 @@ def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Obs
 
 
 def sound_of(audio: Audio | None) -> Tensor:
-    """Mono [N] at 16 kHz of a waveform [C, N'] and its rate; N = 0 where there is none, or only silence."""
+    """Mono sound, of shape [N], at 16 kHz of a waveform [C, M] and its rate; N = 0 if there is none, or silence."""
     if audio is None or audio.waveform.numel() == 0 or not audio.waveform.any():
         return torch.zeros(0)
     return to_mono_16k(audio.waveform, audio.sample_rate)
@@ -111,7 +111,7 @@ def lag_of(observation: Observation, settings: LagSettings) -> Lag | None:
 
 
 def aligned_sound(sound: Tensor, frames: int, lag: int) -> Tensor:
-    """Samples [640·frames] int16 of a sound [N] float32 in −1..1 that comes `lag` frames late; [0] stays [0]."""
+    """int16 samples of shape [640·frames] of a sound of shape [N] that comes `lag` frames late; [0] stays [0]."""
     if not len(sound):
         return torch.zeros(0, dtype=torch.int16)
     late, count = lag * SAMPLES_PER_FRAME, frames * SAMPLES_PER_FRAME

@@ -199,6 +199,7 @@ def _without_wrong_sound(clip: Clip, observed: Observation) -> Observation:
 
 
 def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Path) -> ClipReport:
+    """Write the shard of a clip, calibrated with the basis [E, L, 3]; its report."""
     observed, clip = one.observed, one.clip
     coefficients, lip_offsets = calibrate(observed.coefficients, observed.lip_offsets, neutral, basis)
     lip_offsets = lip_offsets if observed.has_offsets else torch.zeros_like(lip_offsets)

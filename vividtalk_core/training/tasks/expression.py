@@ -154,7 +154,7 @@ class ExpressionTask:
     def _prepare(
         self, shards: list[Shard], phones: Path, statistics: MotionStatistics
     ) -> tuple[list[SpeechClip], Tensor]:
-        """Clips with their augmented soundtracks, and the sampling weights [C] of the clips."""
+        """Clips with their augmented soundtracks, and their sampling weights, of shape [C]."""
         settings, clips, lengths = self.settings, [], []
         random = Generator().manual_seed(settings.seed)
         for identity, group in by_identity([s for s in shards if len(s.waveform)]).items():
@@ -189,7 +189,7 @@ class ExpressionTask:
         return batch | {"identity": batch["identity"] + noise, "style_kept": kept}
 
     def _window(self, clip: SpeechClip, generator: Generator) -> dict[str, Tensor]:
-        """One window of one soundtrack of a clip, with the shapes of `batch` without B."""
+        """One window of one soundtrack of a clip: features [T, D], motion [T, M], phones and valid of shape [T]."""
         variant = int(torch.randint(len(clip.features), (), generator=generator))
         features, motion = clip.features[variant], clip.motion[variant]
         window = self.settings.window
@@ -208,7 +208,7 @@ class ExpressionTask:
         }
 
     def losses(self, module: ExpressionGenerator, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_bsvo and the auxiliary terms, weighted."""
+        """L_bsvo of the motion [B, T, M] and the auxiliary terms, weighted."""
         settings, generator = self.settings, module
         style = generator.style(batch["identity"]) * batch["style_kept"]
         audio = generator.encode(batch["features"], style)

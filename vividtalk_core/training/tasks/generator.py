@@ -98,7 +98,7 @@ class GeneratorTask:
         return self.data.batch(generator, size)
 
     def losses(self, module: GeneratorTraining, batch: Batch) -> dict[str, Tensor]:
-        """The terms of generator and discriminator; each term trains only one of them."""
+        """The terms of generator and discriminator on frames [N, 3, 256, 256]; each term trains only one of them."""
         frames, settings = by_frame(batch), self.settings
         predicted, alpha = generate(module, frames)[:2]
         target = frames["target"]

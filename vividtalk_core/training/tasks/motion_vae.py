@@ -78,7 +78,7 @@ class MotionTask:
         return self.data.batch(generator, size)
 
     def losses(self, module: MotionVae, batch: Batch) -> dict[str, Tensor]:
-        """Image terms on the warped and painted portrait, and regularisers of motion and latent."""
+        """Image terms on the warped and painted portrait [N, 3, 256, 256], and regularisers of motion and latent."""
         # neighbouring frames are almost the same: one frame of each run is enough
         frames, settings = {name: values[::RUN] for name, values in by_frame(batch).items()}, self.settings
         output, flow, occlusion = predict(module, frames)

@@ -104,7 +104,7 @@ class PoseTask:
         }
 
     def losses(self, module: PoseSampler, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_map and the likelihood of the codes."""
+        """L_map of the poses [B, T, 6] and the likelihood of the codes [B, N, G]."""
         settings, pose = self.settings, batch["pose"]
         module.codebook.eval()
         loudness = module.audio.loudness_features(batch["features"]) * batch["audio_kept"]

@@ -68,7 +68,7 @@ class PoseCodebookTask:
         return {"pose": torch.stack([row[0] for row in rows])}
 
     def losses(self, module: HeadPoseVqVae, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_rec, and the same for velocity and acceleration."""
+        """L_rec of the poses [B, T, 6], and the same for velocity and acceleration."""
         settings, pose = self.settings, batch["pose"]
         predicted, latents, quantised, _ = module(pose)
         weights = self.weights.to(pose)

@@ -96,7 +96,7 @@ class SyncTask:
         return augment_sound(clip.features[part], generator), clip.curves[part], clip.valid[part]
 
     def losses(self, module: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The contrastive loss in both directions, over the windows whose lips move."""
+        """The contrastive loss of embeddings [B, N, D] in both directions, over the windows whose lips move."""
         speech, lips = module(batch["features"], batch["curves"])
         weight = _moving(batch["curves"], batch["valid"], self.config)
         return {"contrast": contrastive_loss(speech, lips, weight, self.settings.temperature)}
