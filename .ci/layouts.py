@@ -27,7 +27,7 @@ ROOM = {
 }
 # px below nodes that show the frame at hand while they run: the last one stays on them and makes them taller
 LIVE = dict.fromkeys(
-    ("VividTalk_TalkingHead", "VividTalk_TalkingHeadVideo", "VividTalk_PasteBack", "VividTalk_RenderVideo"), 230
+    ("VividTalk_TalkingHead", "VividTalk_TalkingHeadVideo", "VividTalk_PasteBack", "VividTalk_RenderVideo"), 270
 )
 PORTRAIT, STAGE_1, STAGE_2, OUTPUT, PARKED = "#3f789e", "#8a8a3a", "#5a8a5a", "#a1634a", "#8a8a8a"
 
@@ -130,8 +130,8 @@ FULL_GRAPH: Layout = [
                         "- the picture in *Load Image*, the sound in *Load Audio*\n"
                         "- *Generate Expression*: `lip_strength`, `blinks`, `mode`\n"
                         "- *Sample Head Pose*: `amplitude`, `seed`\n\n"
-                        "Previews and frames stay in ComfyUI's cache: about 15 MB for each frame of 512 × 512 px. For "
-                        "long speech remove the previews, or use *Talking Head (long video)*.",
+                        "Previews show every 5th frame (`preview_every`). ComfyUI keeps all frames in memory: for long "
+                        "speech use *Render Video*, below stage 2.",
                         240,
                         columns=2,
                     )
@@ -163,7 +163,27 @@ FULL_GRAPH: Layout = [
             ],
         ),
     ],
-    [Group("Stage 2: mesh → video", STAGE_2, [[13, 14, 15], [16, 17, 24], [18, 25]])],
+    [
+        Group("Stage 2: mesh → video", STAGE_2, [[13, 14, 15], [16, 17, 24], [18, 25]]),
+        Group(
+            "Stage 2 for long speech (not connected, it does not run)",
+            PARKED,
+            [
+                [
+                    Note(
+                        "To use it",
+                        "*Render Video* is the whole second stage in one node. It writes each frame into the file as "
+                        "soon as it is made, so memory does not grow with the length.\n\n"
+                        "1. Drag its `video` onto *Save Video*.\n"
+                        "2. Select *Stage 2* and the previews, and press **Ctrl+M**: they no longer run.",
+                        260,
+                    )
+                ],
+                [31],
+                [],
+            ],
+        ),
+    ],
     [Group("Output", OUTPUT, [[19, 20, 21]])],
 ]
 
