@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from ...errors import MissingPackageError, TrainingError
+from ...errors import MissingPackageError, SettingsError, TrainingError
 from .checkpoint import TrainingState, load_checkpoint, save_checkpoint
 from .csv_log import TrainLog
 from .image_grid import write_grid
@@ -287,7 +287,7 @@ class _Run:
 def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
     weights = [weight for weight in module.parameters() if weight.requires_grad]
     if not weights:
-        raise ValueError(f"{type(module).__name__} has no weights that require a gradient: nothing can be trained")
+        raise SettingsError(f"{type(module).__name__} has no weights that require a gradient: nothing can be trained")
     groups = [
         {"params": [w for w in weights if w.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},

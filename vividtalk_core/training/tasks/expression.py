@@ -15,7 +15,7 @@ from ...audio.encoder import feature_rows
 from ...audio_to_mesh.articulation import generate_expression
 from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
 from ...critics.sync_expert import sync_loss
-from ...errors import DatasetError, WeightsError
+from ...errors import DatasetError, SettingsError, WeightsError
 from ...eval.lips import amplitude_ratio, pearson, velocity_ratio
 from ...eval.sync import load_sync_expert
 from ...head.morphable import load_morphable
@@ -174,6 +174,8 @@ class ExpressionTask:
         size = sum(self.module.sizes)
         voices = load_voices(folder, size, config.identity_components, self.soundtracks, random)
         weights = torch.tensor([float(len(clip.phones[0])) for clip in voices])
+        if not 0 <= settings.voice_share < 1:
+            raise SettingsError(f"voice_share must be 0 or more and below 1; got {settings.voice_share}")
         share = settings.voice_share / (1 - settings.voice_share)
         weights = weights * (share * self.sampling_weights.sum() / weights.sum())
         self.sampling_weights = torch.cat((self.sampling_weights, weights))
