@@ -11,6 +11,8 @@ ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows/api"
 TALK = json.loads((WORKFLOWS / "talking_head.json").read_text(encoding="utf-8"))
 STAGES = json.loads((WORKFLOWS / "full_graph.json").read_text(encoding="utf-8"))
+for stage in STAGES.values():
+    stage["inputs"].pop("preview_every", None)  # the tests here look at every frame
 SHORT_S = 0.4
 
 

@@ -18,6 +18,8 @@ NAMES = sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json"))
 IMAGES = {"talking_head": ["3", 0], "full_graph": ["19", 0], "pose_from_video": ["8", 0]}  # where the frames come from
 PARKED = {"26", "27", "28", "29", "30", "31"}  # of the full graph: present and not connected to the result
 FPS = 25
+SHORT_S = 0.4
+OUTPUTS = ("PreviewImage", "MaskPreview", "SaveVideo")
 NOTE = "MarkdownNote"
 TITLE_BAR = 30  # px above a node's position
 
@@ -218,3 +220,30 @@ def test_parked_nodes_do_not_run(result):
     run, _, _, _ = result
     ran = {data["node"] for kind, data in run.events if kind == "executing"}
     assert not ran & PARKED
+
+
+@pytest.fixture
+def short_stages():
+    """The full graph on less than half a second of speech, without its outputs."""
+    graph = {key: node for key, node in api("full_graph").items() if node["class_type"] not in OUTPUTS}
+    cut = {"audio": ["2", 0], "start_index": 0.5, "duration": SHORT_S}
+    graph["cut"] = {"class_type": "TrimAudioDuration", "inputs": cut}
+    graph["7"]["inputs"]["audio"] = graph["31"]["inputs"]["audio"] = ["cut", 0]
+    return graph
+
+
+@pytest.mark.parametrize("source", ["26", "27", "30"])
+def test_a_parked_source_of_head_motion_works_when_it_is_connected(comfy, short_stages, source):
+    short_stages["10"]["inputs"]["head_pose"] = [source, 0]
+    short_stages["out"] = {"class_type": "PreviewImage", "inputs": {"images": ["11", 0]}}
+    shown = read_pictures(comfy.files(comfy.run(short_stages), "out"))
+    assert len(shown) == -(-round(SHORT_S * FPS) // short_stages["11"]["inputs"]["preview_every"])
+
+
+def test_the_parked_way_for_long_speech_works_when_it_is_connected(comfy, short_stages):
+    short_stages["21"] = copy.deepcopy(api("full_graph")["21"])
+    short_stages["21"]["inputs"]["video"] = ["31", 0]
+    run = comfy.run(short_stages)
+    frames, fps, _ = read_video(comfy.files(run, "21")[0])
+    assert len(frames) == round(SHORT_S * FPS) and fps == FPS
+    assert not {data["node"] for kind, data in run.events if kind == "executing"} & {"13", "16", "18", "19", "20"}
