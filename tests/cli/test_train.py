@@ -166,6 +166,16 @@ def test_another_training_is_not_gone_on_with(sync, tmp_path, capsys):
     assert "holds a training of 'pose': choose another folder" in refused(capsys, "sync", tmp_path, out)
 
 
+@pytest.mark.parametrize("text", ["{", "[1]", "{}", '{"task": "sync", "settings": 1, "training": {}}', "\udcff"])
+def test_damaged_settings_are_refused(sync, tmp_path, capsys, text):
+    out = tmp_path / "out"
+    assert run("sync", tmp_path, out, *SHORT) == 0
+    (out / "settings.json").write_text(text, encoding="utf-8", errors="surrogateescape")
+    capsys.readouterr()
+    assert "settings.json' is damaged" in refused(capsys, "sync", tmp_path, out, *SHORT)
+    assert run("sync", tmp_path, out, *SHORT, "--no-resume") == 0
+
+
 def test_errors_are_one_sentence(sync, tmp_path, capsys):
     assert f"'{tmp_path / 'empty'}' holds no shards." in refused(capsys, "sync", tmp_path / "empty", tmp_path)
     assert "steps must be at least 1; got 0" in refused(capsys, "sync", tmp_path, tmp_path, "--steps", 0)

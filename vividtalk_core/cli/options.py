@@ -7,6 +7,7 @@ declares none, as training settings do, are all options; the comment behind a fi
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import inspect
 import re
@@ -118,12 +119,13 @@ def _text_of(value: Any) -> str:
 
 
 def _comments(cls: type) -> dict[str, str]:
-    """Field → the comment behind it."""
-    try:
-        source = inspect.getsource(cls)
-    except (OSError, TypeError):  # installed without sources: options work, their help is shorter
-        return {}
-    return dict(re.findall(r"^    (\w+): .*?  # (.+)$", source, re.MULTILINE))
+    """Field → the comment behind it; a field that a subclass declares again has the comment of the subclass."""
+    found: dict[str, str] = {}
+    for one in reversed(cls.__mro__):
+        # of built-in classes, or where the package is installed without sources: options work, their help is shorter
+        with contextlib.suppress(OSError, TypeError):
+            found |= re.findall(r"^    (\w+): .*?  # (.+)$", inspect.getsource(one), re.MULTILINE)
+    return found
 
 
 def _converter(kind: Any) -> Callable[[str], Any]:

@@ -183,15 +183,21 @@ def _check_same(path: Path, record: Mapping[str, Any]) -> None:
     """SettingsError if a folder holds another training than the one asked for, before its settings are overwritten."""
     from ..training.loop.checkpoint import FREE
 
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(before["task"], str):
+            raise TypeError("the task is not a word")
+        kept = {part: dict(before[part]) for part in ("settings", "training")}
+    except (KeyError, TypeError, ValueError) as error:
+        raise SettingsError(f"'{path}' is damaged ({error}): use --no-resume, or another folder") from error
     asked = json.loads(json.dumps(record))  # JSON has no tuples: both sides hold lists
     if before["task"] != asked["task"]:
         raise SettingsError(f"'{path.parent}' holds a training of '{before['task']}': choose another folder")
     changed = [
-        f"{name} was {before[part].get(name)} and is {value}"
+        f"{name} was {kept[part].get(name)} and is {value}"
         for part in ("settings", "training")
         for name, value in asked[part].items()
-        if before[part].get(name) != value and not (part == "training" and name in FREE)
+        if kept[part].get(name) != value and not (part == "training" and name in FREE)
     ]
     if changed:
         listed = ", ".join(changed)

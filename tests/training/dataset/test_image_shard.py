@@ -102,6 +102,10 @@ def test_other_and_damaged_files_are_refused_with_their_name(file):
     save_tensors(file, {name: value for name, value in tensors.items() if name not in ("flow", "lips")}, header)
     with pytest.raises(ValueError, match=r"a\.safetensors is not a whole shard: flow, lips missing; run `train pairs`"):
         read_pairs(file)
+    save_tensors(file, tensors | {"step": torch.zeros(1)}, header)
+    with pytest.raises(DatasetError, match=r"a\.safetensors is not a whole shard \(step must be .*run `train pairs`"):
+        read_pairs(file)
+    save_tensors(file, tensors, header)
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"a\.safetensors' is truncated"):
         read_pairs(file)

@@ -107,3 +107,19 @@ def test_another_format_or_half_a_shard(tmp_path, shard):
     save_tensors(path, tensors, header)
     with pytest.raises(ValueError, match="is not a whole shard: rotation, width missing"):
         read_shard(path)
+
+
+def test_a_shard_whose_parts_do_not_fit_is_refused(tmp_path, shard):
+    path = tmp_path / "a.safetensors"
+    write_shard(path, shard)
+    tensors, header = load_tensors(path), read_header(path)
+    save_tensors(path, tensors | {"aperture": torch.zeros(FRAMES + 1)}, header)
+    with pytest.raises(DatasetError, match=r"not a whole shard \(aperture must be \[T\], T = 6; got \[7\]\)"):
+        read_shard(path)
+    for change in ({"lag_frames": "late"}, {"split": "walk"}):
+        save_tensors(path, tensors, header | change)
+        with pytest.raises(DatasetError, match="not a whole shard"):
+            read_shard(path)
+    save_tensors(path, tensors, {name: value for name, value in header.items() if name != "identity"})
+    with pytest.raises(DatasetError, match="'identity'"):
+        read_shard(path)

@@ -16,7 +16,7 @@ from torch import nn
 
 pytest.importorskip("accelerate")
 
-from vividtalk_core.errors import TrainingError
+from vividtalk_core.errors import DatasetError, TrainingError, WeightsError
 from vividtalk_core.hub import load_tensors, read_header, save_tensors
 from vividtalk_core.training.loop.checkpoint import load_checkpoint
 from vividtalk_core.training.loop.csv_log import TrainLog
@@ -435,6 +435,15 @@ def test_a_file_that_is_no_checkpoint(tmp_path):
         load_checkpoint(path, {}, None, SETTINGS)
 
 
+@pytest.mark.parametrize("change", [{"progress": "{"}, {"progress": '{"pace": 1}'}, {"settings": "1"}])
+def test_a_damaged_checkpoint(tmp_path, change):
+    train(Regression(), replace(SETTINGS, steps=6), tmp_path)
+    path = tmp_path / "last.safetensors"
+    save_tensors(path, load_tensors(path), read_header(path) | change)
+    with pytest.raises(WeightsError, match=r"is damaged .*: use --no-resume or another folder"):
+        train(Regression(), SETTINGS, tmp_path)
+
+
 def test_without_accelerate(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "accelerate", None)
     with pytest.raises(ImportError, match=r"pip install 'vividtalk\[train\]'"):
@@ -469,6 +478,13 @@ def test_log_grows_columns(tmp_path):
     assert (tmp_path / "log.csv").read_text().split() == ["step,a,b", "1,0.5,", "2,,2", "3,0.333333,"]
     assert [row["step"] for row in TrainLog(tmp_path / "log.csv", last_step=2).rows] == ["1", "2"]
     assert (tmp_path / "log.csv").read_text().split()[-1] == "2,,2"
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2\n", "step\nfirst\n", "\udcff"])
+def test_a_file_that_is_no_log(tmp_path, text):
+    (tmp_path / "log.csv").write_text(text, errors="surrogateescape")
+    with pytest.raises(DatasetError, match="is not the log of a training"):
+        TrainLog(tmp_path / "log.csv", last_step=2)
 
 
 def test_second_interrupt_is_at_once():

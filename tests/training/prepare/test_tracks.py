@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from vividtalk_core.errors import DatasetError
 from vividtalk_core.face.track import Track
 from vividtalk_core.structures import Crop, Expression, HeadPose
 from vividtalk_core.training.dataset.layout import refusal_path
@@ -61,6 +62,22 @@ def test_damaged_track(tmp_path):
     np.savez(tmp_path / "b.npz", coefficients=np.zeros((1, 52)))
     with pytest.raises(ValueError, match=r"b\.npz is not a track of `train prepare`"):
         read_track(tmp_path / "b.npz")
+    parts = {
+        "coefficients": np.zeros((2, 52)),
+        "lip_offsets": np.zeros((2, 4, 3)),
+        "rotation": np.zeros((2, 3)),
+        "translation": np.zeros((2, 3)),
+        "landmarks": np.zeros((2, 478, 2)),
+        "identity": np.zeros(7),
+        "interpolated": np.zeros(0, np.int64),
+        "fps": 25.0,
+    }
+    for change in ({"rotation": np.zeros((3, 3))}, {"coefficients": np.zeros((2, 51))}, {"fps": np.zeros(2)}):
+        np.savez(tmp_path / "c.npz", **parts | change)
+        with pytest.raises(DatasetError, match=r"c\.npz is not a track of `train prepare`"):
+            read_track(tmp_path / "c.npz")
+    np.savez(tmp_path / "c.npz", **parts)
+    assert len(read_track(tmp_path / "c.npz").rotation) == 2
 
 
 def test_tracking_in_this_process(tmp_path, portrait):

@@ -10,6 +10,7 @@ import torch
 
 from vividtalk_core.audio.encoder import encode_audio, feature_rows
 from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, PHONES, ExpressionConfig, ExpressionGenerator
+from vividtalk_core.errors import DatasetError, SettingsError
 from vividtalk_core.eval.lips import pearson
 from vividtalk_core.head.morphable import load_morphable
 from vividtalk_core.head.mouth_shape import lip_curves
@@ -325,3 +326,16 @@ def test_the_embedded_weights_have_a_row_each():
 def test_both_splits_are_needed(shards, model):
     with pytest.raises(ValueError, match="4 clips to train on and 0 to validate with"):
         ExpressionTask(shards, [], tmp_nowhere(), model, TINY)
+
+
+def test_speech_that_is_too_short_or_missing_is_refused(shards, validation, model):
+    with pytest.raises(DatasetError, match="tracked speech of 101 frames or more"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, window=101))
+    silent = replace(shards[0], waveform=torch.zeros(0, dtype=torch.int16))
+    for clips, held_out in (([silent], validation), (shards, [silent])):
+        with pytest.raises(DatasetError, match="clips with sound"):
+            ExpressionTask(clips, held_out, tmp_nowhere(), model, TINY)
+    assert ExpressionTask([silent, *shards], validation, tmp_nowhere(), model, TINY).clips
+    most = 3 * len(model.lip_vertices)
+    with pytest.raises(SettingsError, match=f"components must be at most {most}"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, components=most + 1))

@@ -10,8 +10,7 @@ from vividtalk_core.mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from vividtalk_core.training.dataset.image_pairs import PairData, by_frame
 from vividtalk_core.training.loop.settings import TrainSettings
 from vividtalk_core.training.loop.trainer import train
-from vividtalk_core.training.tasks import generator as generator_training
-from vividtalk_core.training.tasks import motion_vae as motion_training
+from vividtalk_core.training.tasks import image_task
 from vividtalk_core.training.tasks.generator import GeneratorSettings, GeneratorTask, generate
 from vividtalk_core.training.tasks.motion_vae import MotionSettings, MotionTask, predict, slope
 
@@ -27,8 +26,7 @@ class Blurred(nn.Module):
 
 @pytest.fixture(autouse=True)
 def backbone(monkeypatch):
-    for module in (motion_training, generator_training):
-        monkeypatch.setattr(module, "load_perceptual", lambda path, stages: Blurred())
+    monkeypatch.setattr(image_task, "load_perceptual", lambda path, stages: Blurred())
 
 
 @pytest.fixture

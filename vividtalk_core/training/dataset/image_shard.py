@@ -91,7 +91,10 @@ def read_pairs(path: str | Path) -> PairShard:
     missing = sorted(set(TENSORS) - tensors.keys())
     if missing:
         raise DatasetError(f"{path} is not a whole shard: {', '.join(missing)} missing; run `train pairs` again.")
-    return make_pair_shard(header["name"], header["identity"], header["split"], tensors)
+    try:
+        return make_pair_shard(header["name"], header["identity"], header["split"], tensors)
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"{path} is not a whole shard ({error}); run `train pairs` again.") from error
 
 
 def make_pair_shard(name: str, identity: str, split: str, tensors: Mapping[str, Tensor]) -> PairShard:

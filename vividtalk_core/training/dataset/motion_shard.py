@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +21,29 @@ FORMAT = "1"
 SPLITS = ("train", "validation", "test")
 SAMPLES_PER_FRAME = round(SAMPLE_RATE / FPS)
 ALL = "all"
+
+
+class Curves(Protocol):
+    """What every form of a clip has: the curves of T frames."""
+
+    @property
+    def coefficients(self) -> Tensor: ...  # [T, E] β
+    @property
+    def lip_offsets(self) -> Tensor: ...  # [T, L, 3] model units
+    @property
+    def rotation(self) -> Tensor: ...  # [T, 3] rad, absolute
+    @property
+    def translation(self) -> Tensor: ...  # [T, 3] model units, absolute
+
+
+def curve_shapes(clip: Curves) -> dict[str, tuple[Tensor, str]]:
+    """The curves of a clip by name, each with its shape, e.g. [T, E], as `check_shapes` takes them."""
+    return {
+        "coefficients": (clip.coefficients, "T E"),
+        "lip_offsets": (clip.lip_offsets, "T L 3"),
+        "rotation": (clip.rotation, "T 3"),
+        "translation": (clip.translation, "T 3"),
+    }
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,10 +72,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         check_shapes(
-            coefficients=(self.coefficients, "T E"),
-            lip_offsets=(self.lip_offsets, "T L 3"),
-            rotation=(self.rotation, "T 3"),
-            translation=(self.translation, "T 3"),
+            **curve_shapes(self),
             neutral_coefficients=(self.neutral_coefficients, "E"),
             neutral_lip_offsets=(self.neutral_lip_offsets, "L 3"),
             aperture=(self.aperture, "T"),
@@ -130,6 +152,14 @@ def read_shard(path: str | Path) -> Shard:
     missing = sorted(set(TENSORS) - tensors.keys())
     if missing:
         raise DatasetError(f"{path} is not a whole shard: {', '.join(missing)} missing; prepare it again.")
+    try:
+        return _make_shard(header, tensors)
+    except (KeyError, ValueError) as error:
+        raise DatasetError(f"{path} is not a whole shard ({error}); prepare it again.") from error
+
+
+def _make_shard(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Shard:
+    """The shard of a header and of tensors named like its fields, e.g. coefficients [T, E]."""
     return Shard(
         name=header["name"],
         identity=header["identity"],

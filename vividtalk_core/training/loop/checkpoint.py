@@ -68,7 +68,11 @@ def load_checkpoint(
     header = read_header(path)
     if header.get("format") != FORMAT or not {"progress", "settings"} <= header.keys():
         raise WeightsError(f"'{path}' is no training checkpoint of format {FORMAT}: use --no-resume or another folder")
-    _compare_settings(path, json.loads(header["settings"]), asdict(settings))
+    try:
+        progress, before = TrainingState(**json.loads(header["progress"])), dict(json.loads(header["settings"]))
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"'{path}' is damaged ({error}): use --no-resume or another folder") from error
+    _compare_settings(path, before, asdict(settings))
     tensors = load_tensors(path)
     try:
         for name, module in modules.items():
@@ -82,7 +86,7 @@ def load_checkpoint(
     }
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": {n: s for n, s in numbered.items() if s}, "param_groups": groups})
-    return TrainingState(**json.loads(header["progress"]))
+    return progress
 
 
 def _compare_settings(path: Path, found: dict[str, object], asked: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from ...errors import DatasetError
 from ...files import whole_file
 
 
@@ -16,8 +17,13 @@ class TrainLog:
         self.path = path
         self.rows: list[dict[str, str]] = []
         if last_step and path.is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
+            try:
+                with path.open(newline="", encoding="utf-8") as file:
+                    self.rows = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
+            except (KeyError, ValueError, csv.Error) as error:
+                raise DatasetError(
+                    f"'{path}' is not the log of a training ({type(error).__name__}: {error}): move it away to go on"
+                ) from error
         self.columns = list(self.rows[0]) if self.rows else []
         self._write_all()
 

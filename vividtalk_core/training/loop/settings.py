@@ -31,12 +31,11 @@ class TrainSettings:
     cpu: bool = False  # stay on the CPU even where there is a GPU
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "evaluate_every", "log_every"):
-            _check(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
-        for name in ("warmup", "weight_decay", "grad_clip", "patience", "prefetch", "final_rate"):
-            _check(name, getattr(self, name), 0 <= getattr(self, name) < math.inf, "0 or more")
+        check_counts(self, "steps", "batch", "evaluate_every", "log_every")
+        check_weights(self, "warmup", "weight_decay", "grad_clip", "patience", "prefetch", "final_rate")
+        # at 1 the running mean would keep its first weights for ever
+        check_shares(self, "ema", below=True)
         _check("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "above 0")
-        _check("ema", self.ema, 0 <= self.ema < 1, "0 or more and below 1")
         _check("precision", f"'{self.precision}'", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 
     def learning_rate_at(self, step: int) -> float:
@@ -45,6 +44,26 @@ class TrainSettings:
             return self.learning_rate * step / self.warmup
         share = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * share)) / 2)
+
+
+def check_counts(settings: object, *names: str) -> None:
+    """SettingsError unless the named fields are 1 or more."""
+    for name in names:
+        _check(name, getattr(settings, name), getattr(settings, name) >= 1, "at least 1")
+
+
+def check_weights(settings: object, *names: str) -> None:
+    """SettingsError unless the named fields are finite and 0 or more."""
+    for name in names:
+        _check(name, getattr(settings, name), 0 <= getattr(settings, name) < math.inf, "0 or more")
+
+
+def check_shares(settings: object, *names: str, below: bool = False) -> None:
+    """SettingsError unless the named fields are between 0 and 1; with `below`, 1 itself is refused too."""
+    rule = "0 or more and below 1" if below else "between 0 and 1"
+    for name in names:
+        value = getattr(settings, name)
+        _check(name, value, 0 <= value < 1 if below else 0 <= value <= 1, rule)
 
 
 def _check(name: str, value: object, fine: bool, rule: str) -> None:

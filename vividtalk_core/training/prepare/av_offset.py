@@ -13,6 +13,7 @@ from ...audio.encoder import mel_position
 from ...audio.mel import log_mel
 from ...audio.speech import analyse
 from ...audio.waveform import analysis_gain
+from ...errors import SettingsError
 from ...filters import blur_rows
 from ...time_grid import sample_rows
 from ..dataset.motion_shard import SAMPLES_PER_FRAME, Shard
@@ -36,6 +37,11 @@ class LagSettings:
     # Over 10 s, sound of somebody else reaches 0.22 at its best lag and the right one 0.34 and more.
     telling_s: float = 10.0  # of good frames from which a low correlation tells
     least_correlation: float = 0.25  # at the best lag, below which the sound is somebody else's
+
+    def __post_init__(self) -> None:
+        # wherever the peak is, correlations that far from it must be left to measure the noise with
+        if not 1 <= self.far <= self.reach:
+            raise SettingsError(f"far must be between 1 and reach; got far {self.far} and reach {self.reach}")
 
 
 @dataclass(frozen=True, slots=True)

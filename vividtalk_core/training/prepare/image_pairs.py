@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError
+from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError, SettingsError
 from ...face.align import cut_crop, to_crop
 from ...face.fit import fit_face
 from ...face.models import FaceModels, load_face_models
@@ -53,6 +53,10 @@ class PairSettings:
     nearest_s: float = 0.4  # least time between a portrait and a run: nearer frames are almost the same picture
     widest_deg: float = 35.0  # largest difference of the head angles of a pair; beyond it most of the face was hidden
     seed: int = 0  # of the choice of frames
+
+    def __post_init__(self) -> None:
+        if self.sources < 1 or self.runs < 1:
+            raise SettingsError(f"sources and runs must be at least 1; got {self.sources} and {self.runs}")
 
 
 def render_pairs(

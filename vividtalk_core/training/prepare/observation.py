@@ -15,7 +15,7 @@ from ...motion.resample import frame_positions
 from ...structures import ARKIT_NAMES, Audio, check_shapes
 from ...time_grid import sample_rows
 from ...video.reader import read_video
-from ..dataset.motion_shard import FPS, SAMPLES_PER_FRAME
+from ..dataset.motion_shard import FPS, SAMPLES_PER_FRAME, curve_shapes
 from .av_offset import Lag, LagSettings, estimate_lag, expected_aperture
 from .frame_filter import FrameSettings, bad_frames
 from .tracks import ClipTrack
@@ -40,10 +40,7 @@ class Observation:
 
     def __post_init__(self) -> None:
         check_shapes(
-            coefficients=(self.coefficients, "T E"),
-            lip_offsets=(self.lip_offsets, "T L 3"),
-            rotation=(self.rotation, "T 3"),
-            translation=(self.translation, "T 3"),
+            **curve_shapes(self),
             aperture=(self.aperture, "T"),
             width=(self.width, "T"),
             sound=(self.sound, "N"),

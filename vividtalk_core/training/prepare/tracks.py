@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import zipfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -17,9 +19,10 @@ from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError
 from ...face.models import FaceModels, load_face_models
 from ...face.track import Track, track_video
 from ...files import whole_file
-from ...structures import check_shapes
+from ...structures import ARKIT_NAMES, check_shapes
 from ...video.reader import read_video
 from ..dataset.layout import refusal_path
+from ..dataset.motion_shard import curve_shapes
 from .workers import Cancelled, run_jobs
 
 KEYS = ("coefficients", "lip_offsets", "rotation", "translation", "fps", "landmarks", "identity", "interpolated")
@@ -29,7 +32,7 @@ KEYS = ("coefficients", "lip_offsets", "rotation", "translation", "fps", "landma
 class ClipTrack:
     """The curves of a clip of T frames at its own rate, as tracked."""
 
-    coefficients: Tensor  # [T, E] β
+    coefficients: Tensor  # [T, 52] β
     lip_offsets: Tensor  # [T, L, 3] float16, model units
     rotation: Tensor  # [T, 3] rad, absolute
     translation: Tensor  # [T, 3] model units, absolute
@@ -40,10 +43,7 @@ class ClipTrack:
 
     def __post_init__(self) -> None:
         check_shapes(
-            coefficients=(self.coefficients, "T 52"),
-            lip_offsets=(self.lip_offsets, "T L 3"),
-            rotation=(self.rotation, "T 3"),
-            translation=(self.translation, "T 3"),
+            **curve_shapes(self),
             landmarks=(self.landmarks, "T 478 2"),
             identity=(self.identity, "I"),
             interpolated=(self.interpolated, "K"),
@@ -73,11 +73,18 @@ def read_track(path: Path) -> ClipTrack:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in KEYS}
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return _make_track(arrays)
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise DatasetError(
             f"{path} is not a track of `train prepare` ({error}); delete it, then it is made again."
         ) from error
+
+
+def _make_track(arrays: Mapping[str, npt.NDArray[Any]]) -> ClipTrack:
+    """The track of arrays named like its fields, e.g. coefficients [T, E]; ValueError where shapes do not fit."""
     tensors = {key: torch.from_numpy(values) for key, values in arrays.items() if key != "fps"}
+    if tensors["coefficients"].shape[-1:] != (len(ARKIT_NAMES),):
+        raise ValueError(f"coefficients must be [T, {len(ARKIT_NAMES)}]; got {list(tensors['coefficients'].shape)}")
     return ClipTrack(
         coefficients=tensors["coefficients"],
         lip_offsets=tensors["lip_offsets"],

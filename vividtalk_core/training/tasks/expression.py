@@ -35,7 +35,7 @@ from ..dataset.speech_clips import (
     standardise,
 )
 from ..dataset.voices import load_voices
-from ..loop.settings import TrainSettings
+from ..loop.settings import TrainSettings, check_counts, check_shares, check_weights
 from ..losses.motion import (
     closure_loss,
     coefficient_loss,
@@ -66,6 +66,7 @@ TRAINING = TrainSettings(
 
 SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
 ROLL_PASSES = 2  # that approximate the past of the causal form
+WEIGHTS = ("coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone", "sync")  # of the losses
 CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
 
 
@@ -106,6 +107,16 @@ class ExpressionSettings:
     )
     seed: int = 0  # of initial weights and augmented soundtracks
 
+    def __post_init__(self) -> None:
+        check_counts(self, "width", "components", "encoder_layers", "branch_layers", "window")
+        check_shares(self, "dropout", "voice_share", below=True)
+        check_shares(self, "style_drop")
+        check_weights(self, "variants", "style_noise", "gain", *WEIGHTS)
+        # each head attends with an equal part of the features
+        heads = ExpressionConfig().heads
+        if self.width % heads:
+            raise SettingsError(f"width must be a multiple of the {heads} attention heads; got {self.width}")
+
 
 class ExpressionTask:
     """Windows of clips, the losses of L_bsvo, and metrics on held-out speakers."""
@@ -123,18 +134,29 @@ class ExpressionTask:
                 f"{len(train)} clips to train on and {len(validation)} to validate with: both are needed"
             )
         self.settings, self.model = settings, model
+        whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
+        spoken = [shard for shard in train if len(shard.waveform) and shard.frames >= settings.window]
+        self.validation = [clip for clip in validation if len(clip.waveform)]
+        if not whole:
+            raise DatasetError("no clip to train on has lip offsets and all coefficients: add tracked videos")
+        if not any(shard in whole for shard in spoken) or not self.validation:
+            raise DatasetError(
+                f"an expression generator needs tracked speech of {settings.window} frames or more to train on, and "
+                f"any speech to validate with; got {len(spoken)} and {len(self.validation)} clips with sound: add "
+                "clips, or lower the window"
+            )
+        lip_numbers = 3 * len(model.lip_vertices)
+        if settings.components > lip_numbers:
+            raise SettingsError(f"components must be at most {lip_numbers}; got {settings.components}")
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
             front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=feature_rows(encode_shard(train[0], settings.encoder)).shape[1],
+            feature_width=feature_rows(encode_shard(spoken[0], settings.encoder)).shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
         torch.manual_seed(settings.seed)
         self.module = ExpressionGenerator(config)
-        whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
-        if not whole:
-            raise DatasetError("no clip to train on has lip offsets and all coefficients: add tracked videos")
         statistics = measure_motion(whole, settings.components, settings.range_share)
         generator = self.module
         generator.motion_mean.copy_(statistics.mean)
@@ -146,7 +168,6 @@ class ExpressionTask:
         if settings.voices:
             self._add_voices(Path(settings.voices))
         self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
-        self.validation = [clip for clip in validation if len(clip.waveform)]
         self.maps = make_maps(
             generator, model, torch.cat([c.motion[0][c.valid[0]] for c in self.clips if c.known.all()])
         )
@@ -174,8 +195,6 @@ class ExpressionTask:
         size = sum(self.module.sizes)
         voices = load_voices(folder, size, config.identity_components, self.soundtracks, random)
         weights = torch.tensor([float(len(clip.phones[0])) for clip in voices])
-        if not 0 <= settings.voice_share < 1:
-            raise SettingsError(f"voice_share must be 0 or more and below 1; got {settings.voice_share}")
         share = settings.voice_share / (1 - settings.voice_share)
         weights = weights * (share * self.sampling_weights.sum() / weights.sum())
         self.sampling_weights = torch.cat((self.sampling_weights, weights))

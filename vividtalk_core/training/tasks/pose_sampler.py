@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from ...audio.mel import BANDS
 from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
 from ...audio_to_mesh.pose_sampler import PoseSampler, PoseSamplerConfig
 from ...errors import DatasetError, SettingsError
 from ...hub import load_module, save_module
 from ..dataset.motion_shard import load_shards
 from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_window, pose_clips
+from ..loop.settings import check_counts, check_shares, check_weights
 from ..losses.motion import masked_mean
 
 # Weaker than for the codebook: strongly enlarged motion leaves the range of the codes, and the sampler would learn to
@@ -53,6 +55,17 @@ class PoseSettings:
     latent: float = 0.1  # weight of ‖Ẑ − sg(Z_q)‖²
     code: float = 1.0  # weight of −log softmax(−‖Ẑ − z_k‖²/τ) of the true codes
     seed: int = 0  # of the initial weights
+
+    def __post_init__(self) -> None:
+        check_counts(self, "audio", "style", "memory", "window")
+        check_weights(self, "bands", "ahead", "gain", "style_noise", "audio_noise", "position", "latent", "code")
+        check_shares(self, "dropout", below=True)
+        check_shares(self, "style_drop", "audio_drop", "code_noise")
+        # a group holds equally many bands of the mel
+        if self.bands and BANDS % self.bands:
+            raise SettingsError(f"bands must be 0 or a divisor of {BANDS}, the bands of the mel; got {self.bands}")
+        if not self.least_gain > 0:
+            raise SettingsError(f"least_gain must be above 0; got {self.least_gain}")
 
 
 class PoseTask:

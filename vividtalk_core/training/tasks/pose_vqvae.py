@@ -11,11 +11,12 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
-from ...errors import DatasetError
+from ...errors import DatasetError, SettingsError
 from ...eval.head_motion import perplexity, reconstruction_rms
 from ...hub import save_module
 from ..dataset.motion_shard import load_shards
 from ..dataset.pose_clips import PoseAugmentation, PoseClip, clip_weights, draw_window, pose_clips
+from ..loop.settings import check_counts, check_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,15 @@ class PoseCodebookSettings:
     commitment: float = 0.25  # weight of ‖sg(z_q) − E(P)‖²; ‖sg(E(P)) − z_q‖² is minimised by the moving averages
     translation: float = 0.5  # weight of a translation relative to an angle
     seed: int = 0  # of the initial weights
+
+    def __post_init__(self) -> None:
+        check_counts(self, "stride", "levels", "latent", "width", "window")
+        check_weights(self, "position", "velocity", "acceleration", "commitment", "translation")
+        # a single code holds no choice, and has no neighbour that the sampler could confuse it with
+        if self.codes < 2:
+            raise SettingsError(f"codes must be at least 2; got {self.codes}")
+        if not self.least_gain > 0:
+            raise SettingsError(f"least_gain must be above 0; got {self.least_gain}")
 
 
 class PoseCodebookTask:

@@ -13,12 +13,12 @@ from torch import Generator, Tensor, nn
 from ...audio.encoder import feature_rows
 from ...audio.mel import BANDS
 from ...critics.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
-from ...errors import DatasetError
+from ...errors import DatasetError, SettingsError
 from ...eval.sync import REACH, offset_distances
 from ...hub import save_module
 from ..augment.mel import MelAugmentation, augment_mel
 from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
-from ..loop.settings import TrainSettings
+from ..loop.settings import TrainSettings, check_counts, check_shares, check_weights
 from ..sampling import speaker_weights
 
 TRAINING = TrainSettings(
@@ -44,6 +44,17 @@ class SyncSettings:
     lip_gain: float = 0.4  # curves are scaled by up to e to the power of ±this
     lip_noise: float = 0.05  # standard deviation of noise on the curves, of their unit
     seed: int = 0  # of initial weights
+
+    def __post_init__(self) -> None:
+        check_counts(self, "speech_width", "lip_width", "embedding")
+        check_shares(self, "dropout", below=True)
+        check_weights(self, "lip_gain", "lip_noise")
+        # an example must hold one whole window, or there is nothing to embed
+        least = SyncConfig().window
+        if self.window < least:
+            raise SettingsError(f"window must be at least {least} frames, what one embedding sees; got {self.window}")
+        if not self.temperature > 0:
+            raise SettingsError(f"temperature must be above 0; got {self.temperature}")
 
 
 @dataclass(frozen=True, eq=False, slots=True)
