@@ -157,6 +157,7 @@ def written(stream: FrameStream, audio: Input.Audio | None) -> Input.Video:
     """A stream and its sound as a VIDEO of a file in ComfyUI's temp folder, written chunk by chunk."""
     folder = folder_paths.get_temp_directory()
     os.makedirs(folder, exist_ok=True)
+    # a random name, because all runs share the temp folder
     file = os.path.join(folder, f"VividTalk_{secrets.token_hex(8)}.mp4")
     note_odd_size(stream.height, stream.width)
     write_video(file, stream, None if audio is None else sound(audio), progress())
@@ -197,6 +198,7 @@ def collect(chunks: Iterable[Tensor], frames: int, report: Progress) -> Tensor:
 
 def _picture(frame: Tensor) -> Image.Image:
     """A frame [3, H, W] in 0..1, thinned to preview size."""
+    # every n-th pixel and no resampling, because each frame is shown for a moment only
     step = max(1, max(frame.shape[1:]) // PREVIEW_SIZE)
     pixels = frame[:, ::step, ::step].movedim(0, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
     return Image.fromarray(pixels.numpy())

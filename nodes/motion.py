@@ -154,8 +154,10 @@ class LoadMotion(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, model: Models | None, file: str | None, fps: float) -> str:
+        # a linked input arrives as None; a change of the node before it makes this one run again
         if file is None:
             return ""
+        # ComfyUI runs a node again only if this text changes: a file that was edited is then read again
         found = os.stat(motion_path(file))
         return f"{found.st_mtime_ns} {found.st_size}"
 

@@ -31,6 +31,7 @@ def worded(found: str, advice: Iterable[str], words: Mapping[str, str] = ADVICE)
     known = [words[remedy] for remedy in advice if remedy in words]
     if not known:
         return found
+    # a sentence with two colons is hard to read
     join = ";" if ": " in found else ":"
     return f"{found}{join} {', '.join(known[:-1])}{', or ' if len(known) > 1 else ''}{known[-1]}"
 
@@ -45,6 +46,7 @@ class VividTalkError(ValueError):
 
     def __init__(self, found: str = "", *, advice: tuple[str, ...] = ()) -> None:
         super().__init__(worded(found, advice))
+        # kept apart from the text, so that callers can word the remedies for the inputs of their users
         self.found, self.advice = found, advice
 
 

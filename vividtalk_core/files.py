@@ -24,6 +24,8 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
+    # beside the file, because renaming is atomic only within one file system; a random name, so that two programs
+    # which write one file do not mix
     part = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
     try:
         yield part
@@ -59,6 +61,7 @@ def check_writable(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> P
         raise OutputError(f"cannot write '{path}': the folder '{path.parent}' does not exist")
     probe = path.with_name(f"{path.name}.part-{secrets.token_hex(4)}")
     try:
+        # a file is made, because permission bits do not show a file system that is read-only
         probe.touch(exist_ok=False)
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror}") from error

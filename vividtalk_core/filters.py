@@ -71,6 +71,7 @@ def blur(image: Tensor, sigma_px: float) -> Tensor:
     reach = max(1, round(2.5 * sigma_px))
     taps: list[float] = gaussian_kernel(reach, sigma_px).tolist()
     height, width = image.shape[-2:]
+    # the border is repeated, because zeros would darken it
     padded = F.pad(image.reshape(-1, 1, height, width), (reach,) * 4, mode="replicate")
     rows = _weighted_sum([padded[..., shift : shift + width] for shift in range(len(taps))], taps)
     blurred = _weighted_sum([rows[..., shift : shift + height, :] for shift in range(len(taps))], taps)
@@ -78,7 +79,7 @@ def blur(image: Tensor, sigma_px: float) -> Tensor:
 
 
 def _weighted_sum(values: list[Tensor], weights: list[float]) -> Tensor:
-    """The sum [...] of tensors [...], each times its weight, added in their order."""
+    """The sum [B, C, H, W] of images [B, C, H, W], each times its weight, added in their order."""
     total = weights[0] * values[0]
     for value, weight in zip(values[1:], weights[1:], strict=True):
         total = total + weight * value
@@ -107,6 +108,7 @@ def blur_rows(rows: Tensor, sigma: float, sigma_past: float | None = None) -> Te
     if reach == 0 or rows.shape[1] == 0:
         return rows
     kernel = gaussian_kernel(reach, sigma, sigma_past, rows.dtype, rows.device)
+    # each curve is a signal of one channel in a batch: one kernel serves all
     padded = F.pad(rows.T[:, None], (reach, reach), mode="replicate")  # [D, 1, T + 2·reach]
     return F.conv1d(padded, kernel[None, None])[:, 0].T
 

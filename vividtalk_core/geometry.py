@@ -43,6 +43,7 @@ def rotation_matrix(angles: Tensor) -> Tensor:
 
 def rotation_angles(matrix: Tensor) -> Tensor:
     """(pitch, yaw, roll) [..., 3] in radians of rotation matrices [..., 3, 3]; inverse of `rotation_matrix`."""
+    # rounding may leave a sine a little outside of −1..1, where the arcsine is NaN
     pitch = torch.asin(-matrix[..., 1, 2].clamp(-1, 1))
     yaw = torch.atan2(matrix[..., 0, 2], matrix[..., 2, 2])
     roll = torch.atan2(matrix[..., 1, 0], matrix[..., 1, 1])
@@ -74,6 +75,7 @@ def pixel_centres(height: int, width: int, device: torch.device | None = None) -
 
 def identity_grid(height: int, width: int, device: torch.device | None = None) -> Tensor:
     """[H, W, 2] the sampling grid, −1..1, that returns an image unchanged."""
+    # through pixel centres: FOMM's grid, from corner to corner, moves pixels by up to 1.9 px at 256 when nothing moves
     return pixel_centres(height, width, device) * 2 / torch.tensor((width, height), device=device) - 1
 
 
@@ -169,6 +171,7 @@ def segment_distance(points: Tensor, start: Tensor, end: Tensor) -> tuple[Tensor
         Distance [..., N] and share [..., N]: 0 at the start of a segment, 1 at its end.
     """
     edge, offset = end - start, points[..., None, :] - start  # [N, D], [..., N, D]
+    # an edge without length counts as its point
     share = ((offset * edge).sum(-1) / (edge**2).sum(-1).clamp(min=1e-12)).clamp(0, 1)
     return (offset - share[..., None] * edge).norm(dim=-1), share
 

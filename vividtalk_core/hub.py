@@ -72,6 +72,7 @@ class WeightSet:
             return self.files[name]
         if not (EMBEDDED / name).is_file():
             raise MissingFileError(f"the weights '{name}' are neither in the set '{self.source}' nor embedded")
+        # no warning, because a set may hold some of the files only, on purpose
         if self.source != "embedded":
             log.info("'%s' has no %s: the embedded one is used", self.source, name)
         return EMBEDDED / name
@@ -147,6 +148,7 @@ def _snapshot(repo: str, revision: str) -> Path:
     where = f"'{repo}' at revision '{revision}'"
     endpoint = os.environ.get("HF_ENDPOINT")
     try:
+        # only files that are read here: a repository may hold videos and other formats too
         return Path(snapshot_download(repo, revision=revision, allow_patterns=list(FILE_NAMES), endpoint=endpoint))
     except LocalEntryNotFoundError as error:
         raise HubError(f"cannot reach the Hugging Face Hub for {where} and it is not in the local cache") from error
@@ -167,8 +169,10 @@ def _check_whole(path: Path) -> dict[str, Any]:
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
+        # the limits of the format: "{}" is the shortest header, and readers refuse one above 100 MB
         if not 2 <= length <= 100_000_000:
             raise WeightsError(f"'{path}' is not a safetensors file")
+        # no more than there is: a damaged length could ask for 100 MB
         raw = stream.read(min(length, size))
     if len(raw) < length:
         raise WeightsError(f"'{path}' is truncated: {size} bytes, its header alone needs {8 + length}")
@@ -225,6 +229,7 @@ def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dt
         config: the dataclass that the module was built from.
         dtype: floating-point type of the file, e.g. float16; None keeps the module's own.
     """
+    # integers keep their type: as indices and counts they must stay exact
     state = {k: v.to(dtype) if dtype and v.is_floating_point() else v for k, v in module.state_dict().items()}
     header = {"architecture": type(module).__name__, "config": json.dumps(dataclasses.asdict(config))}
     save_tensors(path, state, header)
@@ -257,6 +262,7 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
     expected = module.state_dict()
     tensors = load_tensors(path)
     _compare_states(path, expected, tensors)
+    # assigned, because tensors on the meta device have no memory to copy into
     module.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, assign=True)
     return module.eval()
 

@@ -74,6 +74,7 @@ def check_options(settings: Any) -> None:
         value = getattr(settings, name)
         if known.choices and value not in known.choices:
             raise SettingsError(f"{name} must be one of {', '.join(known.choices)}; got '{value}'.", setting=name)
+        # isfinite, because infinity lies within a range without ends
         if isinstance(value, (int, float)) and not (known.low <= value <= known.high and math.isfinite(value)):
             raise SettingsError(f"{name} must be {_range(known)}; got {value:g}.", setting=name)
 

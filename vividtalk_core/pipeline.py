@@ -66,6 +66,7 @@ class Models:
     def replaced(self, mesh_to_video: MeshToVideoModels) -> Models:
         """The same models with other networks of stage 2."""
         models = Models(self._weights, self.device)
+        # with what `cached_property` has stored, so that nothing is loaded twice
         models.__dict__.update(self.__dict__ | {"mesh_to_video": mesh_to_video})
         return models
 
@@ -131,11 +132,13 @@ class TalkStream:
 
         Once the curves are known, frames do not depend on each other: several threads compute chunks at the same time.
         """
+        # one thread, as in the workers: another number may change the last bit of a sum
         with single_threaded():
             with self.timer("render"):
                 view = view_source(self.face)
             networks = self.models.mesh_to_video
-            _ = networks.motion, networks.generator  # loaded before several threads ask for them
+            # loaded before several threads ask for them: each would read the files
+            _ = networks.motion, networks.generator
             chunk = chunk_frames(self.settings.chunk, self.height, self.width)
             workers = self.settings.workers or default_workers()
             parts = in_order(partial(self._chunk, view), frame_ranges(self.frame_count, chunk), workers)
@@ -143,6 +146,7 @@ class TalkStream:
             for frames, images, seconds in parts:
                 self.timer.add(seconds, time.perf_counter() - start)
                 yield frames, images
+                # the caller's own time between two chunks is not counted
                 start = time.perf_counter()
 
     def _chunk(self, view: SourceView, part: slice) -> tuple[GeneratedFrames, Tensor, dict[str, float]]:
@@ -265,6 +269,7 @@ def track(video: VideoClip | str | Path, *, models: Models | None = None, progre
         NoFaceError: no face for longer than can be bridged.
         MediaError: the file is not a video.
     """
+    # the sound of a driving video is not used
     clip = video if isinstance(video, VideoClip) else read_video(video, with_audio=False)
     with single_threaded():
         return track_video((models or embedded_models()).face, clip.frames, clip.fps, progress, total=clip.frame_count)

@@ -38,11 +38,13 @@ class ArticulationSettings:
 
     def __post_init__(self) -> None:
         check_options(self)
+        # `check_options` does not know these, because they are no options
         for name in ("face_gain", "closure", "style"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} must be 0 or more; got {getattr(self, name)}.")
 
 
+# Frozen, so that it can be the default of an argument.
 DEFAULT_ARTICULATION = ArticulationSettings()
 
 

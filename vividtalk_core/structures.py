@@ -16,7 +16,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-CROP = 256  # side of the aligned crop in pixels; motion is estimated at this size, the paper's own
+# Side of the aligned crop. Motion is estimated at this size, the paper's own.
+CROP = 256  # px
+# Closures of p and b last about 60 ms: slower features would miss some of them.
 MEL_RATE = 100  # log-mel frames per second
 SAMPLE_RATE = 16_000  # Hz, the paper's audio rate and wav2vec2's
 
@@ -48,9 +50,11 @@ def check_shapes(**fields: tuple[Tensor, str]) -> None:
         )
         if not fits:
             known = "".join(f", {d} = {sizes[d]}" for d in dims if d in sizes)
+            # a plain ValueError: a wrong shape is a bug of the caller, and nothing that a user can correct
             raise ValueError(f"{name} must be [{', '.join(dims)}]{known}; got {list(tensor.shape)}")
 
 
+# eq=False, here and below: comparing tensors gives a tensor, of which no bool can be made
 @dataclass(frozen=True, eq=False, slots=True)
 class FrameValue:
     """A value that holds T frames: tensors [T, ...] and values of frames in the fields that `PER_FRAME` names."""
@@ -142,6 +146,7 @@ class HeadTrajectory(FrameValue):
         check_shapes(rotation=(self.rotation, "T 3"), translation=(self.translation, "T 3"))
 
 
+# Two types with the same fields: type checkers then report an absolute pose where relative motion is expected.
 class HeadPose(HeadTrajectory):
     """Where a head is in the camera: absolute, from a fit or a tracker."""
 

@@ -22,11 +22,13 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CHUNK = 4  # frames that a worker makes at once
-MOST_WORKERS = 4  # each holds a chunk of frames; beyond four, small operations wait for Python's lock
+# Each holds a chunk of frames, and beyond four, small operations wait for Python's lock.
+MOST_WORKERS = 4
 
 
 def usable_cores() -> int:
     """Cores that this process may run on."""
+    # containers and schedulers allow fewer cores than the machine has
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -70,16 +72,19 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
             return function(item)
 
     waiting: deque[Future[Result]] = deque()
+    # the number of threads in an operation belongs to the thread that calls it: each worker sets its own
     pool = ThreadPoolExecutor(workers, "vividtalk", initializer=torch.set_num_threads, initargs=(1,))
     try:
         for item in items:
             waiting.append(pool.submit(run, item))
+            # one more than the workers: none of them is idle while the caller uses a result
             if len(waiting) > workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)  # a caller that stops early waits for what is in work, no longer
+        # a caller that stops early waits for what is in work, no longer
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def by_chunks(

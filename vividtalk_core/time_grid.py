@@ -46,4 +46,5 @@ def resampled_positions(frames: int, fps_in: float, fps_out: float) -> Tensor:
 
     Frame t is centred at (t + 0.5) / fps at either rate; with equal rates the positions are whole.
     """
+    # in double precision: in a long clip float32 has too few digits for the place between two rows
     return (torch.arange(frames, dtype=torch.float64) + 0.5) * (fps_in / fps_out) - 0.5

@@ -41,6 +41,7 @@ class StageTimer:
             elapsed = time.perf_counter() - start
             self._count(stage, elapsed - self._inner.pop())
             if self._inner:
+                # the stage around this one must not count the same seconds again
                 self._inner[-1] += elapsed
 
     def _count(self, stage: str, seconds: float) -> None:

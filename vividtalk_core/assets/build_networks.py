@@ -143,6 +143,7 @@ def _padding(options: Any, size: list[int], kernel: list[int]) -> list[int]:
 
 
 def _copy(target: GraphBuilder, operator: Operator) -> None:
+    # only constants are unpacked so: `constant` gives them dense, and weights are stored in half precision anyway
     source, output = operator.inputs[0], operator.outputs[0]
     if source in target.activations:
         target.activations[output] = target.activations[source]
@@ -173,6 +174,7 @@ def _convolution(target: GraphBuilder, operator: Operator) -> None:
 
 
 def _transposed(target: GraphBuilder, operator: Operator) -> None:
+    # MediaPipe's own operator stores TFLite's parameters of a transposed convolution: padding, stride width and height
     _, stride_width, stride_height = np.frombuffer(operator.custom_options, "<i4", 3).tolist()
     image, weight, bias = operator.inputs
     # torch wants [I, O, h, w] of a transposed convolution; TFLite has [O, h, w, I]
@@ -203,6 +205,7 @@ def _arithmetic(target: GraphBuilder, operator: Operator) -> None:
 
 def _pad(target: GraphBuilder, operator: Operator) -> None:
     _, (top, bottom), (left, right), channels = target.constant(operator.inputs[1]).tolist()
+    # F.pad counts from the last dimension: columns, rows, then channels
     padding = [left, right, top, bottom, *channels]
     target.add("pad", [target.operand(operator.inputs[0])], operator.outputs[0], padding=padding)
 

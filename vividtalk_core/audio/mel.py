@@ -11,11 +11,15 @@ from torch import Tensor
 from ..structures import MEL_RATE, SAMPLE_RATE
 
 BANDS = 80
-WINDOW = 400  # samples, 25 ms: two periods of a low voice
+# 25 ms hold two periods of a low voice.
+WINDOW = 400  # samples
 HOP = SAMPLE_RATE // MEL_RATE
+# The next power of two above the window, for which the transform is fastest.
 FFT = 512
-FLOOR = 1e-7  # about 50 dB under the strongest band of a voice: levels below it are noise of the recording
-BLOCK = 6_000  # mel frames that are transformed at once: one minute
+# About 50 dB under the strongest band of a voice: levels below it are noise of the recording.
+FLOOR = 1e-7
+# One minute is transformed at once, so that the memory of the spectra does not grow with the sound.
+BLOCK = 6_000  # mel frames
 
 
 def log_mel(mono: Tensor) -> Tensor:

@@ -78,9 +78,11 @@ def align_phones(waveform: Tensor, sample_rate: int, transcript: str) -> list[Ph
         decoder.set_align_text(" ".join(words))
         try:
             _run(decoder, _quiet(pad_s) + samples + _quiet(pad_s))
+            # PocketSphinx aligns in two passes: the first finds the words, the second the phones within them
             decoder.set_alignment()
             _run(decoder, _quiet(pad_s) + samples + _quiet(pad_s))
         except RuntimeError:
+            # no path through the words fits the sound with this much silence around it
             continue
         return _aligned(decoder, pad_s, len(samples) / 2 / SAMPLE_RATE)
     raise MediaError(f"the sound does not fit the transcript '{transcript}': check that they belong together")
@@ -92,6 +94,7 @@ def _aligned(decoder: Decoder, pad_s: float, duration_s: float) -> list[Phone]:
     for word in decoder.get_alignment():
         for phone in word:
             start, end = phone.start * FRAME_S - pad_s, (phone.start + phone.duration) * FRAME_S - pad_s
+            # what lies in the padding alone is no part of the recording
             if end > 0 and start < duration_s:
                 phones.append(Phone(_plain(phone.name), max(start, 0.0), min(end, duration_s)))
     return phones
@@ -129,6 +132,7 @@ def _by_words(waveform: Tensor, sample_rate: int, samples: bytes) -> list[Phone]
     """Phones of the most likely words of a waveform [C, N], none if the words cannot be aligned."""
     decoder = _decoder()
     _run(decoder, samples)
+    # "read(2)" is the second pronunciation of "read": the number is no part of the transcript
     words = "" if decoder.hyp() is None else re.sub(r"\(\d+\)", "", decoder.hyp().hypstr)
     try:
         return align_phones(waveform, sample_rate, words)

@@ -22,17 +22,22 @@ DECIBEL = math.log(10) / 10  # nats of log-energy
 RANGE = 26 * DECIBEL  # from the loud parts of a band down to a closed mouth
 LOUD_SHARE = 15 * DECIBEL  # below the clip's peak: still speech at full voice
 NOISE_MARGIN = 4 * DECIBEL  # above the quiet parts of the clip: still background
-LEAST_RANGE = 8 * DECIBEL  # a band that varies less than this holds no speech: steady noise, or cut off by a codec
+# A band that varies less than this holds no speech: steady noise, or cut off by a codec.
+LEAST_RANGE = 8 * DECIBEL
 # Weight of each band as evidence of an open mouth. Open vowels are strong at 0.5–0.85 kHz (F1) and at 1.3–2.9 kHz; a
 # strong 0.27–0.48 kHz is the F1 of a nearly closed mouth and of nasals; friction keeps the lips apart. Set by hand
 # after the correlation of each band with the measured lip aperture of 26 speakers.
 OPENING = (0.3, -0.9, 0.7, -0.3, 0.6, 0.9, -0.1, 0.3)
 # Spread lips (a high F2) against round ones (a low F2, energy at 0.27–0.48 kHz only).
 SPREAD = (0.0, -1.0, 0.0, -0.5, 0.7, 0.4, 0.5, 0.1)
-FLATTENING = 0.8  # exponent: half-loud syllables still open the mouth
-DIP = 3  # frames on either side: shorter dips are tongue consonants, for which the lips do not close
-DARK_OPENING = 0.5  # lower limit where the F1 of open vowels is strong: o and aw are open, but have little above 1 kHz
-HOLD = 3  # frames on either side of a labial closure, so that a video frame catches it
+# Below 1, because half-loud syllables still open the mouth.
+FLATTENING = 0.8  # exponent
+# Shorter dips are tongue consonants, for which the lips do not close.
+DIP = 3  # frames on either side
+# Lower limit where the F1 of open vowels is strong: o and aw are open, but have little energy above 1 kHz.
+DARK_OPENING = 0.5
+# A labial closure is held this long, so that a video frame, which covers four of these frames, shows it.
+HOLD = 3  # frames on either side
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -54,13 +59,17 @@ def analyse(mel: Tensor) -> Speech:
     share = blur_rows(_above_background(energy, loudness), 1.5, 1.5)  # [M, 8]
     level = blur_rows(_above_background(loudness[:, None], loudness), 1.5, 1.5)[:, 0]
     loud = level > 0.6
+    # silence has no loud parts to compare with
     if not loud.any():
         zero = torch.zeros(len(mel), device=mel.device)
         return Speech(level=zero, opening=zero, spread=zero, hiss=zero, closure=zero)
     opening = _fill_dips((share @ share.new_tensor(OPENING)).clamp(min=0))
+    # the clip's own wide vowels become 1: the 90th percentile, because one very loud frame must not set the scale
     opening = (opening / _quantile(opening[loud], 0.9).clamp(min=0.1)) ** FLATTENING
     opening = torch.maximum(opening, DARK_OPENING * share[:, 2])
     tilt = share @ share.new_tensor(SPREAD)
+    # relative to the clip's median, because voice and microphone tilt the spectrum too; quiet frames count less,
+    # because their tilt is that of the noise
     spread = torch.tanh(1.5 * (tilt - _quantile(tilt[loud], 0.5))) * (2 * level).clamp(max=1)
     hiss = (share[:, 7] - share[:, 1:4].amax(-1)).clamp(0, 1)
     return Speech(level.clamp(max=1), opening.clamp(max=1.3), spread, hiss, _labial_closure(share))

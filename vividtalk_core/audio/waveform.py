@@ -16,11 +16,15 @@ from ..structures import SAMPLE_RATE, Audio
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-RATES = (4_000, 192_000)  # Hz, the rates of recorders; another number is a mistake
+# The rates of recorders: another number is a mistake.
+RATES = (4_000, 192_000)  # Hz
 CHANNELS = 8  # 7.1
-ZERO_CROSSINGS = 16  # of the resampling kernel on each side: about 80 dB of alias rejection with a Kaiser window
-LOUD_SPEECH = 0.1  # RMS that the loud parts of a voice are brought to before analysis (−20 dBFS)
-MAX_GAIN = 300.0  # a recording more than 50 dB too quiet is noise, not speech
+# Of the resampling kernel on each side: about 80 dB of alias rejection with a Kaiser window.
+ZERO_CROSSINGS = 16
+# The level that the loud parts of a voice are brought to before analysis, −20 dBFS.
+LOUD_SPEECH = 0.1  # RMS
+# A recording that is more than 50 dB too quiet is noise, not speech.
+MAX_GAIN = 300.0
 
 logger = logging.getLogger("vividtalk")
 
@@ -59,6 +63,7 @@ def _decode(container: InputContainer, name: str) -> Audio:
     from av import AudioResampler
 
     stream = container.streams.audio[0]
+    # one sample type for all codecs; layout and rate stay those of the file
     to_float = AudioResampler(format="fltp")
     chunks: list[Tensor] = []
     start: float | None = None  # s
@@ -66,6 +71,7 @@ def _decode(container: InputContainer, name: str) -> Audio:
         start = frame.time if start is None else start
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(frame)]
     if chunks:
+        # the resampler may hold back samples until it is flushed
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(None)]
     if not sum(chunk.shape[-1] for chunk in chunks):
         raise MediaError(f"the audio track of {name} is empty: 0 samples could be decoded.")
@@ -125,6 +131,7 @@ def _as_float(waveform: Tensor) -> Tensor:
         return waveform.float()
     if waveform.dtype == torch.uint8:
         return (waveform.float() - 128) / 128
+    # in double precision: float32 does not hold every value of 32-bit samples
     return (waveform.double() / (torch.iinfo(waveform.dtype).max + 1)).float()
 
 
@@ -157,7 +164,8 @@ def resample(signal: Tensor, rate_in: int, rate_out: int) -> Tensor:
 
 def _kernel_bank(up: int, down: int) -> Tensor:
     """[P, K] Kaiser-windowed sinc of K = 2·reach taps, a row for each fraction p/up of an input sample, P = up."""
-    cutoff = min(1.0, up / down) * 0.95  # of the input's Nyquist rate; the rest is the filter's slope
+    # the last 5 % below the Nyquist rate are left to the filter's slope
+    cutoff = min(1.0, up / down) * 0.95  # of the input's Nyquist rate
     reach = math.ceil(ZERO_CROSSINGS / cutoff)
     fraction = torch.arange(up, dtype=torch.float64)[:, None] / up
     distance = torch.arange(1 - reach, reach + 1, dtype=torch.float64) - fraction  # from the output, input samples

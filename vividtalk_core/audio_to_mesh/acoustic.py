@@ -55,6 +55,7 @@ def acoustic_expression(
     """
     curves = _curves(analyse(features.mel), settings)
     table = torch.stack(list(curves.values()), -1)
+    # read at a later time, so that the lips move before the sound
     position = mel_position(features.frame_count, features.fps, table.device) + settings.lead_s * MEL_RATE
     rows = sample_rows(table, position).clamp(0, 1)
     coefficients = rows.new_zeros(len(rows), len(ARKIT_NAMES))
@@ -65,6 +66,7 @@ def acoustic_expression(
 def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
     """Blendshape name → curve [M] at 100 per second."""
     before, after = settings.attack_s * MEL_RATE, settings.release_s * MEL_RATE
+    # friction without voice opens the lips a little too: only the teeth are close together
     raw = torch.stack((torch.maximum(speech.opening, 0.4 * speech.hiss), speech.spread, speech.hiss), -1)  # [M, 3]
     opening, spread, hiss = blur_rows(raw, before, after).unbind(-1)
     _, stress = speaking_and_stress(speech.level)
@@ -74,13 +76,16 @@ def _curves(speech: Speech, settings: AcousticSettings) -> dict[str, Tensor]:
     one = {
         # at p, b and m the jaw stays a third open and the lips meet over it: raising it fully looks mechanical
         "jawOpen": jaw * (1 - 0.65 * closed),
+        # ARKit's mouthClose joins the lips over an open jaw, so it must grow with the jaw
         "mouthClose": 0.35 * jaw * closed,
-        "mouthFunnel": 0.35 * narrow * opening * apart,  # for an open round o; an almost closed u is a pucker
+        # for an open round o; an almost closed u is a pucker
+        "mouthFunnel": 0.35 * narrow * opening * apart,
         "mouthPucker": 0.4 * narrow,
         "mouthRollLower": 0.15 * lips * closed,
         "browInnerUp": settings.brows * stress,
     }
     both = {
+        # in speech the lower lip moves further than the upper one
         "mouthLowerDown": lips * apart * (0.3 * opening + 0.25 * hiss),
         "mouthUpperUp": lips * apart * (0.2 * opening + 0.15 * hiss),
         "mouthStretch": 0.15 * wide,

@@ -18,7 +18,8 @@ from ..structures import ARKIT_NAMES, AudioFeatures, Expression
 from ..time_grid import frame_count, resampled_positions, sample_rows
 from .expression import ExpressionGenerator, RollState
 
-BLOCK = 250  # frames in a block: the memory of the network does not grow with the clip
+# Clips are computed in blocks: the memory of the network does not grow with their length.
+BLOCK = 250  # frames
 EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
 MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith((*GROUPS["jaw"], *GROUPS["lips"]))]
 
@@ -48,6 +49,7 @@ def generate_expression(
         MismatchError: the features are of another encoder than the model's.
     """
     frames = features.frame_count
+    # blocks are written into their final place: to join them at the end would hold all curves twice
     coefficients = torch.empty(frames, len(ARKIT_NAMES))
     lips = torch.empty(frames, model.config.lip_vertices, 3)
     done = 0
@@ -98,9 +100,17 @@ def apply_gains(expression: Expression, settings: ArticulationSettings) -> Expre
 
 
 def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
-    """[T', D] the model's input at its own frame rate; MismatchError if another encoder made the features."""
+    """The model's input at its own frame rate, of features with mel [M, 80] or states [T, D].
+
+    Returns:
+        [T', D'] for the T' frames of the sound at `model.config.fps`.
+
+    Raises:
+        MismatchError: another encoder made the features.
+    """
     config = model.config
     frames = max(1, frame_count(features.duration_s, config.fps))
+    # such a model takes the log-mel, even where a speech model has given states too
     if config.front_end == "mel":
         return mel_windows(features.mel, frames, config.fps)
     rows = feature_rows(features, frames, config.fps)
@@ -136,6 +146,7 @@ def _motion_blocks(model: ExpressionGenerator, rows: Tensor, style: Tensor) -> I
         audio = model.encode(piece, style)
         # frames near the ends of a piece lack sound around them: `reach` on either side are computed and dropped
         inside = audio[:, reach : reach + length]
+        # the causal form continues from the last frame of the block before; the parallel one depends on the sound alone
         if model.config.causal:
             motion, state = model.roll(inside, state)
         else:

@@ -43,9 +43,11 @@ def choose_expression(
     """
     if mode == ACOUSTIC:
         expression = acoustic_expression(features, len(face.model.lip_vertices), AcousticSettings(seed=seed))
+        # the rules have no gains of their own, whereas `generate_expression` applies them block by block
         expression = smooth_all(apply_gains(expression, gains), gains.smoothing_s)
     else:
         expression = generate_expression(models.expression(mode), features, face.id_coefficients, gains)
+    # after gains and smoothing, which are for speech: a smoothed blink would not close the eye
     return add_blinks(expression, seed) if blinks else expression
 
 

@@ -74,7 +74,8 @@ class MelEncoder(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Features [B, T, 320], natural-log energies → [B, T, D]."""
-        mel = (features + 8) / 4  # speech at the level of `analysis_gain` lies between −2 and 0.5
+        # speech at the level of `analysis_gain` then lies between −2 and 0.5
+        mel = (features + 8) / 4
         x = rearrange(mel, "b t (steps bands) -> b bands (t steps)", bands=MEL_BANDS)  # [B, 80, 4T]
         x = F.gelu(self.conv_in(x))  # [B, D, 4T]
         x = x + F.gelu(self.conv_fine(x))
@@ -87,6 +88,7 @@ class Branch(nn.Module):
     def __init__(self, config: ExpressionConfig, outputs: int) -> None:
         super().__init__()
         self.past = nn.Linear(outputs, config.width) if config.causal else None
+        # the input of a later frame holds the motion of this one: with a look ahead the causal form would copy it
         after = 0 if config.causal else config.after
         self.layers = nn.ModuleList(
             TransformerLayer(config.width, config.heads, config.before, after, config.dropout)
@@ -145,9 +147,11 @@ class ExpressionGenerator(nn.Module):
             for _ in range(config.encoder_layers)
         )
         self.style = StyleEncoder(config.identity_components, config.style_width)
+        # without a bias: a style of zeros must leave the average speaker unchanged
         self.film = nn.Linear(config.style_width, 2 * config.width, bias=False)
         self.sizes = [len(LIP_NAMES), len(OTHER_NAMES), config.components]
         self.branches = nn.ModuleList(Branch(config, size) for size in self.sizes)
+        # a classifier beside the branches: speech without video can train it too, and it says when the lips must close
         self.phones = nn.Linear(config.width, len(PHONES))
         self.register_buffer("motion_mean", torch.zeros(sum(self.sizes)))
         self.register_buffer("motion_std", torch.ones(sum(self.sizes)))
@@ -157,6 +161,7 @@ class ExpressionGenerator(nn.Module):
     def reach(self) -> int:
         """Frames of sound on either side of a frame that its motion depends on, for the parallel form."""
         layers = self.config.encoder_layers + (0 if self.config.causal else self.config.branch_layers)
+        # the convolutions of `MelEncoder` reach 1.5 video frames to either side, rounded up
         return 2 + layers * max(self.config.before, self.config.after)
 
     def encode(self, features: Tensor, style: Tensor) -> Tensor:
@@ -212,6 +217,7 @@ class ExpressionGenerator(nn.Module):
     def _roll(self, index: int, audio: Tensor, state: RollState) -> tuple[Tensor, Tensor, Caches]:
         """Motion [B, t, K] of one branch, its last frame [B, 1, K] and its caches."""
         branch = modules_of(self.branches, Branch)[index]
+        # a clip begins after the mean motion, which is zero
         frame = state.frames[index] if state.frames else audio.new_zeros(len(audio), 1, self.sizes[index])
         caches: Caches = state.caches[index] if state.caches else (None,) * len(branch.layers)
         frames = []

@@ -130,6 +130,7 @@ class Codebook(nn.Module):
     def distances(self, latents: Tensor, level: int) -> Tensor:
         """‖ẑ − z_k‖² of latents [..., D] to every code of a level: [..., K]."""
         vectors = self.vectors[level]
+        # the square is multiplied out: one matrix product, and no differences [..., K, D] in memory
         cross = latents @ vectors.T
         return latents.square().sum(-1, keepdim=True) - 2 * cross + vectors.square().sum(-1)
 
@@ -157,10 +158,12 @@ class Codebook(nn.Module):
     @torch.no_grad()
     def _follow(self, latents: Tensor, codes: Tensor, level: int) -> None:
         """One step of a level's moving averages with latents [M, D] and their codes [M]; K vectors are updated."""
+        # in float32 under any autocast: the steps of a moving average are too small for half precision
         latents = latents.float()
         chosen = F.one_hot(codes, self.vectors.shape[1]).to(latents.dtype)
         counts, sums = chosen.sum(0), chosen.T @ latents
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # counts and sums are those of all processes, so that their codebooks stay equal
             torch.distributed.all_reduce(counts)
             torch.distributed.all_reduce(sums)
         counts = self.counts[level].lerp_(counts, 1 - self.decay)
@@ -180,7 +183,9 @@ class Codebook(nn.Module):
         worst = error.argsort(descending=True)[: max(len(index), len(error) // 4)]
         places = latents[worst[:: len(worst) // len(index)][: len(index)]]
         if torch.distributed.is_available() and torch.distributed.is_initialized():
+            # all processes move the codes to the same places
             torch.distributed.broadcast(places, 0)
+        # a moved code begins with the mean count: with less it would be moved again in the next step
         share = self.counts[level].mean()
         self.vectors[level, index], self.sums[level, index] = places, places * share
         self.counts[level, index] = share

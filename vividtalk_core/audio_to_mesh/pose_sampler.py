@@ -25,11 +25,18 @@ from .style import StyleEncoder
 
 BANDS = 80  # of the log-mel
 SUBFRAMES = 4  # mel frames in each row of `mel_windows`
-FALL = 0.1  # nats per second by which the running maximum of the loudness falls: about 7, a voice's range, in a minute
-EXPECTED = -4.5  # least running maximum: natural log of the power of a voice after `encode_audio`
-QUIET = 7.0  # nats below the running maximum that are silence; above the mel's floor, so that no clip's gain matters
-LEAST_AMPLITUDE = 0.1  # the start pose is divided by the amplitude, but not by less than this
-WIDEST_START = 3.0  # standard deviations at which a start pose is clamped: the codebook holds none farther from rest
+# The running maximum of the loudness falls by 6 nats in a minute, about the range of a voice: after a loud passage a
+# quieter voice is compared with itself again.
+FALL = 0.1  # nats per second
+# Least running maximum, the natural logarithm of the power of a voice after `encode_audio`: the noise before the first
+# word is not taken for speech.
+EXPECTED = -4.5
+# So far below the running maximum is silence. It lies above the mel's floor, so that no clip's gain matters.
+QUIET = 7.0  # nats
+# The start pose is divided by the amplitude, but not by less than this: amplitude 0 is allowed.
+LEAST_AMPLITUDE = 0.1
+# A start pose is clamped here: the codebook holds none farther from rest.
+WIDEST_START = 3.0  # standard deviations
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +75,7 @@ class AudioEncoder(nn.Module):
     def loudness_features(self, features: Tensor) -> Tensor:
         """Features [B, T, 4·80] → [B, T, bands + 1] in 0..1: bands and loudness below the running maximum."""
         subframes = rearrange(features, "b t (s bands) -> b t s bands", s=SUBFRAMES)
+        # the mean of the energies, not of their logarithms: a short burst must not vanish in it
         mel = subframes.logsumexp(2) - math.log(SUBFRAMES)  # [B, T, 80]
         loudness = mel.logsumexp(-1, keepdim=True)
         groups = mel[..., :0]
@@ -97,6 +105,7 @@ class AudioEncoder(nn.Module):
 
     def encode(self, features: Tensor, codes: int, chunk: int = CHUNK) -> Tensor:
         """Features [T, 4·80] → A [N, D], `chunk` codes at a time; the same bits for any T and N."""
+        # all chunks have one length, because a convolution may round differently for another one
         whole = -(-codes // chunk) * chunk
         padded = self.pad(self.loudness_features(features[None]), whole)[0]
         windows = padded.unfold(0, self.reach + (chunk - 1) * self.stride, chunk * self.stride)
@@ -151,7 +160,7 @@ class PoseMap(nn.Module):
         return latents
 
     def spread(self, level: int) -> Tensor:
-        """Squared distance [] in the space of codes that is one unit of the logits at temperature 1."""
+        """Squared distance [] of vectors [K, D] that is one unit of the logits at temperature 1."""
         return self.log_spread[level].exp()
 
 
@@ -238,7 +247,10 @@ class PoseSampler(nn.Module):
 
 
 def draw_code(distances: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One code [] int64 from softmax(−distances / temperature), distances [K]; the nearest at temperature 0."""
+    """One code [] int64 from softmax(−distances / temperature); the nearest at temperature 0.
+
+    The distances [K] are those of a latent to the vectors [K, D] of a level.
+    """
     # drawn at any temperature, so that later draws get the same random numbers
     uniform = torch.rand(distances.shape, generator=generator).clamp(min=1e-20)
     # the argmax of logits plus Gumbel noise is a sample from their softmax (Gumbel 1954)
@@ -286,6 +298,7 @@ def sample_head_pose(
     first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
     initial = (first / (scales * max(amplitude, LEAST_AMPLITUDE))).clamp(-WIDEST_START, WIDEST_START)
     with torch.no_grad():
+        # the sampler runs at its own frame rate; only the decoded motion is sampled at that of the video
         rows = mel_windows(
             features.mel.float().cpu(), max(1, int(len(features.mel) * config.fps / MEL_RATE)), config.fps
         )
@@ -296,6 +309,7 @@ def sample_head_pose(
         motion = sampler.codebook.decode(chosen) * (scales * amplitude)
     # the decoded first frame is near P⁰, but not at it: what is missing fades out instead of jumping
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
+    # exactly, so that a clip continues another one without a jump
     motion[0] = first
     return HeadMotion(motion[:, :3], motion[:, 3:], fps)
 
@@ -312,7 +326,7 @@ def _check_controls(
     id_coefficients: Tensor | None,
     config: PoseSamplerConfig,
 ) -> None:
-    """Raise the errors of `sample_head_pose` for its arguments; id_coefficients is [I]."""
+    """Raise the errors of `sample_head_pose` for its arguments; id_coefficients is [I], start has rotations [T, 3]."""
     for name, value in (("temperature", temperature), ("amplitude", amplitude)):
         if not (math.isfinite(value) and value >= 0):
             raise SettingsError(f"the {name} of the head pose must be 0 or more; got {value}.")

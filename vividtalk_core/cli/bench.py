@@ -39,6 +39,7 @@ PORTRAIT, SPEECH = EMBEDDED / "demo" / "portrait.jpg", EMBEDDED / "demo" / "spee
 SIZES = ("256", "512")
 CLIP_S = 2.0  # of speech in each timed run
 MEMORY_S = 10.0  # of video in the run whose memory is measured
+# The first run loads the networks, which a user waits for once.
 WARM_UP = 1  # runs that do not count
 NETWORK_RUNS = 20  # of one frame, their median counts
 
@@ -74,10 +75,12 @@ def time_size(args: argparse.Namespace, settings: TalkSettings, size: str, folde
         stream = talk(portrait, audio, settings, models=models, timer=timer)
         with timer("encode"):
             write_video(folder / "bench.mp4", stream, audio)
+        # a face is fitted once, whatever the length of the video
         total_s = time.perf_counter() - start - timer.seconds["fit"]
         seconds = {stage: timer.seconds.get(stage, 0.0) for stage in STAGES[2:]} | {"total": total_s}
         rows.append({stage: 1000 * s / stream.frame_count for stage, s in seconds.items()})
         progress(number + 1, WARM_UP + args.repeats)
+    # the median: another program on the machine may slow single runs down
     return {stage: round(statistics.median(row[stage] for row in rows[WARM_UP:]), 3) for stage in rows[0]}
 
 
@@ -99,6 +102,7 @@ def network_costs(weights: str) -> dict[str, dict[str, float]]:
         for name, network in (("motion", stage_2.motion), ("generator", stage_2.generator))
         if network is not None
     }
+    # the pipeline itself calls the networks once, so that shapes and number types are those of real use
     inputs: dict[str, tuple[Tensor, ...]] = {}
     hooks = [
         network.register_forward_pre_hook(lambda _, values, name=name: inputs.__setitem__(name, values))
@@ -113,7 +117,10 @@ def network_costs(weights: str) -> dict[str, dict[str, float]]:
 
 
 def network_cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, float]:
-    """10⁹ multiply-adds and median milliseconds of a network on inputs of one frame, as the pipeline runs it."""
+    """Cost of a network as the pipeline runs it: gmac, 10⁹ multiply-adds, and ms, the median of several runs.
+
+    The inputs are those of one frame, [1, ...].
+    """
     times = []
     with inference(inputs[0].device):
         with FlopCounterMode(display=False) as counter:
@@ -142,6 +149,7 @@ def measure_process(weights: str, strength: float, folder: Path) -> dict[str, fl
         "512",
     ]
     words += ["--weights", weights, "--strength", str(strength), "--report", report, "--no-progress"]
+    # in another process: peak memory never falls, and this one has held more
     run_command(words)
     values = json.loads(report.read_text(encoding="utf-8"))
     keys = {"load_s": values["seconds"]["load"], "fit_s": values["seconds"]["fit"]}
@@ -152,7 +160,8 @@ def run_command(words: Sequence[str | Path]) -> None:
     """Run `python -m vividtalk_core` with these words; VividTalkError with its last line if it fails."""
     command = [sys.executable, "-m", __package__.rpartition(".")[0], *map(str, words)]
     path = os.pathsep.join(filter(None, (str(EMBEDDED.parents[1]), os.environ.get("PYTHONPATH"))))
-    environment = os.environ | {"PYTHONPATH": path}  # wherever this command was started
+    # the process must find this package wherever the command was started
+    environment = os.environ | {"PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         raise VividTalkError(f"the measured run failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")

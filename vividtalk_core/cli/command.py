@@ -31,8 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else list(argv)
     args = build_parser(words).parse_args(words)
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # damaged pictures are reported by our own errors
+    # damaged pictures are reported by our own errors
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    # warnings of the package are whole sentences, so that no level or module name stands before them
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    # schedulers end a job with SIGTERM, which by itself would leave temporary files behind
     signal.signal(signal.SIGTERM, _stop)
     try:
         # imported only now: torch takes seconds, which --help and a misspelt option need not wait for
@@ -99,7 +102,8 @@ _BENCH = (
 _TRAIN = "Prepare training data and train the models; on N GPUs: torchrun --nproc-per-node N -m vividtalk_core train …"
 _BUILD = "Rebuild the files inside this package from pinned packages and check that they have the listed sha256."
 
-PORTRAIT_OPTIONS = ("strength", "face_index", "threshold", "force", "workers")  # of TalkSettings, that `drive` has too
+# Fields of TalkSettings that `drive` has too.
+PORTRAIT_OPTIONS = ("strength", "face_index", "threshold", "force", "workers")
 
 
 def _add_talk(talk: argparse.ArgumentParser) -> None:

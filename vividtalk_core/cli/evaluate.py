@@ -49,6 +49,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _videos(args: argparse.Namespace) -> None:
     """Metrics of `--generated` or `--table` as text or JSON, or in a file."""
+    # checked before the work: tracking takes minutes, and its result would be lost
     if args.json not in (None, STDOUT):
         check_writable(args.json, (".json",))
     weights = resolve_weights(args.weights)
@@ -70,6 +71,7 @@ def _embedder(args: argparse.Namespace) -> FaceEmbedder | None:
 def _single(evaluators: Evaluators, args: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """One video as text and as values."""
     generated = read_footage(args.generated, audio=args.audio)
+    # at the rate of the generated video, because frames are compared in pairs
     reference, wrong = (read_footage(p, generated.fps) if p else None for p in (args.reference, args.wrong))
     closures = closures_of(read_phones(Path(args.phones))) if args.phones else ()
     bar = ProgressBar("track", args.progress)
@@ -118,6 +120,7 @@ def _reenactment(args: argparse.Namespace) -> None:
     rows = {}
     for name, clip in reenact_files(models, map(Path, args.videos), evaluators, settings):
         sys.stdout.write(json_line(name, clip))
+        # standard output is buffered in a pipe: each clip is shown when it is measured
         sys.stdout.flush()
         rows[name] = clip.rows
     if args.markdown and rows:

@@ -25,6 +25,7 @@ def add_evaluate_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE.json", help="metrics as JSON, to a file or to the terminal"
     )
+    # argparse would list the options of a video and the words as if they could be combined
     parser.usage = "%(prog)s (--generated VIDEO | --table FOLDER) [options]\n       %(prog)s WORD [-h] ..."
     parser.check = _check_evaluate
     reports = parser.add_subparsers(dest="report", metavar="WORD", title="one part of this package", prog=parser.prog)

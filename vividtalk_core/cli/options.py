@@ -57,9 +57,12 @@ def add_options(
     """
     leaves = [leaf for leaf in _leaves(settings) if only is None or leaf.name in only]
     for leaf in leaves:
+        # one option may set a field of several dataclasses, e.g. --seed
         if leaf.name in known:
             continue
+        # argparse formats help texts with %, so that a plain one must be doubled
         text = f"{leaf.help} (default: {_text_of(leaf.default)})".strip().replace("%", "%%")
+        # no default: only what a user has written is in the arguments, and `given` changes nothing else
         common: dict[str, Any] = {"dest": leaf.name, "default": argparse.SUPPRESS, "help": text}
         if leaf.kind is bool:
             parser.add_argument(leaf.flag, action=argparse.BooleanOptionalAction, **common)
@@ -103,6 +106,7 @@ def _leaves(settings: Any, prefix: str = "") -> Iterator[_Leaf]:
 
 def _own_leaves(settings: Any, prefix: str) -> Iterator[_Leaf]:
     """The options of a dataclass, without those of dataclasses within it."""
+    # annotations are text under `from __future__ import annotations`; this makes types of them
     kinds, declared = typing.get_type_hints(type(settings)), options_of(settings)
     comments = {} if declared else _comments(type(settings))
     for field in dataclasses.fields(settings):
@@ -139,6 +143,7 @@ def _converter(kind: Any) -> Callable[[str], Any]:
 
     def numbers(text: str) -> tuple[Any, ...]:
         words = text.split(",")
+        # tuple[float, ...] takes any number of values
         if parts[-1] is not ... and len(words) != len(parts):
             raise argparse.ArgumentTypeError(f"'{text}' is not {len(parts)} values with commas between them")
         try:

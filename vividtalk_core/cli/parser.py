@@ -6,8 +6,10 @@ import argparse
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+# The one with which argparse itself refuses arguments.
 BAD_INPUT = 2  # exit code
-INTERRUPTED = 130  # exit code, as a shell gives for Ctrl-C
+# 128 + SIGINT, as a shell gives for Ctrl-C.
+INTERRUPTED = 130  # exit code
 
 
 class Parser(argparse.ArgumentParser):

@@ -41,8 +41,10 @@ class ProgressBar:
     def _draw(self, done: int, total: int) -> None:
         if self._bar is None or done < self._bar.n:  # the next of several runs that share the bar
             shape = FORMAT if total else UNKNOWN_FORMAT
+            # in ASCII: not every console has the block characters that tqdm draws otherwise
             self._bar = tqdm(desc=self.title, total=total or None, file=sys.stderr, bar_format=shape, ascii=" #")
         self._bar.update(done - self._bar.n)
+        # tqdm draws at intervals only: without a refresh the bar may stop before 100 %
         if total and done >= total:
             self._bar.refresh()
             self._bar.close()

@@ -46,7 +46,8 @@ def open_inputs(args: argparse.Namespace, settings: TalkSettings) -> Inputs:
             left, top, right, bottom = (ratio * side for side in args.box)
             settings = replace(settings, box=(left, top, right, bottom))
         models = load_models(args.weights)
-        _ = models.face, models.mesh_to_video.motion, models.mesh_to_video.generator  # read now: it counts as loading
+        # models are loaded when they are first used: now, so that the report counts it as loading
+        _ = models.face, models.mesh_to_video.motion, models.mesh_to_video.generator
     return Inputs(models, portrait, settings, timer, start)
 
 
@@ -56,16 +57,20 @@ def scale_portrait(portrait: Tensor, size: str) -> Tensor:
         return portrait
     height, width = portrait.shape[2:]
     factor = int(size) / max(height, width)
+    # even sides, because H.264 has one colour sample for 2 × 2 px
     sides = [max(2, 2 * round(side * factor / 2)) for side in (height, width)]
     if sides == [height, width]:
         return portrait
+    # clamped, because bicubic sampling overshoots at edges
     return F.interpolate(portrait, sides, mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
 
 
 def write_out(args: argparse.Namespace, inputs: Inputs, stream: TalkStream, audio: Audio | None) -> None:
     """Render the stream into the mp4, with its sound, and write the report."""
-    with inputs.timer("encode"):  # the timer subtracts the stages that run within this block; what is left is encoding
+    # the timer subtracts the stages that run within this block; what is left is encoding
+    with inputs.timer("encode"):
         write_video(args.out, stream, audio, ProgressBar(args.command, args.progress))
+    # as the writer cuts it: H.264 has even sides
     size = (stream.width // 2 * 2, stream.height // 2 * 2)
     sys.stdout.write(f"{args.out}: {stream.frame_count} frames, {size[0]} × {size[1]} px, {stream.fps:g} fps\n")
     if args.report:

@@ -27,7 +27,9 @@ def make_report(stream: TalkStream, size: tuple[int, int], total_s: float, weigh
         frames, fps, size [width, height], seconds per stage and total, ms_per_frame (all but load and fit, over the
         frames), peak_rss_mb, face_box [left, top, right, bottom] px of the video, weights.
     """
+    # every stage, also one that did not run, so that reports have the same keys
     seconds = {stage: stream.timer.seconds.get(stage, 0.0) for stage in STAGES}
+    # loading and fitting take the same time for a video of any length
     per_frame = 1000 * (total_s - seconds["load"] - seconds["fit"]) / stream.frame_count
     return {
         "frames": stream.frame_count,
@@ -52,13 +54,15 @@ def face_box(stream: TalkStream) -> list[float]:
 def peak_rss_mb() -> float | None:
     """The most memory this process has held, in MB of 2²⁰ bytes; None where the system does not report it."""
     status = Path("/proc/self/status")
-    if status.is_file():  # not getrusage: a child inherits its parent's peak there
+    # not getrusage where there is /proc: a child inherits its parent's peak there
+    if status.is_file():
         lines = (line.split() for line in status.read_text().splitlines())
         return next((round(int(parts[1]) / 1024, 1) for parts in lines if parts and parts[0] == "VmHWM:"), None)
     try:
         import resource
     except ImportError:
         return None
+    # ru_maxrss is in bytes on macOS and in KiB elsewhere
     unit = 1 if sys.platform == "darwin" else 1024
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20, 1)
 

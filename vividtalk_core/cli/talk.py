@@ -23,7 +23,8 @@ def run(args: argparse.Namespace) -> None:
     source = args.pose if args.pose in POSE_SOURCES else "still"  # a file replaces the source
     inputs = open_inputs(args, given(TalkSettings(), vars(args) | {"pose": source}))
     if args.pose == "codebook":
-        _ = inputs.models.audio_to_mesh.pose  # reports missing weights before any work is done
+        # missing weights are reported before any work is done
+        _ = inputs.models.audio_to_mesh.pose
     with inputs.timer("audio"):
         audio = read_audio(args.audio)
     with inputs.timer("pose"):

@@ -17,6 +17,7 @@ from .progress import ProgressBar
 
 def run(args: argparse.Namespace) -> None:
     """Write the curves of the face in a video; head motion is relative to the first frame, which is all zero."""
+    # before the tracking, which takes minutes for a long video
     check_writable(args.out, SUFFIXES)
     clip = read_video(args.video, with_audio=False)
     track = track_clip(clip, load_face_models(resolve_weights(args.weights)), args.progress)

@@ -54,6 +54,7 @@ _OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
+    # imported when the step is named, because its settings stand in modules that import torch
     from ..training.prepare.prepare import PrepareSettings
 
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="videos and curve sets; may have a manifest.csv")
@@ -164,7 +165,9 @@ def _run_task(args: argparse.Namespace) -> None:
     if args.resume and path.is_file() and (args.out / LAST).is_file():
         _check_same(path, record)
     task = args.loaded.make(args.data, settings)
+    # only now, so that data which cannot be used leave no empty folder
     args.out.mkdir(parents=True, exist_ok=True)
+    # before the training, so that an interrupted one can be compared with what continues it
     write_json(path, record)
 
     def show(report: Report) -> None:

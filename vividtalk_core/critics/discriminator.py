@@ -30,6 +30,7 @@ class _PatchDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         channels = (3 + config.condition_channels, *config.widths)
+        # a kernel of 4 is a multiple of the stride: every pixel gets the gradient of equally many outputs
         self.layers = nn.ModuleList(nn.Conv2d(a, b, 4, 2, padding=1) for a, b in pairwise(channels))
         # the first layer has no norm, which would remove the mean colours of the image
         self.norms = nn.ModuleList(nn.InstanceNorm2d(width, affine=True) for width in config.widths[1:])

@@ -41,6 +41,7 @@ class FaceEmbedder:
         self.name = path.stem
         try:
             self._network = cv2.dnn.readNetFromONNX(str(path))
+            # a trial run, because OpenCV reads some networks that it cannot run
             self._run(np.zeros((1, 3, SIZE, SIZE), np.float32))
         except cv2.error as error:
             reason = " ".join(str(error).split())[:200]
@@ -88,4 +89,5 @@ def similarity(source: Tensor, target: Tensor) -> Tensor:
 
 def csim(generated: Tensor, reference: Tensor) -> float:
     """Mean cosine of embeddings [T, D] with those of the reference [T, D], or of one portrait [1, D]; 1 if equal."""
+    # of unit vectors the product is the cosine
     return float((generated * reference).sum(-1).mean())

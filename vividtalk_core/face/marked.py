@@ -18,8 +18,10 @@ from .models import FaceModels
 log = logging.getLogger("vividtalk")
 
 MARKED = 0.5  # of a mask's value, above which a pixel is marked
-AROUND = 0.8  # of the picture's area inside the mask's box, from which on the box does not say where the face is
-ON_MASK = 0.2  # of the landmarks on marked pixels: fewer, and the mask leaves out the face that its box holds
+# A mask whose box covers more than this does not say where the face is.
+AROUND = 0.8  # of the picture's area
+# With fewer on marked pixels, the mask leaves out the face that its box holds.
+ON_MASK = 0.2  # of the landmarks
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom px
 

@@ -16,9 +16,11 @@ from .landmark_model import facing_weight, landmark_normals
 
 REACH = 0.4  # width of a landmark's influence over the distance to its 5th neighbour
 FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out
-PARTED = {"jawOpen": 0.4, "eyeBlinkLeft": -0.5, "eyeBlinkRight": -0.5}  # lips and lids apart: they must not be mixed
+# Landmarks are spread with lips and lids apart: closed ones touch, and upper and lower would be mixed.
+PARTED = {"jawOpen": 0.4, "eyeBlinkLeft": -0.5, "eyeBlinkRight": -0.5}
 NEIGHBOUR = 5
-RIDGE = 0.005  # keeps the interpolation from oscillating where landmarks crowd
+# Keeps the interpolation from oscillating where landmarks crowd.
+RIDGE = 0.005
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,6 +40,7 @@ def offset_spread(model: MorphableModel) -> OffsetSpread:
     for name, amount in PARTED.items():
         parted += amount * model.exp_basis[model.exp_names.index(name)]
     points = landmark_positions(model, parted)
+    # narrow where landmarks are dense, at lips and lids, and wide on the cheeks
     width = REACH * torch.cdist(points, points).sort(1).values[:, NEIGHBOUR]  # [468]
     distance = torch.cdist(parted, points)  # [V, 468]
     kernel = gaussian(distance, width)
@@ -70,6 +73,7 @@ def vertex_offsets(
     product = spread.matrix @ residual.movedim(0, 1).flatten(1)  # [V, T · 2]
     moved_px = torch.unflatten(product, 1, (frames, 2)).movedim(1, 0)
     moved = moved_px * (pixels[..., 2:] / FOCAL_LENGTH)  # [T, V, 2] model units, y down
+    # none in depth, which landmarks in the image plane do not determine
     return torch.stack((moved[..., 0], -moved[..., 1], torch.zeros_like(moved[..., 0])), -1) @ rotation
 
 

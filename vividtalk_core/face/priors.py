@@ -70,6 +70,7 @@ def expression_prior(names: tuple[str, ...], strength: float, sparsity: float, e
         matrix[[i, j], [i, j]] += exclusion / 2  # keeps the form near convex
     for first, second, tie in COUPLED:
         i, j = names.index(first), names.index(second)
+        # ½ · tie · strength · (β_i − β_j)², multiplied out
         matrix[[i, j], [i, j]] += tie * strength
         matrix[[i, j], [j, i]] -= tie * strength
     limit = torch.tensor([0.0 if name in UNSEEN else 1.0 for name in names])

@@ -32,6 +32,7 @@ class PersonSegmenter(nn.Module):
             [1, 1, H, W] 0..1, 1 on people; as sharp as a 256 px image can be.
         """
         check_shapes(image=(image, "1 3 H W"))
+        # the sides' ratio is not kept, as in MediaPipe's own graph
         small = F.interpolate(image, (INPUT, INPUT), mode="bilinear", antialias=True)
         outputs: dict[str, Tensor] = self.network(small.to(self.network.device))
         return F.interpolate(outputs["mask"], image.shape[-2:], mode="bilinear")

@@ -60,6 +60,7 @@ def solve(
         mean = model.mean.new_zeros(len(model.identity))
         return _refine(model, observed, settings, initial_solution(model, observed, mean), True)
     parts = []
+    # once the identity is known, frames do not depend on each other
     for chunk in torch.split(observed, CHUNK):
         parts.append(_refine(model, chunk, settings, initial_solution(model, chunk, id_coefficients), False))
     return Solution(
@@ -78,6 +79,7 @@ def initial_solution(model: LandmarkModel, observed: Tensor, identity: Tensor) -
     """
     frames = len(observed)
     shape = model.shape(identity, model.mean.new_zeros(1, len(model.expression)))[0]
+    # in the image y points down and z away from the viewer, in the model up and towards the viewer
     target = observed * observed.new_tensor((1, -1, -1))
     # weights above 1 are those of lips and eyes, which move with the expression and must not decide the pose
     fit = fit_similarity(shape, target, model.weight.clamp(max=1))  # its scale is px per model unit
@@ -133,6 +135,7 @@ def _linearize(
     by_camera = _projection_derivative(camera, pixels)  # [T, P, 3, 3]
     bases = torch.cat((model.expression, model.identity)) if with_identity else model.expression
     by_shape = torch.einsum("tpij,tjk,bpk->tpib", by_camera, solution.rotation, bases)
+    # a small turn ω moves a point p by ω × p = −p × ω
     by_turn = torch.einsum("tpij,tpjk->tpik", by_camera, -_cross_matrix(turned))
     jacobian = torch.cat((by_turn, by_camera, by_shape), -1)
     scale = FOCAL_LENGTH / pixels[..., 2].mean(1)[:, None]
@@ -188,6 +191,7 @@ def _step(
     moved = box_quadratic(curvature, reduced, beta, limit, settings.sweeps)
     turn = reduction[..., -1] - (reduction[..., :-1] @ (moved - beta)[..., None])[..., 0]
     angle = turn[:, :3]
+    # the exponential of a turn is a rotation, whereas 1 + ω× would also scale
     rotation = torch.linalg.matrix_exp(_cross_matrix(angle)) @ solution.rotation
     return Solution(identity, moved, rotation, solution.translation + turn[:, 3:])
 
@@ -197,6 +201,7 @@ def _identity_step(normal: _Normal, beta: Tensor, limit: Tensor) -> Tensor:
     pull = normal.own_gradient[:, POSE:]
     held = ((beta <= 0) & (pull < 0)) | ((beta >= limit) & (pull > 0))
     free = torch.cat((torch.ones_like(normal.own_gradient[:, :POSE]), (~held).to(beta.dtype)), 1)
+    # rows and columns of fixed coefficients become those of the unit matrix: their step is 0
     own = normal.own * free[:, :, None] * free[:, None] + torch.diag_embed(1 - free)
     cross = normal.cross * free[..., None]
     solved = torch.linalg.solve(own, torch.cat((cross, (normal.own_gradient * free)[..., None]), -1))

@@ -232,7 +232,9 @@ def fit_clip(
     identity = solve(small, observed[chosen], weights).id_coefficients
     solution = solve(small, observed, weights, identity)
     fast, slow = (odd_frames(s, fps) for s in (settings.curve_window_s, settings.pose_window_s))
+    # clamped, because a quadratic may overshoot the bounds
     coefficients = smooth(solution.exp_coefficients, fast).clamp(0, 1)
+    # unwrapped first: the mean of π and −π is 0, which faces the other way
     rotation = smooth(unwrapped(rotation_angles(solution.rotation)), slow)
     pose = HeadPose(rotation, smooth(solution.translation, slow), fps)
     # lip offsets are residuals of the smoothed landmarks against the smoothed mesh: noise would come back through them
@@ -302,6 +304,7 @@ def smooth(curves: Tensor, window: int) -> Tensor:
     reach = window // 2
     offsets = torch.arange(-reach, reach + 1, dtype=torch.float64)
     design = torch.stack((torch.ones_like(offsets), offsets, offsets**2), 1)
+    # the first row gives the constant term, which is the quadratic's value in the middle
     taps = torch.linalg.pinv(design)[0].to(curves)
     # mirrored through the end points, so that the first and last frames keep their place
     head = 2 * curves[:1] - curves[1 : reach + 1].flip(0)

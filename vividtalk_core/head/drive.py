@@ -17,8 +17,10 @@ from .topology import INNER_LIP_PAIRS
 # Coefficients that part the lips: in a portrait that shows its teeth they are taken back before speech is added.
 OPENING = ("jawOpen", "mouthFunnel", "mouthLowerDownLeft", "mouthLowerDownRight", "mouthUpperUpLeft",
            "mouthUpperUpRight", "mouthShrugUpper")  # fmt: skip
-STRONGEST = 1.2  # of a blendshape: a little beyond its full activation; stronger ones let parts of the face intersect
-LIP_SEAM_REACH = 0.16  # model units; standard deviation, around the inner lips, of the displacement that closes them
+# A little beyond its full activation; stronger ones let parts of the face intersect.
+STRONGEST = 1.2  # of a blendshape
+# Standard deviation, around the inner lips, of the displacement that closes them.
+LIP_SEAM_REACH = 0.16  # model units
 LOWER_LIP_SHARE = 0.65  # share of the gap between the lips that the lower lip closes
 
 
@@ -48,6 +50,7 @@ def drive_mesh(face: FaceFit, expression: Expression, motion: HeadMotion) -> Mes
     vertices[:, face.model.lip_vertices] += expression.lip_offsets - expression.neutral_lip_offsets
     still = _to_camera(vertices, face.pose)
     moved = _to_camera(vertices, compose(motion, face.pose))
+    # the neck lies between the head, which moves, and the shoulders, which stay in the portrait
     return MeshSequence(torch.lerp(still, moved, face.model.pose_weight[:, None]), face.model.triangles, motion.fps)
 
 
@@ -87,6 +90,7 @@ def _expression_offsets(face: FaceFit, expression: Expression) -> Tensor:
     change = expression.coefficients - neutral  # [T, E]
     # an expression that the portrait already shows is not added a second time: the sum stays below `STRONGEST`
     change = torch.minimum(change, (STRONGEST - rest).clamp(min=0)) + rest - face.exp_coefficients
+    # a copy, because the fields that close the eyes are of this portrait and the model is shared
     basis = face.model.exp_basis.clone()
     for name, field, opened in lid_closure(face):
         index = ARKIT_NAMES.index(name)
@@ -117,6 +121,7 @@ def _rest(face: FaceFit) -> tuple[Tensor, Tensor]:
     nearness = gaussian(distance, LIP_SEAM_REACH)
     pull = (nearness @ gap) / nearness.sum(1, keepdim=True).clamp(min=1)  # [V, 3]
     share = lower_share * LOWER_LIP_SHARE - (1 - lower_share) * (1 - LOWER_LIP_SHARE)
+    # the seam is near in x and y for the back of the head as well
     in_front = (closed[:, 2] > lower[:, 2].amin() - 0.3)[:, None]
     return rest, pull * share[:, None] * in_front
 

@@ -21,7 +21,8 @@ EYES = (
     ("eyeBlinkRight", RIGHT_LID_PAIRS, RIGHT_BROW_LOWER),
 )
 LOWER_LID_RISE = 0.12  # share of the opening that the lower lid closes
-OVERLAP = 0.12  # of the opening, by which the lash lines cross: without it a white gap remains
+# The lash lines cross by this much: without it a white gap remains.
+OVERLAP = 0.12  # of the opening
 ALREADY_CLOSED = 0.85  # a blink coefficient above which the portrait's eye counts as closed
 
 

@@ -79,6 +79,7 @@ def lip_curves(
     rest = landmark_positions(small, shape(small, identity, identity.new_zeros(len(model.exp_names))))
     scale = (rest[EYES[0], :2] - rest[EYES[1], :2]).norm()
     apertures, widths = [], []
+    # one round at least, so that 0 frames give empty curves
     for start in range(0, max(1, expression.frame_count), CHUNK):
         part = expression.frames(slice(start, start + CHUNK))
         head = shape(small, identity, part.coefficients.to(scale))

@@ -23,6 +23,7 @@ def place_teeth(face: FaceFit, head: Tensor) -> Tensor:
     """The head [V, 3] (head frame) with teeth and tongue moved, as rigid parts, to the seam of the closed lips."""
     closed = shape(face.model, face.id_coefficients, torch.zeros_like(face.exp_coefficients))
     seam = landmark_positions(face.model, closed)[list(LIP_SEAM)].mean(0)
+    # where the portrait's own lips are, which identity components alone do not reach
     seam = seam + face.vertex_offsets[face.model.lip_vertices].mean(0)
     own = shape(face.model, face.id_coefficients, face.exp_coefficients)
     placed = head.clone()

@@ -24,11 +24,15 @@ from .motion_vae import MotionVae, combine
 from .ncc import reference_texture
 from .rasterizer import interpolate
 
-COARSE = 64  # px; the fields outside the mesh are smooth, a quarter of the resolution holds them
-NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid: the two scales over which the mesh's motion spreads
+# The fields outside the mesh are smooth: a quarter of the resolution holds them.
+COARSE = 64  # px
+# The mesh's motion spreads over two scales: the near one decides beside the skin, the far one where it has faded out.
+NEAR_PX, FAR_PX = 1.5, 6.0  # px of the coarse grid
 FAR_SHARE = 0.05  # weight of the far scale beside the near one
-STILL_SHARE = 0.1  # weight of no difference to the card, in far shares: what remains where the spread has faded out
-STILL_PX = (0.02, 0.10)  # px of the crop; motion below the first is set to 0, above the second it is kept
+# Weight of no difference to the card, in far shares: what remains where the spread has faded out.
+STILL_SHARE = 0.1
+# Motion below the first is set to 0, above the second it is kept: pixels without motion are copied, not sampled.
+STILL_PX = (0.02, 0.10)  # px of the crop
 
 
 def estimate_motion(
@@ -57,6 +61,7 @@ def estimate_motion(
         if progress:
             progress(frame + 1, total, None)
     motion = DenseMotion(torch.stack(flows), torch.stack(occlusions))
+    # without the model's pass at strength 0: the closed form keeps its bits
     if model is None or strength == 0:
         return motion
     return refine_motion(model, render, motion, strength, progress)
@@ -120,6 +125,7 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
 def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     """Displacement to the portrait's pixel [H, W, 2] px, its confidence on the face [H, W] and the skin [H, W]."""
     view, fragments = render.view, render.fragments
+    # the mesh is bald: outside the inner face hair lies over it, and what moves there is not its surface
     trust = (view.confidence * view.regions.inner_face)[:, None]
     attributes = torch.cat((view.pixels[:, :2], trust), 1)  # [V, 3]
     maps = interpolate(attributes, render.mesh.triangles, fragments)[0]  # [H, W, 3]
@@ -133,6 +139,7 @@ def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     # at a silhouette single pixels change between surfaces: there the smooth field is used
     settled = -F.max_pool2d(-(maps[..., 2] * covered)[None, None], 3, 1, 1)
     edge = blur(settled, 1.0)[0, 0]
+    # the inside of the mouth is painted: the warp would stretch the lips over it
     confidence = smoothstep(torch.where(eyeball, shown, torch.minimum(confidence, edge))) * ~mouth
     return torch.where(covered[..., None], displacement, 0), confidence, (covered & ~mouth).float()
 

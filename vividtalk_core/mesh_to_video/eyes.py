@@ -20,7 +20,8 @@ from .paint import box_points, boxes_around
 EYES = ((RIGHT_LID_PAIRS, RIGHT_EYE_CORNERS), (LEFT_LID_PAIRS, LEFT_EYE_CORNERS))
 LINE_WIDTH = 0.045  # of the eye's width: half the thickness of the line in its middle
 CLOSING = (0.55, 0.92)  # share of the opening that is gone when the line begins to show, and when it is full
-MIN_OPENING = 0.06  # of the eye's width; below it the portrait's eye is closed and shows its own line
+# Below it the portrait's eye is closed and shows its own line.
+MIN_OPENING = 0.06  # of the eye's width
 MARGIN = 0.25  # of the eye's width around both eyes
 
 
@@ -69,7 +70,7 @@ def _lid_line(points: Tensor, pairs: tuple[tuple[int, int], ...], corners: tuple
 def _line(
     pixels: Tensor, driven: Tensor, own: Tensor, pairs: tuple[tuple[int, int], ...], corners: tuple[int, int]
 ) -> Tensor:
-    """Alpha [h, w] of one eye's line at pixels [h, w, 2] px of the crop."""
+    """Alpha [h, w] of one eye's line at pixels [h, w, 2] px of the crop; driven and own landmarks are [468, 2] px."""
     upper, lower = (list(side) for side in zip(*pairs, strict=True))
     eye_width = (own[corners[0]] - own[corners[1]]).norm()
     # the middle three of the seven pairs: near the corners the error of the landmarks is as large as the opening
@@ -92,5 +93,6 @@ def _lash_color(face: FaceFit) -> Tensor:
     upper = [pair[0] for pairs, _ in EYES for pair in pairs]
     x, y = face.landmarks[upper, :2].long().clamp(0, face.image.shape[-1] - 1).unbind(-1)
     colors = face.image[0, :, y, x].T  # [14, 3]
+    # skin shows between the lashes: the darker half of the samples are lashes
     order = colors.sum(1).argsort()
     return colors[order[: len(order) // 2]].mean(0)

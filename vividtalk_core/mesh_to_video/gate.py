@@ -8,7 +8,8 @@ from torch import Tensor
 from ..filters import blur, smoothstep, upsample
 from ..structures import CROP
 
-REACH_PX = 12  # px of the crop around what moves or is painted; jaw and cheek move a little with the lips
+# Around what moves or is painted networks may change the image too, because jaw and cheek move a little with the lips.
+REACH_PX = 12  # px of the crop
 MOVING_PX = (0.05, 0.8)  # px of the crop; below the first nothing is changed, above the second all may be
 COARSE = 64  # px; the gate is smooth
 
@@ -29,5 +30,7 @@ def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> 
         moving = moving.maximum(painted)
     step = CROP // COARSE
     reach = 2 * round(REACH_PX / step) + 1
+    # maxima and not means: a mouth that is small in the crop must open the gate completely
     coarse = F.max_pool2d(F.max_pool2d(moving, step), reach, 1, reach // 2)  # [T, 1, 64, 64]
+    # blurred, because an edge of the gate would be an edge in the image
     return upsample(blur(coarse, 1.5), CROP) * follow

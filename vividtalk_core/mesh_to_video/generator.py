@@ -19,7 +19,8 @@ from .generator_network import FrameGenerator
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 
-MAX_DETAIL = 4  # px of painting per px of the crop; more makes teeth no sharper and takes longer
+# More makes teeth no sharper and takes longer.
+MAX_DETAIL = 4  # px of painting per px of the crop
 
 
 def generate_frames(
@@ -95,11 +96,13 @@ def correct_frames(
             maps = (base, painted, render.ncc, render.face_mask, frames.motion.flow, frames.motion.occlusion)
             now = [values[part] for values in maps]
             color, alpha = model(features.expand(len(now[0]), -1, -1, -1), *now)
+            # under autocast the network answers in bfloat16; the layers are blended in the portrait's precision
             colors.append(color.to(base.dtype))
             alphas.append(alpha.to(base.dtype))
             if progress:
                 progress(part.stop, len(base), None)
     box = base.new_tensor((0.0, 0.0, CROP, CROP)).expand(len(base), 4)
+    # with what lies beneath it, so that only the difference is added and finer detail of the portrait stays
     return Paint(torch.cat(colors), torch.cat(alphas) * gate, box, base)
 
 

@@ -15,7 +15,8 @@ from ..nn import Conv, Residual, Up, zero_conv
 from ..structures import CROP
 from .motion_vae import FLOW_SCALE
 
-LEAST_ALPHA = 0.25  # lower bound of alpha: with alpha 0 there is no gradient, and training could not recover
+# Lower bound of alpha: at alpha 0 the colour has no gradient, and training could not recover.
+LEAST_ALPHA = 0.25
 FADE_PX = 12  # px of the crop over which alpha fades out at the border of the window
 
 
@@ -41,6 +42,7 @@ class FrameGenerator(nn.Module):
         near, far = config.source_widths
         full, half, quarter, eighth, sixteenth = config.widths
         self.source = nn.Sequential(Conv(3, near, stride=2), Conv(near, far, stride=2), Residual(far))
+        # 11 = base 3 + painted 1 + NCC 3 + mask 1 + occlusion 1 + motion 2
         self.first = Conv(11, full)
         self.second = Conv(full, half, stride=2)
         self.third = Conv(half, quarter, stride=2)
@@ -82,6 +84,7 @@ class FrameGenerator(nn.Module):
         """
         motion = rearrange(flow, "b h w xy -> b xy h w")
         maps = (base - 0.5, painted, (ncc - 0.5) * mask, mask, 1 - occlusion, motion * FLOW_SCALE)
+        # the crop puts the head into its middle: 60 % of the area, around the window, are left out
         margin = (CROP - self.config.window) // 2
         seen = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
         full = self.first(seen)  # [B, full, h, w]
@@ -106,7 +109,7 @@ class FrameGenerator(nn.Module):
         return torch.cat((moved * shown, shown), 1)
 
     def _fade(self, device: torch.device) -> Tensor:
-        """[window, window] 1 inside, 0 at the border of the window."""
+        """[H, W] 1 inside, 0 at the border of the window; H = W = `config.window`."""
         centres = pixel_centres(self.config.window, self.config.window, device)
         edge = torch.minimum(centres, self.config.window - centres).amin(-1)
         return smoothstep(edge / FADE_PX)

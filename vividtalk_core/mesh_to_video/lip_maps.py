@@ -10,8 +10,11 @@ from ..head.morphable import landmark_positions
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import CROP, FaceFit, MeshSequence, MorphableModel
 
-SIZE = 64  # px; a Gaussian holds a fraction of a pixel, so that finer maps only need more memory
-SIGMA_PX = 1.5  # px of the 64-px map, six px of the crop: about the thickness of a lip
+# A Gaussian holds a fraction of a pixel, so that finer maps would only need more memory.
+SIZE = 64  # px
+# Six px of the crop: about the thickness of a lip.
+SIGMA_PX = 1.5  # px of the 64-px map
+# Every second landmark: neighbours are nearer to each other than a Gaussian is wide.
 LANDMARKS = OUTER_LIPS[::2] + INNER_LIPS[::2]
 
 

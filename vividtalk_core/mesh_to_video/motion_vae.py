@@ -13,8 +13,10 @@ from ..filters import upsample
 from ..nn import Conv, Hourglass, Residual, Up, constant_bias, zero_conv
 from ..structures import CROP
 
-FLOW_SCALE = 16.0  # grid units to about −1..1: heads move by up to 16 px of the crop
-QUIET = -6.0  # log variance of the latent before training: with the prior's 0, noise would dominate the first steps
+# Heads move by up to 16 px of the crop, 1/8 of a grid unit: scaled, the motion is about as large as the other inputs.
+FLOW_SCALE = 16.0
+# Log variance of the latent before training: with the prior's 0, noise would dominate the first steps.
+QUIET = -6.0
 RESIDUAL_PX = 8.0  # px of the crop for an output of 1
 
 
@@ -47,6 +49,7 @@ class MotionVae(nn.Module):
         super().__init__()
         self.config = config
         a, b, c, d = config.face_widths
+        # two projected textures of 3 channels; the anchored form also takes the closed form: flow 2, occlusion 1
         inputs = 9 if config.anchored else 6
         self.face = nn.Sequential(
             Conv(inputs, a, stride=2), Conv(a, b, stride=2), Conv(b, c, stride=2), Conv(c, d, stride=2), Residual(d)
@@ -76,8 +79,10 @@ class MotionVae(nn.Module):
             seen += [rearrange(flow, "b h w xy -> b xy h w") * FLOW_SCALE, 1 - occlusion]
         x = self.face(torch.cat(seen, 1))  # [B, d, 16, 16]
         mean, log_variance = self.latent(x).chunk(2, 1)  # [B, Z, 16, 16]
+        # noise is for training only: in a video it would differ from frame to frame and flicker
         z = mean
         if self.training:
+            # bounded, because the exponential of an unbounded value may overflow in the first steps
             log_variance = log_variance.clamp(-12, 6)
             z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
         x = self.up(self.from_latent(z))  # [B, b, 64, 64]
@@ -100,6 +105,7 @@ def combine(output: MotionVaeOutput, flow: Tensor, occlusion: Tensor, gate: Tens
     Returns:
         Flow [B, 256, 256, 2] and occlusion [B, 1, 256, 256]; where the gate is 0, the closed form bit for bit.
     """
+    # 0 and 1 have no finite logit, and one near them could hardly be changed by a residual
     logits = torch.logit(occlusion, eps=0.02)
     change = (logits + output.occlusion).sigmoid() - logits.sigmoid()  # 0 for an output of 0
     moved = flow + output.flow * rearrange(gate, "b 1 h w -> b h w 1")

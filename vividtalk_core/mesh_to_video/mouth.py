@@ -22,21 +22,27 @@ from ..structures import CROP, DenseMotion, FaceFit, MeshSequence, Paint, Source
 from .paint import box_points, boxes_around
 from .rasterizer import interpolate, rasterize
 
-BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths: holds a mouth as wide open as it goes
+# Holds a mouth as wide open as it goes.
+BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour between which the inside fades in
-KEPT_TOLERANCE = 0.01  # of alpha: rounding of the sampling grid must not paint over the portrait's own mouth
+# Rounding of the sampling grid must not paint over the portrait's own mouth.
+KEPT_TOLERANCE = 0.01  # of alpha
 # Own gap over driven gap: below the first nothing of the portrait's mouth is kept, above the second all of it.
 STRETCHED = (0.15, 0.5)
 # Driven gap over own gap: below the first the line between closing lips begins to show, below the second it is full.
 SHUT = (0.4, 0.15)
-OWN_GAP_PX = (1.0, 2.0)  # px of the crop; own gap below the first: the portrait's lips are closed, above: open
-SEAM_PX = (-0.9, -0.1)  # px of the crop outside the lips' contour: where the line between closed lips ends, and is full
+# Own gap below the first: the portrait's lips are closed, and their line is in the portrait; above the second: open.
+OWN_GAP_PX = (1.0, 2.0)  # px of the crop
+# Outside the lips' contour: where the line between closed lips ends, and where it is full.
+SEAM_PX = (-0.9, -0.1)  # px of the crop
 SEAM = 2.6  # brightness of that line beside the cavity's
-LOWER_TEETH = 0.8  # brightness beside the upper ones: the lower lip's side is in the shade
+# Brightness beside the upper ones: the lower lip's side is in the shade.
+LOWER_TEETH = 0.8
 DEPTH = 0.75  # model units from the front teeth to where it is dark
 TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
 ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
-VIVID = 0.12  # spread of the skin's channels above which a portrait counts as fully coloured; 0 is black and white
+# Spread of the skin's channels from which on a portrait counts as fully coloured; 0 is black and white.
+VIVID = 0.12
 TONGUE, CAVITY = (0.95, 0.62, 0.60), (0.22, 0.10, 0.10)  # relative to the lips
 
 
@@ -142,6 +148,7 @@ def _rasterize_inside(
     model, inside = view.face.model, view.regions.teeth_and_tongue
     screen = project(vertices[None]) - F.pad(box[:2], (0, 1))
     fragments = rasterize(screen * screen.new_tensor((detail, detail, 1.0)), model.triangles[inside], height, width)
+    # positions on the mean head, because depth and the gaps between teeth must not change with the pose
     head = rearrange(interpolate(model.mean_shape, model.triangles[inside], fragments), "1 h w c -> c h w")
     index = fragments.triangle_index[0]
     part = torch.where(index >= 0, model.triangle_parts[inside][index.clamp(min=0)], -1)
@@ -206,7 +213,8 @@ def _shade(inside: _Interior, palette: Palette) -> Tensor:
     depth, teeth = inside.head[2], inside.teeth
     lit = ((depth - depth.amax() + DEPTH) / DEPTH).clamp(0, 1)  # darker towards the throat
     column = inside.head[0] / TOOTH_WIDTH
-    gap = (column - column.round()).abs() * TOOTH_WIDTH  # the mid-line between the incisors, at x = 0, is a gap
+    # the mid-line between the incisors, at x = 0, is a gap
+    gap = (column - column.round()).abs() * TOOTH_WIDTH
     lines = 1 - 0.16 * torch.exp(-((gap / 0.007) ** 2))
     enamel = palette.enamel[:, None, None] * lines * (0.7 + 0.3 * smoothstep(lit * 1.4)) * teeth
     tongue = palette.tongue[:, None, None] * (0.35 + 0.5 * lit)
@@ -225,12 +233,15 @@ def mouth_palette(view: SourceView) -> Palette:
     lips = _lip_color(face)
     eyes = view.eyes[0, 0] > 0
     luminance = image.mean(0)
+    # a guess from the skin, for eyes that are closed or in the shade
     white = skin * 1.05 + 0.04
     if eyes.sum() > 12:
         # iris, lashes and shadow are darker: the brightest 15 % belong to the white of the eye
         bright = luminance >= luminance[eyes].quantile(0.85)
         white = torch.maximum(_mean(image, eyes & bright), white)
-    white = torch.lerp(white, white.mean().expand(3), 0.5)  # half of the tint: a tooth is less coloured than skin
+    # half of the tint: a tooth is less coloured than skin
+    white = torch.lerp(white, white.mean().expand(3), 0.5)
+    # a portrait in black and white gets a grey mouth
     vivid = ((skin.amax() - skin.amin()) / VIVID).clamp(0, 1)
     tints = (image.new_tensor(tint) for tint in (ENAMEL, TONGUE, CAVITY))
     enamel, tongue, cavity = (torch.lerp(tint.mean(), tint, vivid) for tint in tints)

@@ -10,7 +10,8 @@ from ..filters import blur
 from ..geometry import pixel_centres
 from ..structures import Paint
 
-SOFTNESS_PX = 0.6  # px of the painting, standard deviation of a blur: edges as soft as those of a photograph
+# Painted edges are as soft as those of a photograph.
+SOFTNESS_PX = 0.6  # px of the painting, standard deviation of a blur
 
 
 def boxes_around(points: Tensor, half: Tensor) -> Tensor:
@@ -43,7 +44,8 @@ def paint_over(image: Tensor, paint: Paint, detail: float) -> Tensor:
     height, width = image.shape[2:]
     layer = paint_layer(paint, height, width, detail)
     if paint.beneath is not None:
-        return image + layer[:, :3]  # a difference: detail finer than the painting stays in the image
+        # a difference is added: detail that is finer than the painting stays in the image
+        return image + layer[:, :3]
     return image * (1 - layer[:, 3:]) + layer[:, :3]
 
 

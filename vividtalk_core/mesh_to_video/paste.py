@@ -39,6 +39,7 @@ def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progres
         raise MismatchError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
     source = crop_portrait(portrait[:1], face.crop)
     total = len(frames.motion.flow)
+    # every frame begins as the portrait: only the box that moves is written
     out = portrait[:1].repeat(total, 1, 1, 1)
     for index in range(total):
         _paste_frame(out[index], source, face.crop, frames, index)
@@ -63,6 +64,7 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
     left, top, right, bottom = _moving_box(flow[0], paints, crop)
     if right <= left or bottom <= top:
         return
+    # flow is in units of half the crop: enlarged to the native crop it keeps its values
     native = upsample(rearrange(flow, "1 h w xy -> 1 xy h w"), crop.size)[:, :, top:bottom, left:right]
     native = rearrange(native, "1 xy h w -> 1 h w xy")
     moved = warp_part(source, native, left, top)

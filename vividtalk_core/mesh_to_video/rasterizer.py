@@ -12,8 +12,10 @@ from torch import Tensor
 from ..progress import Progress
 from ..structures import Fragments
 
-INSIDE = -1e-6  # least weight inside: a centre on an edge belongs to both triangles, and the depth then decides
-FLAT = 1e-9  # px²; a triangle with less area is seen edge-on and covers nothing
+# Least weight inside: a centre on an edge belongs to both triangles, and the depth then decides.
+INSIDE = -1e-6
+# A triangle with less area is seen edge-on and covers nothing.
+FLAT = 1e-9  # px²
 
 
 def rasterize(
@@ -33,6 +35,7 @@ def rasterize(
         the vertices.
     """
     index: list[Tensor] = []
+    # which triangle is nearest has no gradient: `_fragments` computes depth and weights again, with one
     for frame in vertices.detach():
         index.append(_nearest_triangle(frame, triangles, height, width))
         if progress:

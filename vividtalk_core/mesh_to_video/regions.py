@@ -11,8 +11,10 @@ from ..head.morphable import landmark_positions
 from ..head.topology import FACE_OVAL
 from ..structures import MorphableModel, Regions
 
-OVAL_SOFTNESS = 0.25  # model units outside the face oval, where hair and ears begin, over which the region fades out
-EYE_SETBACK = 0.25  # model units; eyeballs are drawn behind the lids even where a lid passes through them
+# The region fades out where hair and ears begin: a hard border would show in the blended textures.
+OVAL_SOFTNESS = 0.25  # model units outside the face oval
+# Eyeballs are drawn behind the lids even where a lid passes through them.
+EYE_SETBACK = 0.25  # model units
 INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
 EYES = ("left_eye", "right_eye")
 
@@ -20,6 +22,7 @@ EYES = ("left_eye", "right_eye")
 def find_regions(model: MorphableModel) -> Regions:
     """Regions of a head model as masks over its V vertices or F triangles."""
     points = landmark_positions(model, model.mean_shape)
+    # lashes are flat ribbons and no hairs: in the z-buffer they would cover lids and eyes
     drawn = ~_in_parts(model, ("lashes",))
     eyes = _in_parts(model, EYES)
     setback = torch.zeros(len(model.mean_shape), device=model.mean_shape.device)

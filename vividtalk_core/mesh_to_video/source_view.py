@@ -86,4 +86,5 @@ def _border(device: torch.device) -> Tensor:
     """[256, 256] 1 inside, 0 at the border of the crop."""
     centres = pixel_centres(CROP, CROP, device)
     edge = torch.minimum(centres, CROP - centres).amin(-1)
+    # 0 on the outermost pixel too, whose centre lies half a pixel inside
     return smoothstep((edge - 1) / BORDER_PX)

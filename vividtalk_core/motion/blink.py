@@ -57,6 +57,7 @@ def add_blinks(expression: Expression, seed: int, settings: BlinkSettings = Blin
     coefficients = expression.coefficients.clone()
     for names, curve in curves.items():
         index = [ARKIT_NAMES.index(name) for name in names]
+        # the larger of the two and not their sum: lids that are closed already must not close further
         coefficients[:, index] = torch.maximum(coefficients[:, index], curve[:, None].to(coefficients).clamp(0, 1))
     return replace(expression, coefficients=coefficients)
 
@@ -73,12 +74,14 @@ def blink_times(duration_s: float, seed: int, settings: BlinkSettings) -> list[f
     times: list[float] = []
     now = settings.first_s - settings.shortest_pause_s + settings.closing_s
     while True:
+        # both are drawn in every round: the random numbers of later blinks do not depend on `double_share`
         normal, double = _draw(generator, torch.randn), _draw(generator, torch.rand)
         now += settings.shortest_pause_s + median * math.exp(settings.spread * normal)
         if now > duration_s:
             return times
         times.append(now)
         if double < settings.double_share:
+            # the lids open completely before they close again
             now += 0.1 + settings.closing_s + settings.opening_s
             times.append(now)
 

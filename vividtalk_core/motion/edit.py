@@ -111,11 +111,13 @@ def _change(expression: Expression) -> tuple[Tensor, Tensor]:
 
 def _with_change(expression: Expression, coefficients: Tensor, lips: Tensor) -> Expression:
     """The expression with other differences, [T, E] and [T, L, 3], from its own neutral."""
+    # a gain above 1 may leave the range for which blendshapes are made
     coefficients = (coefficients + expression.neutral_coefficients).clamp(0, 1)
     return dataclasses.replace(expression, coefficients=coefficients, lip_offsets=lips + expression.neutral_lip_offsets)
 
 
 def _check_match(first: Expression | HeadMotion, second: Expression | HeadMotion) -> None:
+    # a tolerance, because 29.97 and 30000/1001 are one rate
     if first.frame_count != second.frame_count or abs(first.fps - second.fps) > 1e-3:
         raise MismatchError(
             f"only curves of one length and frame rate can be mixed: these have {first.frame_count} frames at "

@@ -143,6 +143,7 @@ def write_curves(
                 # keys are arguments here, and numpy has one of its own: without types, mypy takes each for it
                 np.savez_compressed(stream, **cast(dict[str, Any], arrays))
         elif path.suffix.lower() == ".json":
+            # the points of a tracked video are large, and as text several times larger
             tables = {k: np.asarray(v).tolist() for k, v in arrays.items() if k not in extra}
             part.write_text(json.dumps(tables), encoding="utf-8")
         else:
@@ -193,6 +194,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: int | None) -> Expression:
     """Coefficients [T, E] and lip offsets [T, L, 3] of the file, with the neutral that it gives or its first frame."""
     coefficients = _numbers(name, arrays, "coefficients", (None, None))
+    # programs order blendshapes differently: without names a column could be any of them
     if "names" not in arrays:
         raise CurveFileError(f"{name} has coefficients but no 'names' for their columns.")
     names = [str(column) for column in arrays["names"]]

@@ -71,11 +71,13 @@ def idle_pose(
     """
     if amplitude < 0 or not math.isfinite(amplitude):
         raise SettingsError(f"the amplitude of the sway must be 0 or more; got {amplitude}.")
+    # in double precision: after an hour, neighbouring float32 numbers are a quarter of a millisecond apart
     seconds = torch.arange(frames, dtype=torch.float64) / check_fps(fps)
     angles = torch.tensor(settings.limits_deg, dtype=torch.float64).deg2rad() * _sway(seconds, seed, settings)
     if features is not None:
         speaking, nods = _speech_drive(features, frames, fps)
         angles = angles * (settings.quiet_share + (1 - settings.quiet_share) * speaking)[:, None]
+        # positive pitch is downwards (`geometry`)
         angles[:, 0] += math.radians(settings.nod_deg) * nods
     ease = smoothstep(seconds / settings.ease_in_s)
     rotation = angles * (amplitude * ease)[:, None]
@@ -90,12 +92,14 @@ def _sway(seconds: Tensor, seed: int, settings: SwaySettings) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     octaves = math.log2(settings.fastest_hz / settings.slowest_hz)
     step = (torch.arange(settings.partials) + torch.rand(3, settings.partials, generator=generator)) / settings.partials
+    # a random frequency within each step, so that seeds differ in more than their phases
     hertz = settings.slowest_hz * 2 ** (octaves * step.double())  # [3, K]
     phase = 2 * math.pi * torch.rand(3, settings.partials, generator=generator).double()
     # flat below four times the slowest frequency: else the slowest wave would have about half of the power
     weight = hertz.clamp(min=4 * settings.slowest_hz) ** -settings.slope
     weight = weight / weight.square().sum(-1, keepdim=True).sqrt()
     waves = torch.sin(2 * math.pi * hertz * seconds[:, None, None] + phase) * weight  # [T, 3, K], variance 1/2 in sum
+    # a smooth limit: at a hard one the head would stop with a jolt
     return torch.tanh(0.75 * waves.sum(-1))
 
 

@@ -34,6 +34,7 @@ def write_live_link(path: Path, arrays: Mapping[str, Any]) -> None:
     coefficients = arrays.get("coefficients", np.zeros((frames, len(ARKIT_NAMES))))
     pitch, yaw, roll = np.asarray(arrays.get("rotation", np.zeros((frames, 3)))).T
     header = ["Timecode", "BlendShapeCount", *map(capitalised, ARKIT_NAMES), *ANGLES, *EYE_ANGLES]
+    # the angles of the eyes stay 0: the eyeLook curves hold the gaze
     table = np.column_stack((coefficients, yaw, pitch, roll, np.zeros((frames, len(EYE_ANGLES)))))
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
@@ -92,6 +93,7 @@ def _angles(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, Any]
     if missing:
         raise CurveFileError(f"{file} has no column {', '.join(missing)}; a head pose needs {', '.join(ANGLES)}.")
     yaw, pitch, roll = (_column(file, name, columns[name]) for name in ANGLES)
+    # the file has yaw first, the pack's convention pitch
     return {"rotation": np.stack((pitch, yaw, roll), -1)}
 
 
@@ -119,6 +121,7 @@ def _fps(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
     if time[-1] <= time[0]:
         raise CurveFileError(f"the timecodes of {file} do not increase: {codes[0]} to {codes[-1]}.")
     fps = (len(codes) - 1) / (time[-1] - time[0])
+    # timecodes are rounded, so that a usual rate is found a little beside itself
     usual = min(USUAL_FPS, key=lambda rate: abs(rate - fps))
     if abs(usual - fps) > 0.005 * usual:
         usual = fps

@@ -17,6 +17,7 @@ Trajectory = TypeVar("Trajectory", bound=HeadTrajectory)
 
 def smooth_pose(pose: Trajectory, sigma_s: float) -> Trajectory:
     """Smooth a head's rotation [T, 3] and translation [T, 3] over time with a Gaussian of `sigma_s` seconds."""
+    # angles can be smoothed as numbers, because heads do not come near half a turn, where they jump
     sigma = sigma_s * pose.fps
     return replace(pose, rotation=blur_rows(pose.rotation, sigma), translation=blur_rows(pose.translation, sigma))
 

@@ -23,9 +23,11 @@ from ..structures import Audio
 if TYPE_CHECKING:
     import av
 
-HD_HEIGHT = 720  # px; video of this height and more that names no colour matrix is BT.709, smaller is BT.601
+# Video of this height and more that names no colour matrix is BT.709, smaller is BT.601.
+HD_HEIGHT = 720  # px
 ITU709, ITU601 = 1, 5  # swscale's numbers of the colour matrices
-MATRICES = {1: ITU709, 4: 4, 5: ITU601, 6: ITU601, 7: 7, 9: 9, 10: 9}  # FFmpeg's tag of a frame → swscale's number
+# FFmpeg's tag of a frame → swscale's number.
+MATRICES = {1: ITU709, 4: 4, 5: ITU601, 6: ITU601, 7: 7, 9: 9, 10: 9}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +77,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         alpha = image[..., 3:]
         image = image[..., :3] * alpha + (1 - alpha)
     rgb = torch.from_numpy(image[..., ::-1].transpose(2, 0, 1).copy())
+    # TIFF and EXR may hold floating-point values beyond 1, and NaN
     return rgb.nan_to_num(0).clamp(0, 1).expand(1, 3, -1, -1).contiguous()
 
 
@@ -114,6 +117,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
             timeline = _timeline(container, stream, fps, path)
             has_audio = with_audio and bool(container.streams.audio)
             origin = (container.start_time or 0) / av.time_base
+        # one frame is decoded at once: a damaged file is reported here, and rotation and aspect decide the size
         first = next(_frames(path, timeline))
     except av.error.FFmpegError as error:
         raise MediaError(f"'{path}' cannot be read as a video ({error.strerror})") from error
@@ -126,6 +130,7 @@ def _video_stream(container: av.container.InputContainer, path: Path) -> av.Vide
     """The first video track that is no cover picture."""
     from av.stream import Disposition
 
+    # FFmpeg reads pictures by demuxers with these names
     if container.format.name.endswith("_pipe") or container.format.name == "image2":
         raise MediaError(f"'{path}' is a single picture, a video is needed")
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
@@ -158,6 +163,7 @@ def _frame_rate(times: npt.NDArray[np.float64], stream: av.VideoStream, tick_s: 
         return next((rate for rate in named if FPS[0] <= rate <= FPS[1]), 25.0)
     # the median, because it does not change when single frames were dropped or doubled
     gap = float(np.median(gaps))
+    # timestamps are whole ticks, and the rate in a header may be rounded
     tolerance = max(tick_s, gap / 200)
     fitting = [rate for rate in named if abs(1 / rate - gap) <= tolerance]
     return float(np.clip(fitting[0] if fitting else 1 / gap, *FPS))

@@ -29,10 +29,13 @@ from .stream import chunk_frames
 AUDIO_RATE = 48_000  # Hz, supported by every player
 AUDIO_BITS = 96_000  # bits/s of each channel
 BT709 = 1  # FFmpeg's number of the primaries, the transfer and the matrix
-NTSC = (24, 30, 48, 60, 120)  # frames per second of which television uses 1/1.001 too, e.g. 29.97
+# Frames per second of which television uses 1/1.001 too, e.g. 29.97.
+NTSC = (24, 30, 48, 60, 120)
 QUEUE = 8  # frames that may wait for the encoder; fewer large ones
-POLL_S = 0.1  # how often a full queue looks whether the encoder has failed
-SYNTHETIC = "AI-generated talking head, VividTalk"  # comment in the file's metadata that marks a synthetic video
+# How often a full queue is checked for an encoder that has failed.
+POLL_S = 0.1
+# Comment in the file's metadata that marks a synthetic video.
+SYNTHETIC = "AI-generated talking head, VividTalk"
 
 Pixels = npt.NDArray[np.uint8]
 Samples = npt.NDArray[np.float32]
@@ -225,11 +228,13 @@ class VideoWriter:
             sound.flush()
 
     def _picture_stream(self, container: av.container.OutputContainer) -> av.VideoStream:
+        # veryfast: it encodes 145 frames of 512² in a second on two cores, more than are generated
         stream = container.add_stream("libx264", self.rate, options={"crf": str(self._crf), "preset": "veryfast"})
         _, height, width = self._shape
         # 4:2:0 has one colour sample for 2 × 2 px: an odd last row or column cannot be written
         stream.height, stream.width, stream.pix_fmt = height // 2 * 2, width // 2 * 2, "yuv420p"
         codec = stream.codec_context
+        # named in the file, because players take an unnamed small video for BT.601, and its colours would change
         codec.color_primaries = codec.color_trc = codec.colorspace = BT709
         codec.color_range = ColorRange.MPEG
         return stream
