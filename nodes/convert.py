@@ -246,6 +246,7 @@ def widget(
         "step": known.step,
     }
     kind = int if isinstance(default, int) else float
+    # infinity is left out, because ComfyUI sends definitions as JSON, which has none
     limits = {key: kind(value) for key, value in limits.items() if value is not None and math.isfinite(value)}
     return (io.Int if kind is int else io.Float).Input(**common, **limits)
 

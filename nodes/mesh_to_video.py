@@ -110,6 +110,7 @@ class EstimateMotion(io.ComfyNode):
         convert.check_same_face(face, ncc)
         models = model or embedded_models()
         convert.note_absent_networks(models, strength, "motion")
+        # at 0 the network is not even loaded
         network = models.mesh_to_video.motion if strength > 0 else None
         motion = by_chunks(
             lambda part: estimate_motion(ncc.frames(part), network, strength),

@@ -273,6 +273,7 @@ def _read_config(config_cls: type[Config], header: Mapping[str, str], path: Path
         raise WeightsError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
     values = json.loads(header["config"])
     names = {field.name for field in dataclasses.fields(config_cls)}
+    # no field may be unknown or missing: with a default in its place another network would be built
     unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
     if unknown or missing:
         raise WeightsError(f"'{path}': its {config_cls.__name__} has unknown fields {unknown} and lacks {missing}")

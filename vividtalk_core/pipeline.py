@@ -82,6 +82,7 @@ def load_models(weights: str = "embedded") -> Models:
         MissingFileError: there is no such folder or repository.
         HubError: the Hugging Face Hub cannot be reached.
     """
+    # checked now, although parts are loaded later: a damaged file is reported before any work is done
     return Models(resolve_weights(weights).checked())
 
 
@@ -139,6 +140,7 @@ class TalkStream:
             networks = self.models.mesh_to_video
             # loaded before several threads ask for them: each would read the files
             _ = networks.motion, networks.generator
+            # fewer of the large frames at once, so that memory does not grow with the portrait either
             chunk = chunk_frames(self.settings.chunk, self.height, self.width)
             workers = self.settings.workers or default_workers()
             parts = in_order(partial(self._chunk, view), frame_ranges(self.frame_count, chunk), workers)

@@ -193,6 +193,7 @@ class FaceFit:
             image=(self.image, "1 3 256 256"),
             landmarks=(self.landmarks, "478 3"),
             id_coefficients=(self.id_coefficients, "I"),
+            # the letters join coefficients and bases: those of another head model are refused
             id_basis=(self.model.id_basis, "I V 3"),
             exp_coefficients=(self.exp_coefficients, "E"),
             exp_basis=(self.model.exp_basis, "E V 3"),

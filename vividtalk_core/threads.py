@@ -105,6 +105,7 @@ def by_chunks(
     """
     ranges = [slice(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
     values = []
+    # for one worker too, which runs in the caller's thread
     with single_threaded():
         for part, value in zip(ranges, in_order(function, ranges, workers or default_workers()), strict=True):
             values.append(value)

@@ -61,5 +61,6 @@ class AudioToMeshModels:
     def to(self, device: torch.device | str) -> AudioToMeshModels:
         """The same networks on another device; these stay where they are."""
         moved = AudioToMeshModels(self.weights, device)
+        # copies, because `Module.to` would move the caller's networks themselves
         moved._expression = {mode: copy.deepcopy(net).to(device) for mode, net in self._expression.items()}
         return moved

@@ -27,6 +27,7 @@ def add_evaluate_arguments(parser: Parser) -> None:
     )
     # argparse would list the options of a video and the words as if they could be combined
     parser.usage = "%(prog)s (--generated VIDEO | --table FOLDER) [options]\n       %(prog)s WORD [-h] ..."
+    # argparse cannot express that a word excludes some of the options
     parser.check = _check_evaluate
     reports = parser.add_subparsers(dest="report", metavar="WORD", title="one part of this package", prog=parser.prog)
     fit = reports.add_parser("fit", help="the 3DMM against detected landmarks", description=_FIT)

@@ -52,6 +52,7 @@ class ProgressBar:
     def _is_due(self, done: int, total: int) -> bool:
         """Whether a log file gets a line: at each tenth, or at 1, 2, 4, 8 … steps of an unknown number."""
         due = done.bit_length() if total == 0 else LOG_LINES * done // total
+        # one bar may serve several runs, one after the other
         if done <= 1:
             self._lines = 0
         if due <= self._lines:

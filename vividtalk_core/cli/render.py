@@ -42,6 +42,7 @@ def open_inputs(args: argparse.Namespace, settings: TalkSettings) -> Inputs:
         picture = read_image(args.portrait)
         portrait = scale_portrait(picture, args.size)
         if args.box is not None:
+            # the user gives the box in px of the picture, before it is scaled
             ratio = portrait.shape[-1] / picture.shape[-1]
             left, top, right, bottom = (ratio * side for side in args.box)
             settings = replace(settings, box=(left, top, right, bottom))

@@ -46,6 +46,7 @@ def make_report(stream: TalkStream, size: tuple[int, int], total_s: float, weigh
 def face_box(stream: TalkStream) -> list[float]:
     """Left, top, right, bottom of the fitted landmarks in px of the portrait that was given to the pipeline."""
     crop, points = stream.face.crop, stream.face.landmarks[:, :2]
+    # landmarks are in px of the 256 crop, the report in px of the video
     scale = crop.size / stream.face.image.shape[-1]
     corners = [*(points.amin(0) * scale).tolist(), *(points.amax(0) * scale).tolist()]
     return [round(c + o, 2) for c, o in zip(corners, (crop.left, crop.top) * 2, strict=True)]

@@ -124,6 +124,7 @@ def _detected_region(models: FaceModels, image: Tensor, face_index: int, thresho
             f"there is no face number {face_index}: {len(faces)} face{'s were' if len(faces) > 1 else ' was'} found, "
             f"counted from 0 (left, top, right, bottom px): {boxes}"
         )
+    # 0 is the default: a warning, because another face may be meant
     if face_index == 0 and len(faces) > 1:
         others = "; ".join(f"{k}: {box_text(face)}" for k, face in enumerate(faces))
         log.warning("%d faces were found, the largest is used (left, top, right, bottom px): %s", len(faces), others)

@@ -115,6 +115,7 @@ def landmark_normals(model: MorphableModel) -> Tensor:
     alone change too quickly.
     """
     normals = area_normals(model.mean_shape, model.triangles)
+    # without y, because the axis of the neck is vertical
     outward = landmark_positions(model, model.mean_shape) * model.mean_shape.new_tensor((1, 0, 1))
     normals = F.normalize(landmark_positions(model, normals), dim=-1) + F.normalize(outward, dim=-1)
     ahead = normals.new_tensor([[0.0, 0.0, 1.0]]).expand(2, 3)

@@ -61,6 +61,7 @@ def marked_face(
         return None, face_index
     rows, columns = torch.nonzero(marked, as_tuple=True)
     box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
+    # the landmark network alone judges the box, so that faces which the detector misses can be used
     if force or _holds_marked_face(models, image, marked, box):
         return box, face_index
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)

@@ -138,6 +138,7 @@ def _linearize(
     # a small turn ω moves a point p by ω × p = −p × ω
     by_turn = torch.einsum("tpij,tpjk->tpik", by_camera, -_cross_matrix(turned))
     jacobian = torch.cat((by_turn, by_camera, by_shape), -1)
+    # px per model unit at the mean depth, because MediaPipe gives z in px
     scale = FOCAL_LENGTH / pixels[..., 2].mean(1)[:, None]
     depth = -camera[..., 2] * scale
     residual = torch.cat((pixels[..., :2], depth[..., None]), -1) - observed

@@ -118,6 +118,8 @@ def gaze_curve(seconds: Tensor, seed: int, settings: BlinkSettings) -> Tensor:
     low, high = settings.gaze_pause_s
     now, here = settings.first_s, (0.0, 0.0)  # s, direction
     while now < duration_s and settings.gaze_amplitude > 0:
+        # four numbers for each jump, even where not all are used: later jumps then do not depend on the kind of earlier
+        # ones
         wait, side, rise, returning = (_draw(generator, torch.rand) for _ in range(4))
         away = 0.0 if returning < 0.45 else settings.gaze_amplitude
         # half as far up and down as to the sides: the eyes' own range is flatter than wide

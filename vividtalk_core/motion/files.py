@@ -90,6 +90,7 @@ def read_curves(path: str | Path, lip_vertices: int | None = None, fps: float | 
     arrays = {".npz": _read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
     if "fps" not in arrays and fps is None:
         raise CurveFileError(f"{path.name} has no frame rate: there is no 'fps' in it; give one.")
+    # an array in a file may have the shape [] or [1]
     rate = check_fps(float(np.asarray(arrays.get("fps", fps)).reshape(())))
     if "coefficients" not in arrays and "rotation" not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
@@ -139,6 +140,7 @@ def write_curves(
     arrays = _arrays(curves) | {k: v.cpu().numpy() for k, v in extra.items() if v is not None}
     with whole_file(path) as part:
         if path.suffix.lower() == ".npz":
+            # an open file and not its name: numpy would add .npz to the temporary name
             with part.open("wb") as stream:
                 # keys are arguments here, and numpy has one of its own: without types, mypy takes each for it
                 np.savez_compressed(stream, **cast(dict[str, Any], arrays))
@@ -261,6 +263,7 @@ def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
         raise CurveFileError(f"{name} has {found}.")
     missing = [known for known in ARKIT_NAMES if known not in names]
     if missing:
+        # no error, because older recorders have 51 blendshapes, without tongueOut
         logger.warning("%s has no %s: taken as 0.", name, ", ".join(missing))
     ordered = coefficients.new_zeros(len(coefficients), len(ARKIT_NAMES))
     ordered[:, [ARKIT_NAMES.index(column) for column in names]] = coefficients

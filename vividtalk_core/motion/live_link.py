@@ -36,6 +36,7 @@ def write_live_link(path: Path, arrays: Mapping[str, Any]) -> None:
     header = ["Timecode", "BlendShapeCount", *map(capitalised, ARKIT_NAMES), *ANGLES, *EYE_ANGLES]
     # the angles of the eyes stay 0: the eyeLook curves hold the gaze
     table = np.column_stack((coefficients, yaw, pitch, roll, np.zeros((frames, len(EYE_ANGLES)))))
+    # newline="", because the csv module writes line ends of its own
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(header)
