@@ -1,7 +1,6 @@
 """The detector: parity with MediaPipe, the second looks, and merging."""
 
 import math
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import torch.nn.functional as F
 
 from vividtalk_core.face import detector as module
 from vividtalk_core.face.detector import FaceDetector, merge_overlapping, searches
-from vividtalk_core.face.landmarks import Landmarker
 from vividtalk_core.face.region import crop_regions
 
 DATA = Path(__file__).parents[1] / "data"
@@ -21,17 +19,6 @@ ASSETS = Path(module.__file__).parents[1] / "assets"
 @pytest.fixture(scope="module")
 def detector():
     return FaceDetector(ASSETS / "detector.safetensors")
-
-
-@pytest.fixture(scope="module")
-def landmarker():
-    return Landmarker(ASSETS / "landmarks.safetensors")
-
-
-@pytest.fixture(scope="module")
-def views():
-    images = runpy.run_path(str(DATA / "make_reference.py"))["views"]()
-    return {name: torch.tensor(image).permute(2, 0, 1)[None] / 255 for name, image in images.items()}
 
 
 @pytest.fixture(scope="module")

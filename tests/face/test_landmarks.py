@@ -1,7 +1,6 @@
 """478 landmarks: parity with MediaPipe, batches, refinement, regions."""
 
 import math
-import runpy
 from pathlib import Path
 
 import numpy as np
@@ -10,22 +9,11 @@ import torch
 
 from vividtalk_core.face import landmarks as module
 from vividtalk_core.face.detector import Detection, FaceDetector
-from vividtalk_core.face.landmarks import Landmarker, region_of_detection, region_of_landmarks
+from vividtalk_core.face.landmarks import region_of_detection, region_of_landmarks
 from vividtalk_core.face.region import Region
 
 DATA = Path(__file__).parents[1] / "data"
 ASSETS = Path(module.__file__).parents[1] / "assets"
-
-
-@pytest.fixture(scope="module")
-def landmarker():
-    return Landmarker(ASSETS / "landmarks.safetensors")
-
-
-@pytest.fixture(scope="module")
-def views():
-    images = runpy.run_path(str(DATA / "make_reference.py"))["views"]()
-    return {name: torch.tensor(image).permute(2, 0, 1)[None] / 255 for name, image in images.items()}
 
 
 @pytest.fixture(scope="module")
