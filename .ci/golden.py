@@ -48,6 +48,7 @@ def measure() -> dict[str, str]:
     """Every hash: three ways to speak, the whole clip's curves, and the first clip tracked and driven again."""
     portrait = vt.read_image(EMBEDDED / "demo/portrait.jpg")
     speech = vt.read_audio(EMBEDDED / "demo/speech.flac")
+    # Two seconds and one, because frames take most of the time; curves are hashed over the whole clip below.
     two, one = (speech._replace(waveform=speech.waveform[:, : s * speech.sample_rate]) for s in (2, 1))
     stream = vt.talk(portrait, two, vt.TalkSettings(seed=3))
     hashes = {f"fit.{name}": digest(getattr(stream.face, name)) for name in FITTED}
@@ -60,9 +61,11 @@ def measure() -> dict[str, str]:
     for mode in ("parallel", "causal", "acoustic"):
         whole = vt.talk(portrait, speech, vt.TalkSettings(seed=1, mode=mode))
         hashes |= of_stream(f"whole.{mode}", whole, with_frames=False)[0]
+    # One thread, because the order in which several add up depends on their number.
     with single_threaded():
         track = track_video(embedded_models().face, list(frames), 25.0)
     hashes |= {"track.vertices_2d": digest(track.vertices_2d), "track.rotation": digest(track.pose.rotation)}
+    # At half the size, so that a portrait of another resolution, with another crop, is covered too.
     small = F.interpolate(portrait, scale_factor=0.5, mode="bilinear", antialias=True).clamp(0, 1)
     motion = relative_to_frame(track.pose)
     return hashes | of_stream("drive", vt.drive(small, track.expression.frames(PART), motion.frames(PART)))[0]

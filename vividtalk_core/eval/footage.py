@@ -39,4 +39,6 @@ def read_footage(
     """
     clip = read_video(path, fps)
     sound = clip.audio if audio is None else read_audio(Path(audio))
+    # A function instead of a list of frames: a long video does not fit into memory, and metrics read it more than
+    # once.
     return Footage(lambda: read_video(path, clip.fps, with_audio=False).frames, clip.fps, sound)

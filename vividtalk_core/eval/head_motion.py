@@ -17,10 +17,14 @@ from ..filters import blur_rows, gaussian
 from ..structures import MEL_RATE, HeadTrajectory
 from ..time_grid import sample_rows
 
-BEAT_SIGMA_S = 0.1  # of beat alignment, as papers on co-speech motion use it
-BEAT_APART_S = 0.2  # syllables come at 3 to 6 a second
-ONSET_BLUR = 2.0  # mel frames, so that noise in single frames is not counted as an onset
-FOLLOW_SIGMA_S = 0.16  # smooths syllables away but keeps phrases
+# Of beat alignment, as papers on co-speech motion use it.
+BEAT_SIGMA_S = 0.1
+# Syllables come at 3 to 6 a second: peaks nearer to each other belong to one.
+BEAT_APART_S = 0.2
+# Mel frames, so that noise in single frames is not counted as an onset.
+ONSET_BLUR = 2.0
+# Smooths syllables away but keeps phrases: heads follow stress, not every vowel.
+FOLLOW_SIGMA_S = 0.16
 STILL = 1e-6  # standard deviation of a curve that does not move
 
 
@@ -31,7 +35,9 @@ def diversity(pose: HeadTrajectory) -> float:
 
 def energy_below(pose: HeadTrajectory, hertz: float = 3.0) -> float:
     """Share 0..1 of the variance of the angles that lies below a frequency; 1 for a head that does not move."""
+    # Without the mean, which is the direction of the head and not its motion.
     angles = pose.rotation.double() - pose.rotation.double().mean(0)
+    # Without a window the jump between the last and the first angle would count as high frequencies.
     window = torch.hann_window(len(angles), periodic=False, dtype=angles.dtype)[:, None]
     power = torch.fft.rfft(angles * window, dim=0).abs().square().sum(1)
     low = torch.fft.rfftfreq(len(angles), 1 / pose.fps) < hertz
@@ -58,6 +64,7 @@ def perplexity(codes: Tensor, count: int) -> float:
 
 def audio_beats(mel: Tensor) -> Tensor:
     """Times [B] in seconds of the onsets in a natural-log mel [M, 80]: peaks of the rise in energy."""
+    # Only the rise: a syllable begins where energy rises, and its end is no beat.
     rise = F.relu(mel.diff(dim=0, prepend=mel[:1])).mean(1, keepdim=True)
     onset = blur_rows(rise, ONSET_BLUR)[:, 0]
     peaks = _peaks(onset, round(BEAT_APART_S * MEL_RATE))
@@ -66,6 +73,7 @@ def audio_beats(mel: Tensor) -> Tensor:
 
 def motion_beats(pose: HeadTrajectory) -> Tensor:
     """Times in seconds, shape [B], at which the head pauses or turns back: the minima of its speed."""
+    # Smoothed over neighbouring frames, because the noise of tracking has minima of its own.
     slow = -blur_rows(speed(pose)[:, None], 1.0)[:, 0]
     return (_peaks(slow, max(1, round(BEAT_APART_S / 2 * pose.fps))) + 1.0) / pose.fps
 
@@ -74,6 +82,7 @@ def _peaks(curve: Tensor, apart: int) -> Tensor:
     """Indices of the values of a curve, shape [T], that are the largest within ± `apart`, without the ends."""
     largest = F.max_pool1d(curve[None, None], 2 * apart + 1, 1, apart)[0, 0]
     inner = (curve == largest) & (curve > curve.min())
+    # At the ends it is not known whether the curve would go on rising.
     inner[:1] = inner[-1:] = False
     return inner.nonzero()[:, 0]
 
@@ -108,5 +117,6 @@ def seed_distance(poses: Sequence[HeadTrajectory]) -> float:
     if len(poses) < 2:
         raise SettingsError(f"a distance between seeds needs two motions or more; got {len(poses)}.")
     angles = torch.stack([pose.rotation for pose in poses]).rad2deg()  # [S, T, 3]
+    # Every pair once: the distance is symmetric.
     pairs = torch.combinations(torch.arange(len(angles)))
     return float((angles[pairs[:, 0]] - angles[pairs[:, 1]]).square().mean(-1).sqrt().mean())

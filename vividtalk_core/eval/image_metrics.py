@@ -8,9 +8,11 @@ from torch import Tensor
 from ..geometry import polygon_mask
 from ..head.topology import FACE_OVAL, OUTER_LIPS
 
-MOUTH_MARGIN = 0.35  # of the lips' size, added on each side of the mouth box
+# Of the lips' longer side, added in all to width and to height: chin and cheeks move with the lips.
+MOUTH_MARGIN = 0.35
 SSIM_WINDOW = 11  # px, of Wang et al. 2004
-LEAST_ERROR = 1e-10  # mean square of equal images, so that their PSNR is 100 dB and not infinite
+# Mean square of equal images, so that their PSNR is 100 dB and not infinite.
+LEAST_ERROR = 1e-10
 
 
 def face_oval(points: Tensor, height: int, width: int) -> Tensor:

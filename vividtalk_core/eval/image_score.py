@@ -17,7 +17,8 @@ from .lip_score import none_if_nan
 from .motion import BackgroundMotion, brightness, flicker, startup_jitter
 from .sharpness import cpbd
 
-COMPARED = 50  # frames, spread over the clip, that are compared one by one: enough for a stable mean
+# Frames, spread over the clip, that are compared one by one: enough for a stable mean.
+COMPARED = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ def score_images(
     blocks = []
     for index, (frame, real) in enumerate(zip(islice(generated.frames(), count), references, strict=False)):
         image = to_float(frame)
+        # In every frame, while the comparison takes some: background and flicker are about changes from one frame to
+        # the next.
         background.add(image)
         blocks.append(brightness(image, points))
         if index not in compared:
@@ -98,6 +101,7 @@ class _Means:
     def compare(self, image: Tensor, target: Tensor, points: Tensor, target_points: Tensor) -> None:
         """One generated image [3, H, W] with the target [3, H', W'], brought to its size; landmarks [478, 2] px."""
         size = (image.shape[1], image.shape[2])
+        # The reference is resized, so that the generated image is compared as it is.
         if target.shape[1:] != image.shape[1:]:
             scale = (size[1] / target.shape[2], size[0] / target.shape[1])
             target_points = target_points * torch.tensor(scale)

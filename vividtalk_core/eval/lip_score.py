@@ -14,7 +14,8 @@ from ..audio.speech import analyse
 from ..structures import MEL_RATE, check_shapes
 from .lips import Span, amplitude_ratio, audio_gain, closure_recall, frozen_share, pearson, sync_offset, velocity_ratio
 
-SPOKEN = 0.3  # of the loudness between the clip's background (0) and its loud parts (1); speech is above it
+# Of the loudness between the clip's background (0) and its loud parts (1); speech is above it.
+SPOKEN = 0.3
 REACH = 12  # frames: offsets up to this many are searched
 
 
@@ -82,6 +83,7 @@ def none_if_nan(value: float) -> float | None:
 def spoken_frames(waveform: Tensor, sample_rate: int, frames: int, fps: float) -> Tensor:
     """[T] bool, video frames in which the sound [C, N] is speech: loud beside its own background and peaks."""
     level = analyse(encode_audio(waveform, sample_rate, fps).mel).level
+    # The mel frame in the middle of each video frame; what lies behind the sound is silent.
     index = ((torch.arange(frames) + 0.5) * MEL_RATE / fps).long()
     padded = torch.cat((level, level.new_zeros(1)))
     return padded[index.clamp(max=len(level))] > SPOKEN

@@ -12,7 +12,8 @@ from ..head.mouth_shape import inter_ocular, upright
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 
 LIPS = OUTER_LIPS + INNER_LIPS
-STILL = 1e-8  # standard deviation below which a curve does not move: rounding, not motion
+# Standard deviation below which a curve does not move: rounding, not motion.
+STILL = 1e-8
 
 Span = tuple[float, float]  # start and end in seconds
 
@@ -20,6 +21,7 @@ Span = tuple[float, float]  # start and end in seconds
 def pearson(a: Tensor, b: Tensor) -> float:
     """Pearson correlation of two curves of shape [T]; 0 when one of them does not move."""
     _check_pair(a, b)
+    # In double precision: the difference to a mean loses digits where a curve hardly moves.
     a, b = a.double() - a.double().mean(), b.double() - b.double().mean()
     spread = a.norm() * b.norm()
     return float(a @ b / spread) if spread > STILL * len(a) else 0.0
@@ -77,6 +79,7 @@ def frozen_share(curves: Tensor, speech: Tensor, threshold: float = 1e-3) -> flo
     Returns:
         0..1; NaN without a transition within speech.
     """
+    # The largest change of all curves: a mouth whose width moves is not frozen.
     change = curves.reshape(len(curves), -1).diff(dim=0).abs().amax(-1)
     within = speech[1:].bool() & speech[:-1].bool()
     return float((change[within] < threshold).double().mean())
@@ -101,11 +104,13 @@ def closure_recall(
     Returns:
         0..1; NaN without a closure.
     """
+    # Not minimum and maximum, which may be single errors of the tracker.
     low, high = torch.quantile(aperture.double(), aperture.new_tensor((0.02, 0.95), dtype=torch.float64))
     limit = low + share * (high - low)
     # frame t shows the time (t + 0.5) / fps
     time = (torch.arange(len(aperture)) + 0.5) / fps
-    half = 0.5 / fps  # so that each span holds a frame
+    # So that each span holds a frame, however short the phone is.
+    half = 0.5 / fps
     spans = [(time >= start - reach_s - half) & (time <= end + reach_s + half) for start, end in closures]
     met = [bool(aperture[span].amin() <= limit) for span in spans if span.any()]
     return sum(met) / len(met) if met else float("nan")
@@ -122,6 +127,7 @@ def sync_offset(generated: Tensor, reference: Tensor, reach: int = 12) -> int:
             f"{len(reference)} frames are too few to look for an offset of up to {reach} frames: use a clip of "
             f"{3 * reach} or more"
         )
+    # Where two lags are equally good, the smaller shift: a curve that does not move is in sync.
     return max(range(-reach, reach + 1), key=lambda lag: (lag_correlation(generated, reference, lag), -abs(lag)))
 
 
@@ -148,6 +154,7 @@ def mouth_distance(generated: Tensor, reference: Tensor) -> float:
 def _mouth_shape(landmarks: Tensor) -> Tensor:
     """[T, 40, 2] the lips in IOD, centred and upright."""
     lips = landmarks[:, list(LIPS), :2]
+    # Turned by the line between the eyes, because a tilted head would move the mouth's corners without any speech.
     axes = torch.stack(upright(landmarks), -1)  # [T, 2, 2], columns
     return (lips - lips.mean(1, keepdim=True)) @ axes / inter_ocular(landmarks)
 

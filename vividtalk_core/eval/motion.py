@@ -13,16 +13,21 @@ from torch import Tensor
 
 from ..head.mouth_shape import inter_ocular
 
-START_S = 0.4  # of a clip that count as its start: filters of generators settle within it
-GRID = 16  # blocks across the face, for flicker: large enough that motion within one averages out
-SIDE_MARGIN = 0.75  # of the face's width: hair and hands beside it
+# Of a clip that count as its start: filters of generators settle within it.
+START_S = 0.4
+# Blocks across the face, for flicker: large enough that motion within one averages out.
+GRID = 16
+# Of the face's width: hair and hands beside it.
+SIDE_MARGIN = 0.75
 TOP_MARGIN = 0.5  # of the face's height
 LUMINANCE = torch.tensor((0.299, 0.587, 0.114))[:, None, None]  # BT.601
-LEAST_SHARE = 0.03  # of the frame that must be background; fewer pixels give no stable mean
+# Of the frame that must be background; fewer pixels give no stable mean.
+LEAST_SHARE = 0.03
 
 
 def face_box(landmarks: Tensor) -> Tensor:
     """[4] left, top, right, bottom in px around landmarks [T, N, 2] or [T, N, 3] of a clip."""
+    # Without the irises (468 and on), which move by themselves and never reach the edge of the face.
     points = landmarks[:, :468, :2].flatten(0, 1)
     return torch.cat((points.amin(0), points.amax(0)))
 
@@ -70,6 +75,7 @@ class BackgroundMotion:
             self.face = (slice(top, bottom), slice(left, right))
         else:
             change = (frame - self.previous).abs().mean(0)
+            # Means and not sums, because the two regions differ in size.
             self.sums[0] += float(change[self.background].mean())
             self.sums[1] += float(change[self.face].mean())
         self.previous = frame
@@ -94,9 +100,12 @@ def startup_jitter(landmarks: Tensor, fps: float, start_s: float = START_S) -> f
     Returns:
         The ratio; NaN for a clip shorter than three starts or one without any motion.
     """
+    # Without the irises (468 and on), which move by themselves; in double precision, because second differences are
+    # small.
     points = landmarks[:, :468, :2].double() / inter_ocular(landmarks)
     jitter = points.diff(n=2, dim=0).norm(dim=-1).mean(-1)
     first = max(1, round(start_s * fps))
+    # The rest must be long compared with the start, or its mean would be no measure of the usual jitter.
     if len(jitter) < 3 * first or not jitter[first:].any():
         return float("nan")
     return float(jitter[:first].mean() / jitter[first:].mean())
@@ -105,6 +114,7 @@ def startup_jitter(landmarks: Tensor, fps: float, start_s: float = START_S) -> f
 def brightness(frame: Tensor, landmarks: Tensor) -> Tensor:
     """[16, 16] mean luminance 0..1 of the blocks of the face box of a whole clip, in one frame [3, H, W] in 0..1."""
     left, top, right, bottom = face_box(landmarks).round().long().clamp(min=0).tolist()
+    # The box is that of the whole clip, because one that followed the face would jitter with its landmarks.
     luminance = (frame[:, top:bottom, left:right] * LUMINANCE.to(frame)).sum(0, keepdim=True)
     return F.adaptive_avg_pool2d(luminance, GRID)[0]
 
@@ -138,6 +148,7 @@ class SecondDifference:
 
         A second difference counts in the regions of its middle frame.
         """
+        # A frame counts when its successor is known, so two frames and the regions of the last one are kept.
         if len(self.frames) == 2:
             energy = (frame - 2 * self.frames[1] + self.frames[0]).abs().mean(0)
             means = [float(energy[mask].mean()) if mask.any() else 0.0 for mask in self.masks]

@@ -10,7 +10,8 @@ from torch import Tensor
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
-BLOCK = 64  # px; this and the numbers below are those of the paper
+# px; this and the numbers below are those of the paper.
+BLOCK = 64
 EDGE_SHARE = 0.002  # of a block's pixels, from which it counts as one with edges
 CONTRAST = 50  # of 255, up to which a block is of low contrast
 JUST_NOTICEABLE = (5.0, 3.0)  # px of blur at an edge of low and of high contrast
@@ -30,7 +31,8 @@ def cpbd(image: Tensor) -> float:
     Returns:
         0 (all blurred) … 1 (all sharp); NaN where no block has edges.
     """
-    grey = to_grey(image).round()  # without rounding, faint slopes at the foot of an edge would make it wider
+    # Without rounding, faint slopes at the foot of an edge would make it wider.
+    grey = to_grey(image).round()
     edges = _vertical_edges(grey)
     width = _edge_widths(grey)
     probabilities = []
@@ -40,6 +42,7 @@ def cpbd(image: Tensor) -> float:
             found = width[part][edges[part]]
             if len(found) > EDGE_SHARE * BLOCK**2:
                 noticeable = JUST_NOTICEABLE[int(np.ptp(grey[part]) > CONTRAST)]
+                # Ferzli and Karam 2009: an edge as wide as the just noticeable blur is seen as blurred with 63 %.
                 probabilities.append(1 - np.exp(-((found / noticeable) ** BETA)))
     if not probabilities:
         return float("nan")
@@ -55,6 +58,7 @@ def to_grey(image: Tensor) -> Floats:
 
 def _vertical_edges(grey: Floats) -> Bools:
     """[H, W] bool Canny edges that are nearer to vertical than to horizontal."""
+    # Vertical edges alone, because widths are measured along rows; blur of a lens or a resize is the same both ways.
     edges = cv2.Canny(grey.astype(np.uint8), 50, 150) > 0
     across, down = cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1)
     vertical: Bools = edges & (np.abs(across) >= np.abs(down))
@@ -65,6 +69,7 @@ def _edge_widths(grey: Floats) -> Floats:
     """[H, W] px between the extrema of the row to the left and the right of each pixel, as if it were an edge."""
     steps = np.diff(grey, axis=1)  # step x leads from pixel x to x + 1
     rising = np.zeros(grey.shape, bool)
+    # Whether an edge goes up or down decides between which extrema its width lies.
     rising[:, 1:-1] = grey[:, 2:] > grey[:, :-2]
     up, down = _run_lengths(steps > 0), _run_lengths(steps < 0)
     return np.where(rising, up, down).astype(np.float32)

@@ -17,8 +17,10 @@ from ..errors import MismatchError, NoFaceError
 from .motion import LUMINANCE
 
 LEVELS = 256  # quantiles by which two distributions are compared
-EDGE = 24.0  # of 255 per px: a steeper slope of the brightness counts as a line
-SHARPEST = 0.98  # quantile of the slope that measures the sharpness of lines; the maximum would be noise
+# Of 255 per px: a steeper slope of the brightness counts as a line.
+EDGE = 24.0
+# Quantile of the slope that measures the sharpness of lines; the maximum would be noise.
+SHARPEST = 0.98
 SOBEL = torch.tensor(((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))) / 8  # a slope of 1 per px gives 1
 
 
@@ -56,7 +58,10 @@ def style_change(
     if not all(part.any() for part in parts):
         raise NoFaceError("style is compared inside the face; the face lies outside of the image: it has no pixels")
     colors = [_lab(image)[:, part] for image, part in zip((portrait, generated), parts, strict=True)]  # [3, N]
+    # Slopes are taken of whole images and cut afterwards, because the border of a cut part would be a line.
     slopes = [_slope(image)[part] for image, part in zip((portrait, generated), parts, strict=True)]  # [N]
+    # In octaves, because a slope that doubles looks equally different whether it was faint or steep; 1 is added for
+    # flat areas.
     octaves = [torch.log2(1 + slope)[None] for slope in slopes]
     return StyleChange(
         color_distance=float(_distances(colors[0], colors[1]).norm()),
@@ -76,6 +81,7 @@ def _lab(image: Tensor) -> Tensor:
 
 def _slope(image: Tensor) -> Tensor:
     """[H, W] slope of the brightness, 0..255 per px, of an image [1, 3, H, W]."""
+    # 0..255, the scale on which `EDGE` is given.
     grey = 255 * (image * LUMINANCE).sum(1, keepdim=True)
     kernels = torch.stack((SOBEL, SOBEL.T))[:, None]
     slope: Tensor = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)[0].norm(dim=0)
@@ -84,6 +90,7 @@ def _slope(image: Tensor) -> Tensor:
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     """Wasserstein-1 distances, shape [K], of K pairs of distributions, from samples [K, N] and [K, M]."""
+    # In one dimension the optimal transport pairs equal quantiles.
     levels = (torch.arange(LEVELS) + 0.5) / LEVELS
     # equally many levels of both, because the two parts of the images have different numbers of pixels
     return (a.quantile(levels, dim=1) - b.quantile(levels, dim=1)).abs().mean(0)

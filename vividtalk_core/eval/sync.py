@@ -14,7 +14,8 @@ from ..hub import WeightSet, load_module, resolve_weights
 from ..structures import check_shapes
 from ..time_grid import resampled_positions, sample_rows
 
-REACH = 15  # frames that sound is shifted by to either side, as SyncNet does
+# Frames that sound is shifted by to either side, as SyncNet does.
+REACH = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,11 @@ def sync_score(
         MediaError: the clip is too short to be shifted.
     """
     check_shapes(curves=(curves, "T 2"))
+    # The expert knows one frame rate: lips are resampled to it, sound is encoded at it.
     rate = expert.config.fps
     features = feature_rows(encode_audio(waveform, sample_rate, rate))
     lips = at_rate(curves.float(), fps, rate)
+    # Sound and picture of a file rarely end together.
     count = min(len(features), len(lips))
     distances = offset_distances(expert, features[:count], lips[:count], reach)
     least, best = distances.min(0)
@@ -82,6 +85,7 @@ def offset_distances(expert: SyncExpert, features: Tensor, curves: Tensor, reach
         )
     speech, lips = expert(features[None], curves[None])  # [1, windows, D]
     distance = torch.cdist(lips[0], speech[0])  # [lip window, speech window]
+    # Diagonal −lag pairs lip window i with sound window i − lag.
     return torch.stack([distance.diagonal(-lag).mean() for lag in range(-reach, reach + 1)])
 
 

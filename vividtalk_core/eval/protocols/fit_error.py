@@ -30,7 +30,8 @@ log = logging.getLogger("vividtalk")
 
 STILLS = (".jpg", ".jpeg", ".png", ".webp")
 CLIPS = (".mp4", ".mov", ".webm", ".mkv")
-THRESHOLD = 0.3  # of the face detector: below the default, so that drawings count too
+# Of the face detector: below the default, so that drawings count too.
+THRESHOLD = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ def fit_error(models: FaceModels, name: str, frames: Iterable[Tensor], threshold
         except (NoFaceError, MediaError) as problem:
             log.info("%s: %s", name, problem)
             continue
+        # px of the crop and not of the image, so that large and small pictures can be averaged.
         found.append(to_crop(landmarks, face_crop(landmarks, *frame.shape[2:])))
     if not found:
         return None
@@ -68,6 +70,7 @@ def fit_error(models: FaceModels, name: str, frames: Iterable[Tensor], threshold
 
 def landmark_errors(models: FaceModels, landmarks: Tensor) -> Tensor:
     """Distances [T, 468] in px between landmarks [T, 478, 3] px of the 256 crop and the 3DMM fitted to them."""
+    # One identity for all frames of a clip: with one each, identities could take the place of expressions.
     identity, expression, pose = fit_points(models, landmarks)
     vertices = shape(models.head, identity, expression)
     camera = vertices @ rotation_matrix(pose.rotation).mT + pose.translation[:, None]  # [T, V, 3]

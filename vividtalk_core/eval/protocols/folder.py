@@ -16,7 +16,8 @@ from ..sync import SyncScore
 from .video import Evaluation, TrackedVideo, compare, track_footage
 
 REAL = "real"  # the row of the real videos, the reference of the others
-WRONG = ".wrong"  # a folder "causal.wrong" holds the videos of "causal" with somebody else's audio
+# A folder "causal.wrong" holds the videos of "causal" with somebody else's audio.
+WRONG = ".wrong"
 PHONES = "phones"  # may hold CLIP.json: [[phone, start_s, end_s], …]
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
 
@@ -52,6 +53,7 @@ def evaluate_folder(evaluators: Evaluators, folder: Path, on_clip: OnClip | None
                 on_clip(done, total, f"{row}/{name}")
             # the real clip comes first, so that it is tracked once and sets the frame rate of the others
             video = track_footage(evaluators, read_footage(clips[name], real.footage.fps if real else None))
+            # The gain needs the real lips as well, so without them the other video is not even tracked.
             wrong = _track_wrong(evaluators, folder / f"{row}{WRONG}", name, video) if real else None
             table[row][name] = compare(evaluators, video, real, wrong, _closures(folder / PHONES / f"{name}.json"))
             real, done = (video if row == REAL else real), done + 1
@@ -102,6 +104,7 @@ def flat(evaluation: Evaluation) -> dict[str, float | int | str | None]:
 
 def metrics(evaluation: Evaluation) -> dict[str, float]:
     """The metrics that could be measured, by name."""
+    # They describe the clip and are not metrics.
     about = ("frames", "fps", "embedder")
     values = {name: value for name, value in flat(evaluation).items() if name not in about}
     return {name: value for name, value in values.items() if isinstance(value, (int, float))}

@@ -46,8 +46,10 @@ from .reenactment_score import (
 
 log = logging.getLogger("vividtalk")
 
-REACH_PX = 3  # px of the crop around what moves or is painted that resampling may reach
-FADING = 0.5  # share of the head's motion that a pixel follows; below it is the band where motion ends
+# px of the crop around what moves or is painted that resampling may reach.
+REACH_PX = 3
+# Share of the head's motion that a pixel follows; below it is the band where motion ends.
+FADING = 0.5
 LEAST_FRAMES = 3  # a second difference needs as many
 
 
@@ -100,6 +102,7 @@ def self_reenactment(
             raise MediaError(
                 f"frame {settings.source} of a clip of {LEAST_FRAMES} or more is needed; the clip has {count} frames"
             )
+        # Read a second time instead of kept, because a clip in memory would take gigabytes.
         portrait = to_float(next(islice(footage.frames(), settings.source, None)))
         expression, pose = motion_from(track, settings.source)
         streams = {
@@ -180,6 +183,8 @@ def _frames_with_still(stream: TalkStream) -> Iterator[tuple[Tensor, Tensor]]:
     """Frames [3, H, W] one by one, each with a mask [256, 256] bool of where nothing was moved or painted."""
     for generated, chunk in stream.generated():
         changed = (generated.motion.flow != 0).any(-1)[:, None] | (painted_alpha(generated) > 0)  # [t, 1, 256, 256]
+        # Interpolation at the portrait's own resolution reads a few pixels around what moves: they may change as
+        # well.
         reached = F.max_pool2d(changed.float(), 2 * REACH_PX + 1, 1, REACH_PX)
         yield from zip(chunk, reached[:, 0] == 0, strict=True)
 

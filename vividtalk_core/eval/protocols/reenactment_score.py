@@ -26,7 +26,8 @@ from ..motion import SecondDifference
 from ..sharpness import BLOCK, cpbd
 
 STATIC, CLOSED_FORM, NETWORK, REAL = "static", "closed form", "network", "real"  # the rows, in their order
-BORDER_PX = 6  # px of the 256 crop to both sides of the face oval: where a generated face would flicker
+# px of the 256 crop to both sides of the face oval: where a generated face would flicker.
+BORDER_PX = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ def small_crop(frame: Tensor, crop: Crop) -> Tensor:
 def sample_frame(models: FaceModels, frame: Tensor, crop: Crop, expected: Tensor) -> FrameSample:
     """Find the landmarks of a frame [3, H, W] near their expected positions [478, 2] px of the crop."""
     small = small_crop(frame, crop)
+    # From the expected place and not by detection: all rows are searched alike, and a distorted face is found as
+    # well.
     found, _ = models.landmarker.landmarks(small, region_of_landmarks(F.pad(expected, (0, 1))[None]))
     return FrameSample(frame, small, to_pixel_centres(found)[0, :, :2])
 
@@ -96,6 +99,8 @@ class RowMeter:
         self._add("misregistration_px", float((sample.points - points)[:468].norm(dim=-1).mean()))
         self._add("cpbd", face_cpbd(sample, self.crop, self.source.points))
         self.mouths.append((sample.points, points))
+        # Against the portrait and not the real frame: identity should be the portrait's, and the real row shows what
+        # is natural.
         embedding = self._embed(sample)
         if embedding is not None and self.identity is not None:
             self._add("csim", csim(embedding, self.identity))
@@ -107,6 +112,7 @@ class RowMeter:
         self._add("mouth_psnr", psnr(sample.small, target, mouth))
         self._add("face_ssim", ssim(sample.small, target, oval))
         if self.evaluators.perceptual is not None:
+            # Inside the face only, because a background that does not move would make every row look good.
             weights = oval[None, None].float()
             distance = perceptual_distance(self.evaluators.perceptual, sample.small, target, weights)
             self._add("perceptual", float(distance))
@@ -165,7 +171,8 @@ def face_cpbd(sample: FrameSample, crop: Crop, like: Tensor) -> float:
     own, other = sample.points[:468], like[:468]
     middle = (own.amin(0) + own.amax(0)) / 2 * scale
     size = (other.amax(0) - other.amin(0)) * scale
-    size = (size / BLOCK).ceil() * BLOCK  # CPBD uses whole blocks only and leaves out the rest
+    # CPBD uses whole blocks only and leaves out the rest.
+    size = (size / BLOCK).ceil() * BLOCK
     left, top = (middle - size / 2).round().long().add(torch.tensor((crop.left, crop.top))).clamp(min=0).tolist()
     width, height = size.long().tolist()
     return cpbd(sample.frame[:, top : top + height, left : left + width])

@@ -18,7 +18,8 @@ from ..style import StyleChange, style_change
 from .reenactment import strengths
 from .reenactment_score import sample_frame, small_crop
 
-EVERY = 12  # frames between two that are compared: half a second, so that they show different sounds
+# Frames between two that are compared: half a second, so that they show different sounds.
+EVERY = 12
 METRICS = tuple(field.name for field in fields(StyleChange))
 
 
@@ -46,6 +47,7 @@ def _changes(models: Models, stream: TalkStream) -> list[StyleChange]:
     """The change of every `EVERY`-th frame [3, H, W]."""
     face, changes = stream.face, []
     points = face.landmarks[:, :2]  # [478, 2] px of the crop
+    # Compared at 256 px, because the size decides how steep lines are.
     portrait, where = small_crop(stream.portrait[0], face.crop), face_oval(points, CROP, CROP)
     with torch.no_grad():
         for index, frame in enumerate(frame for chunk in stream for frame in chunk):

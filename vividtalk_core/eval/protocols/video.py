@@ -22,7 +22,8 @@ from ..lip_score import LipScore, score_lips, spoken_frames
 from ..lips import Span, mouth_distance
 from ..sync import REACH, SyncScore, sync_score
 
-SAME_FPS = 0.01  # frames per second by which two rates may differ and still be one: files round 29.97
+# Frames per second by which two rates may differ and still be one: files round 29.97.
+SAME_FPS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +113,13 @@ def compare(
     """`evaluate` of videos that have been tracked."""
     videos = [video for video in (generated, reference, wrong) if video is not None]
     _check_rates([video.footage for video in videos])
+    # What all videos have: lengths differ by a few frames, and only pairs of frames can be compared.
     footage, count = generated.footage, min(len(video.points) for video in videos)
     points = generated.points[:count]
     real = None if reference is None else reference.points[:count]
     curves = lips_of(points)
     speech = None if footage.audio is None else spoken_frames(*footage.audio, count, footage.fps)
+    # CSIM compares with the reference: without one it is not measured.
     embedder = evaluators.embedder if reference is not None else None
     return Evaluation(
         frames=count,
@@ -156,6 +159,7 @@ def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncSc
         return None
     waveform, rate = footage.audio
     common_s = min(len(curves) / footage.fps, waveform.shape[-1] / rate)
+    # The longest shift must leave one whole window.
     if common_s * expert.config.fps < expert.config.window + 2 * REACH:
         return None
     return sync_score(expert, waveform, rate, curves, footage.fps)

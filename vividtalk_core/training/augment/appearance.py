@@ -25,8 +25,10 @@ Plane = npt.NDArray[np.float32]  # [H, W]
 Filtered = npt.NDArray[np.integer[Any] | np.floating[Any]]  # [H, W], as the stubs of OpenCV call what it returns
 
 LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
-DARK = 0.02  # below it a change of brightness is added to the colours instead of multiplying them
-LINE_PX = 0.7  # px of Gaussian smoothing before edges are looked for, because grain would be drawn as lines
+# Added to both brightnesses of a quotient: near black the quotient alone would multiply grain by large factors.
+DARK = 0.02
+# px of Gaussian smoothing before edges are looked for, because grain would be drawn as lines.
+LINE_PX = 0.7
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -43,6 +45,8 @@ class ColorChange:
         changed = torch.einsum("ij,njhw->nihw", self.matrix, pictures) + self.offset.view(3, 1, 1)
         # a little above black: the slope of a power below 1 is infinite at 0
         changed = changed.clamp(1e-4, 1) ** self.gamma.view(3, 1, 1)
+        # An S-curve that keeps black, white and the middle. Its slope at black and white is 1 − bend: up to 1 it
+        # never falls.
         return changed + self.bend.view(3, 1, 1) * changed * (1 - changed) * (2 * changed - 1)
 
     def on_paint(self, paint: Tensor) -> Tensor:
@@ -57,6 +61,7 @@ def tone_matrix(gains: Tensor, saturation: float, hue: float) -> Tensor:
     Greys stay grey where the gains are alike; saturation 0 is greyscale.
     """
     luma = torch.tensor(LUMA)
+    # A hue is turned in YIQ, whose first axis is the brightness: turning the other two leaves it as it is.
     to_yiq = torch.tensor(((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
     turn = torch.tensor(((1, 0, 0), (0, math.cos(hue), -math.sin(hue)), (0, math.sin(hue), math.cos(hue))))
     mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
@@ -75,8 +80,12 @@ def smooth(pictures: Tensor, radius: int, edge: float) -> Tensor:
     Returns:
         [N, 3, H, W].
     """
+    # He, Sun and Tang 2013, with the picture as its own guide: of detail that is faint beside the edge little is
+    # kept. A Gaussian of that width would blur the edges too.
     mean, square = _box(pictures, radius), _box(pictures * pictures, radius)
-    variance = (square - mean * mean).clamp(min=0).mean(1, keepdim=True)  # one for all channels: no coloured rims
+    # One variance for all channels, because edges that are kept in one channel alone get coloured rims. Rounding can
+    # make the difference of two means negative.
+    variance = (square - mean * mean).clamp(min=0).mean(1, keepdim=True)
     keep = variance / (variance + edge**2)
     return _box(keep, radius) * pictures + _box((1 - keep) * mean, radius)
 
@@ -110,6 +119,7 @@ def ink(pictures: Tensor, strength: float, threshold: float) -> Tensor:
     Returns:
         [N, 3, H, W].
     """
+    # The border is repeated, because zeros outside would draw a line around the whole picture.
     luma = F.pad(soften(_luma(pictures), LINE_PX), (1, 1, 1, 1), mode="replicate")
     x, y = luma[..., 1:-1, 2:] - luma[..., 1:-1, :-2], luma[..., 2:, 1:-1] - luma[..., :-2, 1:-1]
     line = smoothstep(torch.hypot(x, y) / threshold - 1)
@@ -125,12 +135,14 @@ def shrink(pictures: Tensor, share: float) -> Tensor:
     """Reduce pictures [N, C, H, W] to a share 0..1 of their size and enlarge them again."""
     size = pictures.shape[-2:]
     small = [max(8, round(side * share)) for side in size]
+    # With antialiasing, as cameras and image programs reduce: dropped rows would turn hair into moiré.
     reduced = F.interpolate(pictures, size=small, mode="bilinear", antialias=True)
     return F.interpolate(reduced, size=size, mode="bicubic", align_corners=False).clamp(0, 1)
 
 
 def compress(pictures: Tensor, quality: int) -> Tensor:
     """Pictures [N, 3, H, W] after JPEG compression of a quality 1..100."""
+    # OpenCV keeps the channels in the order blue, green, red: hence the flip, here and behind the decoder.
     rows = (pictures * 255).round().clamp(0, 255).byte().permute(0, 2, 3, 1).flip(-1).contiguous().numpy()
     flags = [cv2.IMWRITE_JPEG_QUALITY, quality]
     files = [cv2.imencode(".jpg", row, flags)[1] for row in rows]

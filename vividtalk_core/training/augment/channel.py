@@ -11,11 +11,14 @@ from torch import Tensor
 
 from ...structures import SAMPLE_RATE
 
-BLOCK = 512  # samples, transforms are brought to a multiple of it: primes are slow
+# Samples; transforms are brought to a multiple of it, because an FFT of a prime length is many times slower.
+BLOCK = 512
 NOISES = ("white", "pink", "babble")
 CODECS = ("mu-law", "telephone", "low-pass", "crush", "holes")
 DECAY = math.log(1000)  # 60 dB of amplitude
-TELEPHONE = (300.0, 3400.0)  # Hz
+# Hz, the band of a narrow-band telephone line (ITU-T G.712).
+TELEPHONE = (300.0, 3400.0)
+# Samples, 32 ms: about as long as the blocks in which audio codecs decide what is audible.
 HOLES_FFT = 512
 
 
@@ -36,6 +39,7 @@ def make_noise(kind: str, count: int, generator: torch.Generator, others: Sequen
     noise = _make_babble(count, generator, others) if kind == "babble" else torch.randn(count, generator=generator)
     if kind == "pink":
         hz = _bin_frequencies(count).clamp(min=20)
+        # The power of pink noise is proportional to 1/f, its amplitude therefore to the root of that.
         noise = _filter(noise, hz.rsqrt())
     return noise / _rms(noise)
 
@@ -50,6 +54,7 @@ def _make_babble(count: int, generator: torch.Generator, others: Sequence[Tensor
     for index in torch.randint(len(others), (voices,), generator=generator).tolist():
         other = others[index]
         start = int(torch.randint(len(other), (1,), generator=generator))
+        # Read in a circle, so that a clip that is shorter than the noise can take part as well.
         excerpt = other[(torch.arange(count) + start) % len(other)]
         noise += excerpt / _rms(excerpt)
     return noise
@@ -76,13 +81,19 @@ def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch
         raise ValueError(f"rt60_s must be above 0; got {rt60_s}")
     taps = math.ceil(rt60_s * SAMPLE_RATE)
     seconds = torch.arange(1, taps + 1) / SAMPLE_RATE
+    # Late reverberation is like white noise that decays exponentially (Moorer 1979). Real rooms would need
+    # recordings.
     echoes = torch.randn(taps, generator=generator) * (-DECAY * seconds / rt60_s).exp()
-    echoes *= (seconds > 0.001).float()  # no wall is nearer than 17 cm
+    # The first echo of a wall comes after at least a millisecond: none is nearer than 17 cm.
+    echoes *= (seconds > 0.001).float()
     echoes *= 10 ** (-direct_db / 20) / echoes.norm().clamp(min=1e-9)
+    # The direct sound is the first sample of the response: it is not delayed, so that the lips stay in time.
     response = torch.cat((torch.ones(1), echoes))
+    # Long enough for the last echo: the transform is circular, and what does not fit would return at the beginning.
     length = _whole_blocks(waveform.shape[0] + taps)
     spectrum = torch.fft.rfft(waveform, n=length) * torch.fft.rfft(response, n=length)
     wet = torch.fft.irfft(spectrum, n=length)[: waveform.shape[0]]
+    # As loud as before, because noise is added next, at a level that is relative to this one.
     reverberant: Tensor = wet * (_rms(waveform) / _rms(wet))
     return reverberant
 
@@ -90,6 +101,7 @@ def add_room(waveform: Tensor, rt60_s: float, direct_db: float, generator: torch
 def equalise(waveform: Tensor, gains_db: Tensor) -> Tensor:
     """Filter a waveform of shape [N] by gains in dB, of shape [G], at equal steps of the octave from 60 Hz to 8 kHz."""
     hz = _bin_frequencies(waveform.shape[0]).clamp(min=60.0)
+    # Steps of equal ratios of frequency, because hearing and the responses of microphones are even in octaves.
     position = (hz / 60).log2() / math.log2(8000 / 60) * (len(gains_db) - 1)
     low = position.long().clamp(0, len(gains_db) - 2)
     db = torch.lerp(gains_db[low], gains_db[low + 1], (position - low).clamp(0, 1))
@@ -112,10 +124,12 @@ def code(waveform: Tensor, kind: str, strength: float) -> Tensor:
         raise ValueError(f"the codec must be one of {', '.join(CODECS)}; got '{kind}'")
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be between 0 and 1; got {strength}")
+    # From G.711's own 256 steps down to 32.
     if kind == "mu-law":
         return _mu_law(waveform, steps=2 ** (8 - 3 * strength))
     if kind == "telephone":
         return _filter(waveform, _band_pass(waveform.shape[0], *TELEPHONE))
+    # The cut-off falls from 7 kHz, where only the hiss of s is lost, to 2.5 kHz, which still holds two formants.
     if kind == "low-pass":
         return _filter(waveform, _band_pass(waveform.shape[0], 0.0, 7000.0 * (2500 / 7000) ** strength))
     peak = waveform.abs().amax().clamp(min=1e-9) if len(waveform) else 1.0
@@ -148,6 +162,7 @@ def _cut_holes(waveform: Tensor, below_db: float) -> Tensor:
 def _band_pass(count: int, low: float, high: float) -> Tensor:
     """Gains for `_filter` of a waveform of shape [count]: 1 between the two Hz, with slopes of a third of an octave."""
     hz = _bin_frequencies(count)
+    # Smooth slopes, because a sharp edge of the spectrum rings in time.
     gain = torch.sigmoid((high / hz.clamp(min=1)).log2() * 24)
     return gain * torch.sigmoid((hz.clamp(min=1) / low).log2() * 24) if low else gain
 
@@ -160,7 +175,8 @@ def _bin_frequencies(count: int) -> Tensor:
 
 def _filter(waveform: Tensor, gains: Tensor) -> Tensor:
     """A waveform of shape [N] through a filter without delay, with gains at `_bin_frequencies(N)`."""
-    length = _whole_blocks(waveform.shape[0] + BLOCK)  # silence at the end, because the transform is circular
+    # Silence at the end, because the transform is circular: the end would leak into the beginning.
+    length = _whole_blocks(waveform.shape[0] + BLOCK)
     filtered: Tensor = torch.fft.irfft(torch.fft.rfft(waveform, n=length) * gains, n=length)
     return filtered[: waveform.shape[0]]
 
@@ -171,4 +187,5 @@ def _whole_blocks(count: int) -> int:
 
 def _rms(waveform: Tensor) -> Tensor:
     """Root mean square, of shape [], of a waveform of shape [N]; never 0."""
+    # Never 0, because every caller divides by it, and a clip may be silent.
     return waveform.square().mean().sqrt().clamp(min=1e-9)

@@ -24,7 +24,8 @@ MESH_POINTS, LIP_POINTS = ("source_points", "points"), ("source_lips", "lips")
 MIDLINE = (0, 1, 2, 4, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 94, 151, 152, 164, 168, 175, 195, 197, 199,
            200)  # fmt: skip
 FIRST_LEFT, FIRST_IRIS = 248, 468
-IRIS_ORDER = (0, 3, 2, 1, 4)  # around an iris they are named from the viewer's right, in both eyes
+# Around an iris the landmarks are named from the viewer's right, in both eyes: a mirror swaps the left and right one.
+IRIS_ORDER = (0, 3, 2, 1, 4)
 
 
 def mirrored_landmarks() -> Tensor:
@@ -62,11 +63,14 @@ def _mirror(name: str, value: Tensor, width: int, order: Tensor | None) -> Tenso
     """One tensor of a sample; points [..., K, 2] px come with the order [K] of their landmarks."""
     if order is not None:
         points = value[..., order, :]
+        # px count from the corner of the first pixel, whose centre is at 0.5: the mirror image of x is width − x.
         return torch.stack((width - points[..., 0], points[..., 1]), -1)
     if name in FIELDS:
+        # A displacement to the right becomes one to the left; its vertical part stays.
         return value.flip(-2) * value.new_tensor((-1.0, 1.0))
     value = value.flip(-1)
-    if name in CODES:  # the mean face is symmetric: in a mirror its x runs the other way; 0 is the background
+    # The mean face is symmetric: in a mirror its normalised x runs the other way. 0 is the background and stays 0.
+    if name in CODES:
         drawn = (value > 0).any(-3, keepdim=True)
         x, rest = value[..., :1, :, :], value[..., 1:, :, :]
         value = torch.cat((torch.where(drawn, 1 - x, 0), rest), -3)
@@ -95,6 +99,9 @@ def move_crop(
     rotation = torch.stack((turn.cos(), -turn.sin(), turn.sin(), turn.cos())).view(2, 2)  # +y is down: clockwise
     linear, shift = scale * rotation, torch.tensor(shift_px)
     size = torch.tensor((width, height)).float()
+    # Sampling asks where each new pixel was in the old crop, so this is the inverse of what points get below: the
+    # transpose of a rotation is its inverse, and the shift is taken off first. The crop is square, so that grid units
+    # turn like px.
     grid = (identity_grid(height, width) - shift * 2 / size) @ rotation / scale  # [H, W, 2] in the old crop
     moved = _resample(sample, grid)
     for name in (*MESH_POINTS, *LIP_POINTS):
@@ -102,6 +109,8 @@ def move_crop(
             moved[name] = (sample[name] - size / 2) @ linear.T + size / 2 + shift
     for name in FIELDS:
         if name in sample:
+            # A field of displacements is moved like a picture, and its vectors are turned and scaled besides; no
+            # shift for them.
             moved[name] = moved[name].movedim(-3, -1) @ linear.T
     return {name: moved[name] for name in sample}
 
@@ -116,6 +125,7 @@ def _resample(sample: dict[str, Tensor], grid: Tensor) -> dict[str, Tensor]:
     moved = {name: value.clamp(0, 1) for name, value in moved.items()}
     rest = _sample({name: value for name, value in layers.items() if name not in PICTURES}, grid, "bilinear")
     for name, value in rest.items():
+        # Outside of the old crop nothing is known: nothing moves there, and nothing has to be painted.
         moved[name] = 1 - (1 - value) * inside if name in VISIBILITIES else value * inside
     return moved
 
@@ -126,6 +136,7 @@ def _sample(layers: dict[str, Tensor], grid: Tensor, mode: str) -> dict[str, Ten
         return {}
     height, width = grid.shape[:2]
     flat = {name: value.reshape(-1, height, width) for name, value in layers.items()}
+    # All layers in one call, so that the places between pixels are computed once.
     sampled = F.grid_sample(torch.cat(list(flat.values()))[None], grid[None], mode, "border", align_corners=False)[0]
     parts = torch.split(sampled, [len(value) for value in flat.values()])
     return {name: part.view(layers[name].shape) for name, part in zip(flat, parts, strict=True)}

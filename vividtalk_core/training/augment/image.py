@@ -83,6 +83,7 @@ def augment_pictures(
     missing, unknown = [name for name in PICTURES if name not in batch], sorted(batch.keys() - set(KNOWN))
     if missing or unknown:
         raise ValueError(f"pairs to augment lack {missing} and hold {unknown}, which are not of {sorted(KNOWN)}")
+    # Sample by sample: each needs its own random choices, but all frames of one source need the same ones.
     rows = [{name: value[index] for name, value in batch.items()} for index in range(len(batch["source"]))]
     samples = [_augment(row, generator, settings) for row in rows]
     return {name: torch.stack([sample[name] for sample in samples]) for name in batch}
@@ -96,6 +97,8 @@ def _augment(sample: dict[str, Tensor], generator: torch.Generator, settings: Pi
         angle = math.radians(_either(settings.rotation_deg, generator))
         shift = (_either(settings.shift_px, generator), _either(settings.shift_px, generator))
         sample = move_crop(sample, ratio(settings.scale, generator), angle, shift)
+    # Portrait and frames together, so that they cannot differ in light or style: the network would learn to change
+    # it.
     pictures = torch.cat((sample["source"][None], sample["target"]))  # [1 + R, 3, H, W]
     if happens(settings.style, generator):
         pictures = _draw(pictures, generator, settings)
@@ -118,23 +121,30 @@ def _color_change(mean: float, generator: torch.Generator, settings: PictureAugm
         saturation = between(settings.saturation, generator)
     if balance := happens(settings.balance, generator):
         gains = torch.tensor([ratio(settings.balance_gain, generator) for _ in range(3)])
+    # Every choice is made in a fixed order, from one generator: the same seed gives the same pictures on every
+    # machine.
     if turn := happens(settings.hue, generator):
         hue = math.radians(_either(settings.hue_deg, generator))
+    # After the saturation was drawn, which it replaces.
     if grey := happens(settings.grey, generator):
         saturation = 0.0
     if curve := happens(settings.curve, generator):
         gamma = torch.tensor([ratio(settings.channel_gamma, generator) for _ in range(3)])
+        # A small difference between the channels, on top of a larger change of all: real films and filters tint
+        # little.
         gamma = gamma * ratio(settings.gamma, generator)
         bend = torch.tensor([_either(settings.bend, generator) for _ in range(3)])
     if not (tone or balance or turn or grey or curve):
         return None
+    # Contrast turns about the source's own mean, because about mid-grey it would also make a dark picture darker.
     matrix = contrast * tone_matrix(gains, saturation, hue)
     return ColorChange(matrix, torch.full((3,), mean * (1 - contrast) + brightness), gamma, bend)
 
 
 def _draw(pictures: Tensor, generator: torch.Generator, settings: PictureAugmentation) -> Tensor:
     """Pictures [N, 3, H, W] in a drawn style."""
-    contrast = float(pictures[0].std())  # of the source: a dark or hazy picture has fainter edges
+    # Of the source alone: thresholds follow it, because a dark or hazy picture has fainter edges.
+    contrast = float(pictures[0].std())
     if happens(settings.smooth, generator):
         radius = round(between(settings.smooth_radius, generator))
         pictures = smooth(pictures, radius, contrast * between(settings.smooth_edge, generator))

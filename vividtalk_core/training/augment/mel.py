@@ -11,9 +11,13 @@ from torch import Tensor
 from ...audio.mel import band_centres
 from ..sampling import between, happens, ratio
 
-NAT_PER_DB = math.log(10) / 10  # log-mel energies are natural logarithms of power
-BEND = 4800.0  # Hz above which a warp bends back, so that the highest band stays one
-POINTS = 5  # of a random colouring; between them it is linear over the bands
+# Log-mel energies are natural logarithms of power, of which 10 dB are a factor of ten.
+NAT_PER_DB = math.log(10) / 10
+# Hz above which a warp bends back, so that the highest band stays the highest: as in vocal-tract length
+# normalisation.
+BEND = 4800.0
+# Of a random colouring, linear in between: smooth over the bands, as responses of microphones are.
+POINTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +47,14 @@ def augment_mel(mel: Tensor, settings: MelAugmentation, generator: torch.Generat
     Returns:
         [M, 80].
     """
+    # The voice first, then its way through microphone and noise: the order in which a recording comes about.
     if happens(settings.warp, generator):
         mel = warp_bands(mel, ratio(settings.warp_range, generator))
     if happens(settings.colour, generator):
         mel = colour_bands(mel, settings.colour_db * (2 * torch.rand(POINTS, generator=generator) - 1))
     if happens(settings.noise, generator):
         mel = add_mel_noise(mel, between(settings.snr_db, generator), generator)
+    # Always drawn: nothing that is learned may depend on the recording level.
     mel = mel + NAT_PER_DB * between(settings.gain_db, generator)
     return mask_spans(mel, settings.masks, settings.mask_s, settings.mask_bands, generator)
 
@@ -88,11 +94,13 @@ def colour_bands(mel: Tensor, gains_db: Tensor) -> Tensor:
 def add_mel_noise(mel: Tensor, snr_db: float, generator: torch.Generator) -> Tensor:
     """Steady noise of a random colour, `snr_db` below the loudest band of the mean spectrum of mel [M, 80]."""
     frames, bands = mel.shape
+    # The loudest band and not the sum of all, because where the voice has its energy is where noise hides it.
     loudest = mel.exp().mean(0).amax().log()
     tilt = NAT_PER_DB * 10 * (2 * torch.rand(1, generator=generator) - 1) * torch.linspace(-1, 1, bands)
     # the energy of noise in a band of few bins: a mean of squares, here of four
     power = torch.randn(frames, bands, 4, generator=generator).square().mean(-1).clamp(min=1e-3)
     level = loudest - NAT_PER_DB * snr_db
+    # Energies add up, and these are their logarithms.
     return torch.logaddexp(mel, (power.log() + tilt).to(mel) + level)
 
 
@@ -107,6 +115,7 @@ def mask_spans(mel: Tensor, count: int, longest_s: float, widest: int, generator
         hidden[start : start + length] = True
         start, length = _span(bands, widest, generator)
         hidden[:, start : start + length] = True
+    # The clip's mean and not silence: silence is itself a sign of closed lips.
     return torch.where(hidden.to(mel.device), mel.mean(0), mel)
 
 

@@ -13,6 +13,7 @@ from ..sampling import between, choice, happens, ratio
 from .channel import CODECS, NOISES, add_noise, add_room, code, equalise, make_noise
 from .voice import shift_voice
 
+# At equal steps from 60 Hz to 8 kHz, about 1.4 octaves apart.
 EQUALISER_POINTS = 6
 
 
@@ -55,8 +56,10 @@ def augment_speech(
         pitch, formant = ratio(settings.pitch, generator), ratio(settings.formant, generator)
     if happens(settings.tempo, generator):
         tempo = ratio(settings.tempo_range, generator)
+    # The voice before the room, because echoes of the old voice would otherwise be shifted with it.
     waveform = shift_voice(waveform, pitch, formant, tempo)
-    if not waveform.any():  # silence has no level that noise could be measured against
+    # Silence has no level that noise could be measured against.
+    if not waveform.any():
         return waveform, tempo
     if happens(settings.equaliser, generator):
         gains = settings.equaliser_db * (2 * torch.rand(EQUALISER_POINTS, generator=generator) - 1)
@@ -65,6 +68,7 @@ def augment_speech(
         rt60_s, direct_db = between(settings.rt60_s, generator), between(settings.direct_db, generator)
         waveform = add_room(waveform, rt60_s, direct_db, generator)
     if happens(settings.noise, generator):
+        # Babble, the last kind, is made of other clips: without them it cannot be drawn.
         kind = choice(NOISES if others else NOISES[:-1], generator)
         noise = make_noise(kind, waveform.shape[0], generator, others)
         waveform = add_noise(waveform, noise, between(settings.snr_db, generator))
@@ -88,7 +92,9 @@ def retime(targets: Tensor, tempo: float) -> Tensor:
     if not len(targets):
         return targets
     count = max(1, round(len(targets) / tempo))
-    position = (torch.arange(count, device=targets.device) + 0.5) * tempo - 0.5  # the middle of each frame
+    # The time of a row is the middle of its frame: half a frame is added before scaling, and taken off after.
+    position = (torch.arange(count, device=targets.device) + 0.5) * tempo - 0.5
+    # Labels and masks have no values in between.
     if not targets.is_floating_point():
         return targets[position.round().long().clamp(0, len(targets) - 1)]
     rows = sample_rows(targets.reshape(len(targets), -1).float(), position)

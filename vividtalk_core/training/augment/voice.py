@@ -7,12 +7,18 @@ import math
 import torch
 from torch import Tensor
 
-FFT = 512  # samples, 32 ms: longer ones smear the bursts of p, t and k, shorter ones lose the harmonics of a low voice
-HOP = FFT // 4  # at this hop the squares of a Hann window add up to a constant
-LIFTER = 32  # samples of the cepstrum that describe the vocal tract, 2 ms: shorter than a period of a 400 Hz voice
+# Samples, 32 ms: longer ones smear the bursts of p, t and k, shorter ones lose the harmonics of a low voice.
+FFT = 512
+# At this hop the squares of a Hann window add up to a constant, which the inverse transform needs.
+HOP = FFT // 4
+# Samples of the cepstrum that describe the vocal tract, 2 ms: shorter than a period of a 400 Hz voice, whose
+# harmonics would otherwise be taken for formants.
+LIFTER = 32
 FLOOR = 1e-5  # of a magnitude, below 16-bit sound
-MAX_GAIN = 2.3  # nat, 20 dB: a moved formant never lifts noise by more
-BLOCK = 320  # samples, lengths are brought to a multiple of it: primes are slow to transform
+# Nat, 20 dB: a moved formant never lifts noise by more.
+MAX_GAIN = 2.3
+# Samples; lengths are brought to a multiple of it, because an FFT of a prime length is slow.
+BLOCK = 320
 
 
 def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, tempo: float = 1.0) -> Tensor:
@@ -37,9 +43,12 @@ def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, temp
     tail = -waveform.shape[0] % BLOCK + FFT  # room for the last frame
     padded = torch.nn.functional.pad(waveform, (0, tail))
     spectrum = torch.stft(padded, FFT, HOP, window=window, return_complex=True, pad_mode="constant").T  # [K, F]
+    # Resampling below moves harmonics and envelope alike by `pitch`, but the envelope has to end at `formant`: it is
+    # moved by the quotient beforehand.
     spectrum = spectrum * _move_envelope(spectrum.abs(), pitch / formant)
     # stretching in time and then resampling to the old length raises the harmonics and keeps the timing
     padded_count = math.ceil(count / BLOCK) * BLOCK
+    # A multiple of 16, again because of prime lengths.
     length = round(padded_count * pitch / 16) * 16
     stretch = length / padded_count / tempo
     if stretch != 1:
@@ -54,6 +63,7 @@ def _move_envelope(magnitude: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return torch.ones_like(level)
     cepstrum = torch.fft.irfft(level)  # [K, FFT], real and even
+    # The slow part of the log spectrum is the vocal tract, the fast part are the harmonics of the vocal folds.
     cepstrum[:, LIFTER : FFT - LIFTER + 1] = 0
     envelope = torch.fft.rfft(cepstrum).real
     last = envelope.shape[1] - 1
@@ -69,6 +79,7 @@ def _stretch(spectrum: Tensor, stretch: float, frames: int) -> Tensor:
     position = (torch.arange(frames, device=spectrum.device) / stretch).clamp(max=spectrum.shape[0] - 2)
     low = position.long()
     level, phase = spectrum.abs(), spectrum.angle()
+    # Magnitudes are interpolated, but phases are summed up: interpolated phases would cancel each other out.
     magnitude = torch.lerp(level[low], level[low + 1], (position - low)[:, None])
     # wrapped to one turn, because a sum over minutes would lose precision
     turn = torch.remainder(phase[low + 1] - phase[low], 2 * math.pi)
@@ -81,4 +92,5 @@ def _resample(signal: Tensor, count: int) -> Tensor:
     if signal.shape[0] == count:
         return signal
     resampled: Tensor = torch.fft.irfft(torch.fft.rfft(signal)[: count // 2 + 1], n=count)
+    # irfft divides by the new length, but the spectrum was made with the old one.
     return resampled * (count / signal.shape[0])

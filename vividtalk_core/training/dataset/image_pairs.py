@@ -39,6 +39,8 @@ class PairData:
 
     def batch(self, generator: Generator, size: int) -> Batch:
         """`size` augmented runs; names and shapes as in `PairShard`, see `to_batch`."""
+        # A portrait by the weight of its person, then one of its runs: people with many clips would otherwise
+        # dominate.
         chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         runs = [self.shards[index].runs for index in chosen]
         which = [int(torch.randint(count, (), generator=generator)) for count in runs]
@@ -47,6 +49,8 @@ class PairData:
 
     def held_out(self, portraits: int, size: int = 4) -> Iterator[Batch]:
         """Runs of the validation identities, the same ones each time: one of each of `portraits` spread shards."""
+        # Spread over the list, whose neighbours are frames of the same clip. The run changes with the portrait, so
+        # that not every one is driven to the beginning of its clip.
         spread = torch.linspace(0, len(self.validation) - 1, min(portraits, len(self.validation))).round().long()
         runs = [(self.validation[i], n % self.validation[i].runs) for n, i in enumerate(spread.tolist())]
         for start in range(0, len(runs), size):
@@ -72,12 +76,14 @@ def textures(frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
 def compose_base(frames: Batch, flow: Tensor) -> Tensor:
     """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], under the closed-form paint."""
     paint = frames["paint"]
+    # The colours of the paint are premultiplied with its alpha: its soft border does not get dark.
     return warp(frames["source"], flow) * (1 - paint[:, 3:]) + paint[:, :3]
 
 
 def pixel_weights(frames: Batch, mouth: float, eyes: float) -> Tensor:
     """[N, 1, 256, 256] weights of pixels: 0.25 on the head, 1 on the face, `mouth` and `eyes` there."""
     lips, lids = region_weights(frames["points"], CROP)
+    # Hair, ears and neck count too, but less: the face is what people look at.
     return (0.25 * frames["follow"]).maximum(frames["mask"]) + (mouth - 1) * lips + (eyes - 1) * lids
 
 
@@ -85,6 +91,7 @@ def windows(frames: Batch, size: int, points: Sequence[int] | None = None) -> Te
     """Left and top [N, 2] px of windows of that size around the face, or around some of its landmarks."""
     around = frames["points"] if points is None else frames["points"][:, list(points)]
     middle = (around.amin(1) + around.amax(1)) / 2
+    # Whole px, so that cutting a window does not resample it.
     return (middle - size / 2).round().long().clamp(0, CROP - size)
 
 

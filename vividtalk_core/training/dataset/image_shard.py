@@ -18,8 +18,10 @@ from .layout import PAIRS, shard_paths
 from .motion_shard import SPLITS
 
 FORMAT = "pairs-1"
-RUN = 2  # consecutive frames per run: one loss compares the change between them
-STEP_SIZE = 128  # px; motion between neighbouring frames is smooth, so a quarter of the pixels is enough
+# Consecutive frames per run: one loss compares the change between them.
+RUN = 2
+# px; motion between neighbouring frames is smooth, so a quarter of the pixels is enough.
+STEP_SIZE = 128
 
 
 @dataclass(frozen=True, eq=False, slots=True)

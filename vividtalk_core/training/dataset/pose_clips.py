@@ -14,9 +14,12 @@ from ...time_grid import sample_rows
 from ..sampling import speaker_weights
 from .motion_shard import FPS, Shard, encode_shard
 
-MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))  # yaw, roll and x change sign in a mirror
-FASTEST = 250.0  # degrees per second; above it is a cut or a tracking error
-FARTHEST = 40.0  # degrees from rest, where the tracked face begins to hide
+# Pitch, yaw, roll, x, y, z: in a mirror yaw, roll and x change their sign.
+MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))
+# Degrees per second; above it is a cut or a tracking error.
+FASTEST = 250.0
+# Degrees from rest, where a side of the face begins to hide and tracking becomes unreliable.
+FARTHEST = 40.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +49,7 @@ class PoseAugmentation:
 
 def relative_to_rest(rotation: Tensor, translation: Tensor) -> Tensor:
     """Absolute pose [T, 3] and [T, 3] → [T, 6] relative to the clip's median pose, rad and model units."""
+    # The median, because a long look aside would pull a mean to it.
     rest = rotation_matrix(rotation.median(0).values)
     turned = rotation_angles(rotation_matrix(rotation) @ rest.T)
     return torch.cat((turned, translation - translation.median(0).values), 1)
@@ -77,6 +81,7 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     if valid.sum() < least:
         return []
     pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
+    # Each speaker at its own amplitude, so that the codes describe how a head moves and not how much.
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
     features = feature_rows(encode_shard(shard))[index] if sound else None
@@ -114,6 +119,7 @@ def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -
         balance: exponent of a speaker's frames; 0 = all speakers alike, 1 = all frames alike.
         liveliness: exponent of the gain, for heads that move less than the average.
     """
+    # Motion of a head that hardly moves is mostly tracking noise, which the division by its gain has enlarged.
     lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
     return speaker_weights([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
 
@@ -121,21 +127,25 @@ def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -
 def draw_window(
     clip: PoseClip, frames: int, augmentation: PoseAugmentation, generator: Generator
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """A random, varied window of a clip: pose [frames, 6], features [frames, 320] or None, inside [frames] bool.
+    """A random, varied window of T = `frames` of a clip: pose [T, 6], features [T, 320] or None, inside [T] bool.
 
     Past the end of a short clip the last pose is repeated; `inside` is False there.
     """
+    # All five are drawn, used or not: the numbers that follow are then the same for clips with sound and without.
     speed, place, mirror, reverse, size = torch.rand(5, generator=generator).tolist()
+    # Between the two factors evenly in their logarithm: half and twice the speed are equally strong changes.
     step = augmentation.slowest * (augmentation.fastest / augmentation.slowest) ** speed
     last = len(clip.pose) - 1
     position = place * max(0.0, last - (frames - 1) * step) + step * torch.arange(frames, dtype=torch.float64)
     pose = sample_rows(clip.pose, position)
     pose = pose * (augmentation.smallest * (augmentation.largest / augmentation.smallest) ** size)
+    # Each channel by a factor of its own, because how nodding relates to turning differs between people.
     pose = pose * augmentation.uneven ** (2 * torch.rand(pose.shape[1], generator=generator) - 1)
     if mirror < augmentation.mirror:
         pose = pose * MIRROR
     if clip.features is not None:
         return pose, sample_rows(clip.features, position), position <= last
+    # Only without sound, because speech that runs backwards is none.
     if reverse < augmentation.reverse:
         pose = pose.flip(0)
     return pose, None, position <= last

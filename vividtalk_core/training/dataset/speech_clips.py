@@ -49,6 +49,7 @@ class SpeechClip:
 def mouth_range(shards: Sequence[Shard]) -> float:
     """Range of a speaker's aperture in IOD: the 95th percentile minus the 10th, over all its clips."""
     aperture = torch.cat([shard.aperture[shard.valid.bool()] for shard in shards])
+    # Not the extremes, which may be tracking errors.
     return float(aperture.quantile(0.95) - aperture.quantile(0.1))
 
 
@@ -70,6 +71,7 @@ def measure_motion(shards: Sequence[Shard], components: int, range_share: float)
     """
     groups = by_identity(shards)
     ranges = {identity: mouth_range(clips) for identity, clips in groups.items()}
+    # Relative to the median speaker, so that the average mouth keeps its size.
     middle = float(torch.tensor(list(ranges.values())).median())
     ranges = {identity: (value / middle) ** range_share for identity, value in ranges.items()}
     frames, offsets, weights = [], [], []
@@ -79,18 +81,22 @@ def measure_motion(shards: Sequence[Shard], components: int, range_share: float)
         lips = torch.cat([clip.lip_offsets[v].float() for clip, v in zip(clips, valid, strict=True)]) / ranges[identity]
         frames.append(rows[:, LIP_COLUMNS + OTHER_COLUMNS])
         offsets.append(lips.flatten(1))
+        # n frames of weight 1/√n weigh √n together: a speaker with many clips must not define the mean face alone.
         weights.append(torch.full((len(rows),), len(rows) ** -0.5))
     weight = torch.cat(weights)[:, None]
     basis = _principal_axes(torch.cat(offsets), weight, components)
     motion = torch.cat((torch.cat(frames), torch.cat(offsets) @ basis.T), 1)
     mean = (weight * motion).sum(0) / weight.sum()
     std = ((weight * (motion - mean).square()).sum(0) / weight.sum()).sqrt()
+    # A dimension that never moves has the standard deviation 0, by which targets are divided: hence the lower bound.
     return MotionStatistics(basis.reshape(len(basis), -1, 3), mean, std.clamp(min=1e-4), ranges)
 
 
 def _principal_axes(rows: Tensor, weight: Tensor, count: int) -> Tensor:
     """[C, K] principal directions of weighted rows [N, K] about zero, not about the mean: zero is the lips at rest."""
     scatter = (rows * weight).T @ rows / weight.sum()
+    # In double precision, because the small eigenvalues are lost beside the large ones; in ascending order, hence the
+    # flip.
     vectors: Tensor = torch.linalg.eigh(scatter.double()).eigenvectors
     return vectors.flip(1)[:, :count].T.float()
 
@@ -154,6 +160,7 @@ def augmented_clip(
     sound: Tensor, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings, generator: Generator
 ) -> Variants:
     """A sound [N] at 16 kHz, as it is and augmented, with motion [T, M], phones [T] and valid [T] that follow it."""
+    # The clip as it was recorded stays in: augmented voices alone would shift what is learned.
     sounds = [(sound, 1.0)]
     sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(soundtracks.variants)]
     rows = [_variant(one, tempo, motion, phones, valid, soundtracks) for one, tempo in sounds]
@@ -168,8 +175,12 @@ def augmented_clip(
 def _variant(
     sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Features [T', D], motion [T', M], phones [T'] and valid [T'] of a soundtrack that runs `tempo` times as fast."""
+    """Features [T', D] of a soundtrack [N] that runs `tempo` times as fast, with its motion, phones and valid frames.
+
+    Those are given as [T, M], [T] and [T], and become [T', M], [T'] and [T'].
+    """
     features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, soundtracks.fps, soundtracks.encoder))
     motion, phones, valid = retime(motion, tempo), retime(phones, tempo), retime(valid, tempo)
+    # The lengths are rounded independently and may differ by one frame.
     frames = min(len(features), len(motion))
     return features[:frames], motion[:frames], phones[:frames], valid[:frames]

@@ -39,6 +39,7 @@ def load_voices(
         sound = _read(path)
         frames = frame_count(len(sound) / SAMPLE_RATE, soundtracks.fps)
         phones = phone_labels(path.with_suffix(".json"), frames, soundtracks.fps)
+        # Never valid: such a clip takes part only in the losses of phones and of closures.
         motion, valid = torch.zeros(frames, motion_size), torch.zeros(frames, dtype=torch.bool)
         voice = path.stem.rpartition("_")[0] or path.stem
         rows = augmented_clip(sound, motion, phones, valid, soundtracks, generator)

@@ -50,6 +50,7 @@ def save_checkpoint(
     """
     tensors = {f"{name}.{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
     for name, _, values in _optimizer_states(modules["module"], optimizer):
+        # Under the name of the weight and not its number: the numbers change when a module gets another part.
         tensors |= {f"optimizer.{key}.{name}": value for key, value in values.items()}
     header = {"format": FORMAT, "progress": json.dumps(asdict(state)), "settings": json.dumps(asdict(settings))}
     # safetensors refuses two names for one memory, which tied weights are
@@ -72,6 +73,7 @@ def load_checkpoint(
         progress, before = TrainingState(**json.loads(header["progress"])), dict(json.loads(header["settings"]))
     except (TypeError, ValueError) as error:
         raise WeightsError(f"'{path}' is damaged ({error}): use --no-resume or another folder") from error
+    # Before anything is copied: a refused file must not leave the modules half restored.
     _compare_settings(path, before, asdict(settings))
     tensors = load_tensors(path)
     try:
@@ -84,6 +86,8 @@ def load_checkpoint(
         number: {key: values[name] for key, values in states.items() if name in values}
         for name, number, _ in _optimizer_states(modules["module"], optimizer)
     }
+    # The groups of the new optimizer: learning rate and weight decay come from the settings, only its memory from the
+    # file.
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": {n: s for n, s in numbered.items() if s}, "param_groups": groups})
     return progress
@@ -105,7 +109,7 @@ def _below(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _by_key(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """{"exp_avg.layer.weight": …} to {"exp_avg": {"layer.weight": …}}."""
+    """{"exp_avg.layer.weight": …} to {"exp_avg": {"layer.weight": …}}, tensors of any shape [...]."""
     found: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         key, _, weight = name.partition(".")
@@ -116,7 +120,8 @@ def _by_key(tensors: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 def _optimizer_states(
     module: nn.Module, optimizer: torch.optim.Optimizer
 ) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
-    """Name, number in the optimizer's own count, and state of every weight that it trains."""
+    """Name, number in the optimizer's own count, and state of every weight, e.g. [O, I], that it trains."""
+    # By identity, because the optimizer holds the weights themselves and no names.
     names = {id(weight): name for name, weight in module.named_parameters()}
     weights = (weight for group in optimizer.param_groups for weight in group["params"])
     for index, weight in enumerate(weights):

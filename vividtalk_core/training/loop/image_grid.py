@@ -35,6 +35,7 @@ def picture_grid(rows: Sequence[Sequence[Tensor]]) -> Tensor:
 
 def write_grid(path: str | os.PathLike[str], pictures: Tensor) -> None:
     """Write pictures [3, H, W] in 0..1 to a PNG file, whole or not at all."""
+    # OpenCV wants blue, green, red.
     rows = (_to_rgb(pictures) * 255).round().byte().permute(1, 2, 0).flip(-1).contiguous().numpy()
     data = cv2.imencode(".png", rows)[1]
     with whole_file(path) as part:

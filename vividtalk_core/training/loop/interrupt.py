@@ -26,7 +26,8 @@ class Interrupt:
         self._before: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+        # Python lets only the main thread set handlers.
+        if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._ask) for number in SIGNALS}
         return self
 
@@ -42,6 +43,7 @@ class Interrupt:
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = True
+        # The usual handlers come back at once: a second Ctrl-C must end a step that hangs.
         self._restore()
 
     def _restore(self) -> None:

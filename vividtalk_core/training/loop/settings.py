@@ -42,6 +42,7 @@ class TrainSettings:
         """Learning rate of a step 1..steps: a linear rise, then half a cosine down to `final_rate`."""
         if step <= self.warmup:
             return self.learning_rate * step / self.warmup
+        # Loshchilov and Hutter 2017, without restarts.
         share = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
         return self.learning_rate * (self.final_rate + (1 - self.final_rate) * (1 + math.cos(math.pi * share)) / 2)
 

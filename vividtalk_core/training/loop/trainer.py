@@ -119,7 +119,8 @@ def _make_accelerator(settings: TrainSettings) -> Accelerator:
         from accelerate.state import AcceleratorState
     except ImportError as error:
         raise MissingPackageError("training needs the package accelerate: pip install 'vividtalk[train]'") from error
-    AcceleratorState._reset_state()  # else a second training in one process could not choose another precision
+    # Its state is global: without this a second training in one process could not choose another precision.
+    AcceleratorState._reset_state()
     # what a step leaves out (a dropped style, a branch whose loss is off) has no gradient in that step
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     return Accelerator(cpu=settings.cpu, mixed_precision=settings.precision, kwargs_handlers=[unused])
@@ -134,6 +135,7 @@ class _Losses(nn.Module):
         self._losses = task.losses
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss terms, of shape [], of a batch of tensors [B, ...]."""
         return self._losses(self.module, batch)
 
 
@@ -163,7 +165,8 @@ class _Run:
             self.state = load_checkpoint(path, self.modules, self.optimizer.optimizer, self.settings)
             if self.accelerator.scaler is not None and self.state.scaler:
                 self.accelerator.scaler.load_state_dict(self.state.scaler)
-        self.accelerator.wait_for_everyone()  # before the first process writes, all must have read
+        # All must have read before the first process writes.
+        self.accelerator.wait_for_everyone()
         self.log = None
         if self.accelerator.is_main_process:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -177,6 +180,8 @@ class _Run:
         """One update from a batch of tensors [B, ...], and what is due after it."""
         began, state, settings = time.perf_counter(), self.state, self.settings
         number = state.step + 1
+        # A seed for each step, so that a training that continues at step n draws what it would have drawn without the
+        # interruption; and one for each process, whose dropout should differ.
         torch.manual_seed(_seed(settings.seed, "dropout", number, self.accelerator.process_index))
         self._update(number, {name: value.to(self.accelerator.device) for name, value in batch.items()})
         state.step = number
@@ -188,6 +193,8 @@ class _Run:
         if is_evaluation:
             row |= {f"validation_{name}": value for name, value in self._evaluate().items()}
         state.seconds += time.perf_counter() - began
+        # The row before the checkpoint: if the power fails in between, the log drops rows that are newer than the
+        # checkpoint.
         self._report(row)
         if is_evaluation:
             self.save()
@@ -202,19 +209,24 @@ class _Run:
         save_checkpoint(self.out / LAST, self.modules, optimizer, self.state, self.settings)
 
     def _update(self, number: int, batch: dict[str, Tensor]) -> None:
+        """Change the weights once, from a batch of tensors [B, ...]."""
         settings = self.settings
         rate = settings.learning_rate_at(number)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        # At every step, because an evaluation leaves the module in eval mode.
         self.task.module.train()
         terms = self.losses(batch)
         loss = _add_terms(terms)
         values = _to_numbers(terms)
+        # Before the update, so that NaN never gets into the weights; the last checkpoint and the weights stay usable.
         _check_finite(number, values, rate)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.task.module.parameters(), settings.grad_clip or math.inf)
         norm = float(norm)
-        if not math.isfinite(norm) and self.accelerator.scaler is None:  # fp16 skips such a step and scales down
+        # With fp16 a gradient that overflows is expected now and then: the scaler skips the step and lowers its
+        # factor.
+        if not math.isfinite(norm) and self.accelerator.scaler is None:
             raise TrainingError(f"step {number}: the gradient is {norm} though the losses {values} are finite")
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -228,10 +240,12 @@ class _Run:
         if "average" not in self.modules:
             return
         average, module = self.modules["average"], self.modules["module"]
-        decay = min(self.settings.ema, (1 + number) / (10 + number))  # the first weights have little influence
+        # As TensorFlow's ExponentialMovingAverage: the first weights, which are random, soon lose their influence.
+        decay = min(self.settings.ema, (1 + number) / (10 + number))
         for mean, weight in zip(average.parameters(), module.parameters(), strict=True):
             mean.lerp_(weight, 1 - decay)
         for kept, buffer in zip(average.buffers(), module.buffers(), strict=True):
+            # Buffers are not averaged: they hold counts, and means that move by themselves.
             kept.copy_(buffer)
 
     def _mean_losses(self) -> dict[str, float]:
@@ -248,6 +262,7 @@ class _Run:
         """Metrics, computed in the first process, which tells all others whether they are the best so far."""
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
+            # The same seed every time: scores may differ only because the weights do.
             torch.manual_seed(_seed(self.settings.seed, "evaluate", 0, 0))
             module = self.modules.get("average", self.modules["module"]).eval()
             metrics = {name: float(value) for name, value in self.task.evaluate(module).items()}
@@ -259,6 +274,7 @@ class _Run:
                 self.state.best = metrics | {"step": self.state.step}
                 self.task.save(self.out / BEST, module)
             self._write_pictures(module)
+        # Every process must stop after the same step, but only the first one knows the score.
         best = self._from_first(round(self.state.best.get("step", 0)))
         self.state.stale = 0 if best == self.state.step else self.state.stale + 1
         return metrics
@@ -273,6 +289,7 @@ class _Run:
 
     def _from_first(self, number: int) -> int:
         """A number of the first process, in all processes."""
+        # A sum to which only the first process contributes: it works with every backend that can add.
         mine = number if self.accelerator.is_main_process else 0
         return int(self.accelerator.reduce(torch.tensor(mine, device=self.accelerator.device), reduction="sum"))
 
@@ -289,6 +306,7 @@ def _make_optimizer(module: nn.Module, settings: TrainSettings) -> torch.optim.O
     if not weights:
         raise SettingsError(f"{type(module).__name__} has no weights that require a gradient: nothing can be trained")
     groups = [
+        # Decay pulls weights towards 0, which makes no sense for the gain of a norm, and little for a bias.
         {"params": [w for w in weights if w.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0},
     ]
@@ -308,7 +326,8 @@ def _add_terms(terms: dict[str, Tensor]) -> Tensor:
 
 def _to_numbers(terms: dict[str, Tensor]) -> dict[str, float]:
     """The terms, each of shape [], as numbers."""
-    stacked = torch.stack([value.detach().float() for value in terms.values()])  # one wait for the GPU, not one each
+    # Stacked, because each conversion to a number waits for the GPU: one wait instead of one for every term.
+    stacked = torch.stack([value.detach().float() for value in terms.values()])
     return dict(zip(terms, stacked.tolist(), strict=True))
 
 
@@ -323,6 +342,8 @@ def _check_finite(number: int, values: dict[str, float], rate: float) -> None:
 
 def _seed(seed: int, what: str, step: int, rank: int) -> int:
     """One of 2⁶³ seeds for each purpose, step and process."""
+    # A hash, so that no two purposes, steps or processes share their numbers; not Python's own, which differs between
+    # processes. The shift leaves 63 bits, because torch takes signed numbers.
     digest = hashlib.blake2b(f"{seed}/{what}/{step}/{rank}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -331,14 +352,17 @@ def _draw_batches(task: Task, settings: TrainSettings, done: int, rank: int) -> 
     """The batches, tensors [B, ...], of steps done + 1 … steps, the same ones whether drawn ahead or not."""
 
     def draw(step: int) -> dict[str, Tensor]:
+        """The batch of a step, tensors [B, ...]."""
         return task.batch(torch.Generator().manual_seed(_seed(settings.seed, "batch", step, rank)), settings.batch)
 
     steps = range(done + 1, settings.steps + 1)
     if not settings.prefetch:
         yield from map(draw, steps)
         return
+    # One thread: batches are needed in their order, and a second one would compete with the step for the CPU.
     pool = ThreadPoolExecutor(1)
     try:
+        # Every batch has a generator of its own, so that drawing ahead cannot change what is drawn.
         ahead = [pool.submit(draw, step) for step in steps[: settings.prefetch]]
         for step in steps:
             batch = ahead.pop(0).result()

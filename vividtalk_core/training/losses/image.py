@@ -27,7 +27,8 @@ SMALL = 1e-6  # keeps the mean over no pixel finite
 
 LEFT_EYE = (*LEFT_EYE_CORNERS, *(i for pair in LEFT_LID_PAIRS for i in pair), *LEFT_BROW_LOWER)
 RIGHT_EYE = (*RIGHT_EYE_CORNERS, *(i for pair in RIGHT_LID_PAIRS for i in pair), *RIGHT_BROW_LOWER)
-MARGIN = 0.15  # of a region's longer side, added on each side: as far as lips and lids move between two pictures
+# Of a region's longer side, added on each side: as far as lips and lids move between two pictures.
+MARGIN = 0.15
 FADE = 0.3  # of the region's half size, over which its weight falls from 1 to 0
 
 
@@ -55,6 +56,7 @@ def perceptual(
     terms = []
     for scale in scales:
         pair = (_resized(predicted, scale), _resized(target, scale))
+        # At half the size the same layers see twice as much of the face (Siarohin et al. 2019).
         terms.append(perceptual_distance(network, *pair, None if where is None else _resized(where, scale)).mean())
     return torch.stack(terms).mean()
 
@@ -72,6 +74,8 @@ def feature_matching(real: Judgement, fake: Judgement, where: Tensor | None = No
         for (ours, _), (theirs, _) in zip(real, fake, strict=True)
         for a, b in zip(ours, theirs, strict=True)
     ]
+    # The mean over layers and scales, so that a layer with many channels does not count more (pix2pixHD, Wang et al.
+    # 2018).
     return torch.stack([_weighted_mean((a - b).abs(), _at(where, b)) for a, b in pairs]).mean()
 
 
@@ -120,6 +124,7 @@ def region_weights(points: Tensor, size: int) -> tuple[Tensor, Tensor]:
     Returns:
         mouth [N, 1, H, W] and eyes [N, 1, H, W] in 0..1: 1 inside, falling smoothly to 0 outside.
     """
+    # The line between the eyes gives the roll of the head: boxes along the image axes would grow when it tilts.
     across = F.normalize(points[:, LEFT_EYE_CORNERS[0]] - points[:, RIGHT_EYE_CORNERS[0]], dim=-1)  # [N, 2]
     mouth, left, right = (_around(points[:, list(part)], across, size) for part in (OUTER_LIPS, LEFT_EYE, RIGHT_EYE))
     return mouth, torch.maximum(left, right)
@@ -136,13 +141,15 @@ def _around(points: Tensor, across: Tensor, size: int) -> Tensor:
     # of each pixel from the middle, along both axes, in half sizes: the sum of what its column and its row give
     columns, rows = (axes[:, i, :, None] / half[..., None] * centres for i in (0, 1))  # [N, 2, size] each
     offset = columns[:, :, None] + rows[..., None] - ((low + high) / 2 / half)[..., None, None]  # [N, 2, H, W]
+    # Fuller than an ellipse, because lips and lids fill most of their box; smoother than the box itself.
     radius = offset.square().square().sum(1).sqrt().sqrt()  # [N, H, W] of a superellipse of the 4th power
     return smoothstep((1 - radius) / FADE + 1)[:, None]
 
 
 def _weighted_mean(error: Tensor, weight: Tensor | None) -> Tensor:
     """Mean of errors [..., C, H, W], by weights [..., 1, H, W] if given; 0 where no pixel counts."""
-    error = error.float()  # a sum of half-precision values, as autocast gives them, loses digits
+    # A sum of half-precision values, as autocast gives them, loses digits.
+    error = error.float()
     if weight is None:
         return error.mean()
     return (error * weight).sum() / weight.expand_as(error).sum().clamp(min=SMALL)

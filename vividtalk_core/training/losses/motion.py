@@ -30,6 +30,7 @@ def mesh_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
 
 def velocity_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Squared error of the change from frame to frame of curves [B, T, K]."""
+    # A change is known only where both of its frames are.
     both = mask[:, 1:] & mask[:, :-1]
     return masked_mean((predicted.diff(dim=1) - target.diff(dim=1)).square(), both)
 
@@ -39,6 +40,7 @@ def shape_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     weight = mask[..., None].to(predicted.dtype)  # [B, T, 1]
     count = weight.sum(1, keepdim=True).clamp(min=1)
     a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (predicted, target))
+    # The constant stands under the root: there it also keeps the gradient of a still curve finite.
     r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + SMALL).sqrt()
     return masked_mean(1 - r[:, None], mask.any(1, keepdim=True))
 
@@ -51,5 +53,7 @@ def closure_loss(predicted: Tensor, target: Tensor, shut: float | Tensor, mask: 
 def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:
     """Cross-entropy of phones [B, T] int64, −1 = unknown, given logits [B, T, P]."""
     if bool((phones < 0).all()):
+        # The cross-entropy of no label is NaN. A zero that depends on the logits gives the classifier a gradient of 0
+        # instead of none.
         return logits.sum() * 0
     return F.cross_entropy(logits.flatten(0, 1), phones.flatten(), ignore_index=-1)

@@ -11,7 +11,9 @@ from ...audio_to_mesh.expression import ExpressionGenerator
 from ...head.mouth_shape import lip_curves
 from ...structures import Expression, MorphableModel
 
-OTHER_WEIGHT = 0.1  # of brows, cheeks and eyes in ‖β − β̂‖: they depend little on the sound
+# Of brows, cheeks and eyes in ‖β − β̂‖: they depend little on the sound, and would lead the gradient away from the
+# lips.
+OTHER_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,8 +49,11 @@ def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Ten
     mesh = (vertices[1:] - vertices[0]).flatten(1)
     curves = torch.stack(lip_curves(Expression.from_rest(coefficients, lips, generator.config.fps), model), -1)
     still = Expression.from_rest(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
+    # Width and aperture are lengths, which are not quite linear: this is their slope at the mean motion.
     curve = curves[1:] - curves[0]
     effect = mesh.norm(dim=1)
+    # A dimension counts by how far one standard deviation of it moves the lips. The root keeps the small ones from
+    # vanishing.
     weight = (effect / effect.max()).sqrt()
     weight[generator.sizes[0] : generator.sizes[0] + generator.sizes[1]] = OTHER_WEIGHT
     return MotionMaps(

@@ -18,7 +18,9 @@ from ...filters import blur_rows
 from ...time_grid import sample_rows
 from ..dataset.motion_shard import SAMPLES_PER_FRAME, Shard
 
-SHARED_WEIGHT = 250.0  # frames, weight of the mean correlation of all clips of a speaker, beside the clip's own
+# Frames: weight of the mean correlation of all clips of a speaker, beside the clip's own. A clip of ten seconds
+# decides half by itself.
+SHARED_WEIGHT = 250.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +75,13 @@ def estimate_lag(
         fps: frames per second.
         settings: how.
     """
+    # Mood and posture open the mouth slowly, without the sound: they would correlate at every lag.
     sigma = settings.trend_s * fps
     expected, aperture = (curve - blur_rows(curve[:, None], sigma)[:, 0] for curve in (expected, aperture))
     lags = torch.arange(-settings.reach, settings.reach + 1)
     scores = torch.stack([correlation_at(expected, aperture, valid, int(lag)) for lag in lags])
     peak = int(scores.argmax())
+    # The noise level is that of lags which cannot be right; those beside the peak are high because curves are smooth.
     others = scores[(lags - lags[peak]).abs() >= settings.far]
     z = (scores[peak] - others.mean()) / others.std().clamp(min=1e-6)
     return Lag(int(lags[peak]), float(z), float(scores[peak]), float(valid.sum()) / fps)
@@ -99,6 +103,7 @@ def correlation_at(expected: Tensor, observed: Tensor, valid: Tensor, lag: int) 
 
 def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]:
     """Decide by an estimate: frames to move the sound forward by, and the reason to leave the clip out, or ""."""
+    # First of all: sound of somebody else has a best lag too, but shifting by it would not help.
     if lag.seconds >= settings.telling_s and lag.correlation < settings.least_correlation:
         return 0, f"sound out of sync: it does not follow the lips (r = {lag.correlation:.2f})"
     sure = lag.z >= settings.sure_z and lag.seconds >= settings.sure_s
@@ -111,6 +116,7 @@ def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]
 
 def shift_sound(shard: Shard, frames: float) -> Shard:
     """The clip with its sound [N] moved forward by `frames`; the gap at the end is filled with silence."""
+    # Whole samples, each 1/640 of a frame: finer than any estimate.
     late = round(frames * SAMPLES_PER_FRAME)
     return replace(shard, waveform=F.pad(shard.waveform, (-late, late)))  # negative padding cuts off
 
@@ -146,4 +152,5 @@ def _peak(scores: Tensor) -> float:
     if not 0 < top < len(scores) - 1:
         return float(top)
     left, middle, right = scores[top - 1 : top + 2].tolist()
+    # Between frames too, because a delay is rarely a whole number of them.
     return float(top + 0.5 * (left - right) / (left - 2 * middle + right))

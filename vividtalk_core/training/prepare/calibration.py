@@ -55,6 +55,7 @@ def closed_frames(
     """
     if not valid.any():
         return None
+    # A quantile and not the minimum, which a single bad frame would set.
     rest = torch.quantile(aperture[valid], settings.rest_share).clamp(max=settings.widest_rest)
     closed = valid & (aperture <= rest + settings.tolerance)
     return closed if int(closed.sum()) >= settings.least_frames else None
@@ -62,6 +63,7 @@ def closed_frames(
 
 def neutral_face(coefficients: Tensor, lip_offsets: Tensor) -> Neutral:
     """Median over frames with closed lips, coefficients [T, E] and lip offsets [T, L, 3]; blinks do not change it."""
+    # A blink lasts a few frames, too few to change a median.
     return Neutral(coefficients.median(0).values, lip_offsets.float().median(0).values)
 
 
@@ -100,5 +102,6 @@ def calibrate(coefficients: Tensor, lip_offsets: Tensor, neutral: Neutral, basis
     )
     moved = coefficients - neutral.coefficients
     kept = moved.clamp(0, 1)
+    # The clamp changes β, so the lips would no longer move as tracked: the offsets make up for it.
     negative = torch.tensordot(moved - kept, basis, 1)
     return kept, negative + lip_offsets.float() - neutral.lip_offsets

@@ -17,7 +17,8 @@ MANIFEST = "manifest.csv"
 VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 CURVES = (".npz", ".json", ".csv")
 SOUNDS = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")
-VALIDATION_SHARE = 0.1  # of the identities, where the manifest gives no split
+# Of the identities, where the manifest gives no split.
+VALIDATION_SHARE = 0.1
 TEST_SHARE = 0.1
 
 
@@ -70,6 +71,7 @@ def find_clips(folder: str | Path) -> list[Clip]:
 
 
 def _walk(folder: Path) -> list[Clip]:
+    # Hidden files are left out: systems keep previews and metadata under the names of the videos.
     files = [Path(root) / name for root, _, names in os.walk(folder) for name in names if not name.startswith(".")]
     clips = [_clip(folder, path) for path in files if path.suffix.lower() in VIDEOS]
     clips += [_clip(folder, path) for path in files if path.suffix.lower() in CURVES and sound_beside(path)]
@@ -91,6 +93,8 @@ def sound_beside(path: Path) -> Path | None:
 
 def _read_manifest(path: Path) -> list[Clip]:
     try:
+        # Spreadsheet programs begin a UTF-8 file with a byte order mark, which would be part of the first column's
+        # name.
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream))
     except UnicodeDecodeError as error:
@@ -107,6 +111,7 @@ def _from_row(manifest: Path, line: int, row: Mapping[str, str | None]) -> Clip:
     values = {key: (row.get(key) or "").strip() for key in ("file", "identity", "split", "licence", "tier", "sound")}
     if not (values["file"] and values["identity"]):
         raise DatasetError(f"line {line} of {manifest} names no file or no identity.")
+    # Published lists may have several test sets under names that begin so; they are all kept from training.
     split = "test" if values["split"].startswith("test") else values["split"]
     if split not in ("", *SPLITS):
         raise DatasetError(f"line {line} of {manifest}: the split is one of {', '.join(SPLITS)}; got '{split}'.")
@@ -142,6 +147,7 @@ def assign_splits(clips: Iterable[Clip]) -> list[Clip]:
 
 def split_of(identity: str) -> str:
     """The split that a name falls into, the same on every machine."""
+    # A hash of the name and not a random draw: the split stays where it is when clips are added.
     digest = hashlib.sha256(identity.encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     if share < VALIDATION_SHARE:

@@ -47,10 +47,14 @@ RIG = {
     "mouthPressRight": ("mouth_press_r",),
 }
 JAW = RIG["jawOpen"][0]
-SHIFTS = (0, 1, -1, 2, -2)  # offsets between names and columns that are tried
-LEAST_MOTION = 1e-3  # standard deviation of a column that is used at all
-LEAST_ENERGY = 0.4  # correlation of a jaw with the loudness of its speech
-LEAST_PAIR = 0.8  # correlation of left and right, mean over all columns that move, because speech is nearly symmetric
+# Offsets between names and columns that are tried, the likely ones first.
+SHIFTS = (0, 1, -1, 2, -2)
+# Standard deviation of a column that is used at all: below it is rounding of a column that was not animated.
+LEAST_MOTION = 1e-3
+# Correlation of a jaw with the loudness of its speech; a wrong column seldom follows the loudness.
+LEAST_ENERGY = 0.4
+# Correlation of left and right, mean over all columns that move, because speech is nearly symmetric.
+LEAST_PAIR = 0.8
 
 
 def observe_curves(path: Path, sound: Path, model: MorphableModel) -> Observation:
@@ -128,6 +132,7 @@ def _from_rig(file: str, weights: Tensor, names: list[str], fps: float, mono: Te
     coefficients = torch.zeros(len(weights), len(ARKIT_NAMES))
     for name, sources in RIG.items():
         coefficients[:, ARKIT_NAMES.index(name)] = torch.stack([columns[source] for source in sources]).mean(0)
+    # No lip offsets: a rig of coefficients has none.
     return Expression.from_rest(coefficients.clamp(0, 1), torch.zeros(len(weights), 0, 3), fps)
 
 
@@ -152,6 +157,7 @@ def name_columns(file: str, weights: Tensor, names: list[str], fps: float, mono:
     for shift in SHIFTS:
         columns = dict(zip(np.roll(names, shift).tolist(), weights.unbind(1), strict=True))
         jaw, pairs = pearson(columns[JAW], level), _pair_agreement(columns)
+        # Both tests, because a wrong offset can pass one of them by chance.
         if jaw >= LEAST_ENERGY and pairs >= LEAST_PAIR:
             return columns
         found.append(f"{shift:+d}: jaw {jaw:.2f}, sides {pairs:.2f}")

@@ -35,13 +35,16 @@ def bad_frames(track: ClipTrack, aperture: Tensor, settings: FrameSettings = Fra
     """
     no_face = torch.zeros(len(aperture), dtype=torch.bool)
     no_face[track.interpolated] = True
+    # Pitch and yaw; a head that rolls still shows its whole mouth.
     turned = (track.rotation[:, :2].abs() > math.radians(settings.most_turned_deg)).any(1)
     motion = track.landmarks.diff(dim=0).norm(dim=-1).mean(1) / inter_ocular(track.landmarks)  # [T - 1]
     jumped = beside(motion * track.fps > settings.fastest_face)
     offsets = track.lip_offsets.float()
+    # The offsets are what the 3DMM cannot explain: a hand or a microphone before the mouth makes them large.
     stray = (offsets - offsets.median(0).values).norm(dim=-1).mean(1)  # [T]
     snapped = beside(aperture.diff().abs() * track.fps > settings.fastest_lips)
     found = {NO_FACE: no_face, TURNED: turned, JUMPED: jumped, MISFIT: (stray > settings.largest_misfit) | snapped}
+    # Each frame under its first reason, so that the counts of the report add up.
     marked = torch.zeros_like(no_face)
     for reason, frames in found.items():
         found[reason] = frames & ~marked

@@ -120,6 +120,7 @@ def _render_clip(job: Job, cancelled: Cancelled) -> str:
         frames = list(read_video(clip.path, with_audio=False).frames) if missing else []
     except (DatasetError, MediaError, MissingFileError) as error:
         return str(error)
+    # A video that was replaced after it was tracked would be paired with the wrong landmarks.
     if missing and len(frames) != len(track.coefficients):
         return f"the video has {len(frames)} frames and its track {len(track.coefficients)}: track it again"
     refused = ""
@@ -145,6 +146,7 @@ def choose_runs(track: ClipTrack, settings: PairSettings, name: str) -> dict[int
     bad = bad_frames(track, aperture_of_landmarks(track.landmarks), FrameSettings())
     good = ~torch.stack(list(bad.values())).any(0)
     begins = (good[:-1] & good[1:]).nonzero()[:, 0].tolist()
+    # By the clip's name, so that adding or removing other clips does not change its pairs.
     rng = random.Random(f"{settings.seed}/{name}")
     portraits = _spread(begins, settings.sources, rng)
     nearest, widest = settings.nearest_s * track.fps, torch.pi / 180 * settings.widest_deg
@@ -181,6 +183,7 @@ def render_source(
     Raises:
         NoFaceError: no face can be fitted in the portrait.
     """
+    # Fitted as any portrait is at inference, instead of taking the track: the networks must meet the same errors.
     face = fit_face(models, to_float(frames[source][None]))
     view = view_source(face)
     driven = torch.tensor([frame + offset for frame in runs for offset in range(RUN)])
@@ -191,6 +194,7 @@ def render_source(
     layer = torch.zeros(len(driven), 4, CROP, CROP)
     for paint in painted.paints:
         above = paint_layer(paint, CROP, CROP, 1.0)
+        # Premultiplied colours: the upper layer over the lower one (Porter and Duff 1984).
         layer = layer * (1 - above[:, 3:]) + above
     step, step_mask = _step(render)
     real = torch.stack([cut_crop(to_float(frames[frame][None]), face.crop)[0] for frame in driven])
@@ -215,6 +219,7 @@ def render_source(
 
 def _compact(name: str, value: Tensor) -> Tensor:
     """A tensor of any shape [...]: motion as float16, points as float32, pictures and masks in 0..1 as uint8."""
+    # Grid units are −2..2: half precision rounds small motion by far less than a pixel.
     if name in ("flow", "step"):
         return value.half()
     return value.float() if name.endswith(("points", "lips")) else (value.clamp(0, 1) * 255).round().to(torch.uint8)
@@ -253,8 +258,10 @@ def _step(render: NccRender) -> tuple[Tensor, Tensor]:
     fragments = render.fragments.frames(slice(1, None, RUN))
     attributes = torch.cat((pixels, render.view.regions.inner_face[None, :, None].expand(len(pixels), -1, 1)), -1)
     maps = interpolate(attributes, render.mesh.triangles, fragments)  # [N, H, W, 3]
+    # The share of inner face is interpolated too: below 1 a pixel lies on its border, or outside.
     known = (maps[..., 2:] > 0.99).movedim(-1, 1).float()
     step = (maps[..., :2] - pixel_centres(CROP, CROP)).movedim(-1, 1) * known * (2 / CROP)
     small = (STEP_SIZE, STEP_SIZE)
+    # A mean over known and unknown pixels is no position: known only where all four are.
     every = F.interpolate(known, size=small, mode="area") == 1
     return F.interpolate(step, size=small, mode="area").movedim(1, -1), every.float()

@@ -72,6 +72,7 @@ def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Obs
 
 def sound_of(audio: Audio | None) -> Tensor:
     """Mono sound, of shape [N], at 16 kHz of a waveform [C, M] and its rate; N = 0 if there is none, or silence."""
+    # Digital silence is no sound: it would teach that speech is silent.
     if audio is None or audio.waveform.numel() == 0 or not audio.waveform.any():
         return torch.zeros(0)
     return to_mono_16k(audio.waveform, audio.sample_rate)
@@ -95,6 +96,7 @@ def retimed(observation: Observation, fps: float) -> Observation:
         translation=rows(observation.translation),
         aperture=rows(observation.aperture),
         width=rows(observation.width),
+        # Interpolated between a good and a bad frame, a value is half bad: anything above 0 counts.
         bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()},
     )
 
@@ -112,5 +114,6 @@ def aligned_sound(sound: Tensor, frames: int, lag: int) -> Tensor:
     if not len(sound):
         return torch.zeros(0, dtype=torch.int16)
     late, count = lag * SAMPLES_PER_FRAME, frames * SAMPLES_PER_FRAME
-    moved = F.pad(sound, (-late, late + count - len(sound)))  # negative padding removes samples
+    # Negative padding removes samples. The end is cut or filled with silence to whole frames.
+    moved = F.pad(sound, (-late, late + count - len(sound)))
     return (moved.clamp(-1, 1) * 32767).round().to(torch.int16)

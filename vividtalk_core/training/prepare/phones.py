@@ -32,6 +32,7 @@ def label_folder(data: Path) -> int:
     for path in paths:
         shard = read_shard(path)
         out = phones_path(data, shard.name)
+        # Existing files are kept: they may have been corrected by hand, and finding phones takes long.
         if len(shard.waveform) and not out.is_file():
             write_phones(out, label(shard, transcript_of(data, shard.name)))
             written += 1

@@ -94,6 +94,7 @@ class _Steps:
 
 def _track_missing(clips: list[Clip], out: Path, workers: int, track: bool, steps: _Steps) -> None:
     paths = {clip.path: track_path(out, clip.name) for clip in clips if clip.sound is None and clip.path.is_file()}
+    # A refusal is kept like a track, so that a video without a face is not tried again at every run.
     done = {path for path in paths.values() if path.is_file() or refusal_path(path).is_file()}
     jobs = [(video, path) for video, path in paths.items() if path not in done] if track else []
     steps.add(len(clips) - len(jobs))
@@ -118,6 +119,8 @@ def _prepare_person(
 ) -> Iterator[ClipReport]:
     """Write the shards of one identity; a report row for each of its clips, in any order."""
     basis = lip_basis(model)
+    # Clips in which the lips never close need the speaker's neutral face of the others, so they are written last. The
+    # others are written at once, to hold few clips in memory.
     waiting: list[_Candidate] = []
     neutrals: list[Neutral] = []
     for clip in clips:
@@ -151,6 +154,7 @@ def _candidate(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSe
         observed = _observe(clip, out, model, settings)
     except CLIP_ERRORS as error:
         return replace(row, reason=str(error))
+    # The lag is measured before anything is left out, so that the report has it for every clip.
     valid, lag = observed.valid, lag_of(observed, settings.lag)
     row = replace(
         row,
@@ -202,6 +206,7 @@ def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Pat
     """Write the shard of a clip, calibrated with the basis [E, L, 3]; its report."""
     observed, clip = one.observed, one.clip
     coefficients, lip_offsets = calibrate(observed.coefficients, observed.lip_offsets, neutral, basis)
+    # Calibration moves a difference into the lip offsets; where none were observed they stay zero and unknown.
     lip_offsets = lip_offsets if observed.has_offsets else torch.zeros_like(lip_offsets)
     shard = Shard(
         name=clip.name,

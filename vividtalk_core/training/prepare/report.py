@@ -46,6 +46,7 @@ class Report:
     @property
     def dropped(self) -> Counter[str]:
         """Reason → clips that were left out for it."""
+        # The text before the colon is the kind of reason; behind it are the numbers of one clip.
         return Counter(clip.reason.split(":")[0] for clip in self.clips if clip.reason)
 
     @property

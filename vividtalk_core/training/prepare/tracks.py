@@ -71,6 +71,7 @@ def write_track(path: Path, track: Track) -> None:
 def read_track(path: Path) -> ClipTrack:
     """Read what `write_track` wrote; DatasetError if it is damaged."""
     try:
+        # Never pickles: an array file of a stranger could run code.
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in KEYS}
         return _make_track(arrays)
@@ -129,6 +130,7 @@ def _track_one(job: tuple[Path, Path], cancelled: Cancelled) -> str:
     try:
         clip = read_video(video, with_audio=False)
         write_track(out, track_video(_models(), clip.frames, clip.fps, progress))
+    # Only what is wrong with the video: any other error is a bug, and must not be kept as a refusal.
     except (NoFaceError, MediaError, MissingFileError) as error:
         with whole_file(refusal_path(out)) as part:
             part.write_text(str(error), encoding="utf-8")

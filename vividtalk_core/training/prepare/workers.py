@@ -33,7 +33,8 @@ def run_jobs(
     if workers < 2 or len(jobs) < 2:
         yield from ((job, work(job, _never)) for job in jobs)
         return
-    context = multiprocessing.get_context("spawn")  # a forked process that has used torch may hang
+    # A forked process that has used torch may hang.
+    context = multiprocessing.get_context("spawn")
     with (
         context.Manager() as manager,
         ProcessPoolExecutor(min(workers, len(jobs)), context, _start_worker) as pool,

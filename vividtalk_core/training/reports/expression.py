@@ -56,6 +56,7 @@ def _score(row: Row | None, shard: Shard, other: Shard, closures: Sequence[Span]
     if row is None:
         return score_lips(real, real, FPS, speech, closures)
     generated, wrong = _curves(row, shard, shard, head), _curves(row, other, shard, head)
+    # The other clip may be shorter: both errors are taken over the same frames, or they could not be divided.
     frames = min(len(generated), len(wrong), shard.frames)
     whole = score_lips(generated[: shard.frames], real, FPS, speech, closures)
     common = score_lips(generated[:frames], real[:frames], FPS, wrong=wrong[:frames])
@@ -76,6 +77,7 @@ def summarise(scores: Sequence[LipScore], closures: Sequence[Sequence[Span]]) ->
     summary = {name: round(median(values), 3) for name, values in table.items() if values}
     counts = [len(spans) for spans in closures]
     pairs = [(s.closure_recall, n) for s, n in zip(scores, counts, strict=True) if s.closure_recall is not None]
+    # Over all closures and not the median over clips: most clips have only one or two.
     met = sum(recall * count for recall, count in pairs)
     offsets = table["offset_frames"]
     return {
@@ -101,6 +103,7 @@ def expression_metrics(data: Path, split: str, models: Models) -> Mapping[str, M
     shards = [shard for shard in load_shards(data, split) if len(shard.waveform)]
     if not shards:
         raise DatasetError(f"'{data}' has no clips with sound in its split '{split}'")
+    # Phones are optional: without them closures are left out, all else is measured.
     paths = [data / "phones" / f"{shard.name}.json" for shard in shards]
     closures = [closures_of(read_phones(path)) if path.is_file() else [] for path in paths]
     rows: dict[str, Row | None] = {REAL: None, **rows_of(models)}

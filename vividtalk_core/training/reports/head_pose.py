@@ -32,9 +32,12 @@ from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
 from ..dataset.pose_clips import PoseClip, pose_clips, relative_to_rest
 from ..tasks.pose_vqvae import reconstruct
 
-SEEDS = range(10)  # of the samples whose metrics are averaged
-LEAST_GAIN, LEAST_S = 0.5, 1.0  # of `PoseCodebookSettings`
-LONG_S = 600.0  # over which the head must not drift away
+# Of the samples whose metrics are averaged: one sample is one of many motions that would fit the sound.
+SEEDS = range(10)
+# Of `PoseCodebookSettings`, so that the reconstruction is measured on stretches like those of training.
+LEAST_GAIN, LEAST_S = 0.5, 1.0
+# Seconds: many times a training window of 13 s, so that a drift would show.
+LONG_S = 600.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -99,6 +102,7 @@ def _beside(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion], fl
 
 def _with_sound(name: str, cases: Sequence[Case], measure: Callable[[HeadMotion, Tensor], float]) -> dict[str, float]:
     """A metric of heads and a mel [M, 80], generated and real, each with its own sound and with another clip's."""
+    # The next clip's sound: a head that only moves much follows any speech alike.
     others = [*cases[1:], cases[0]]
     pairs = [
         (case, case.features.mel, _to_length(other.features.mel, len(case.features.mel)))
@@ -126,10 +130,12 @@ def long_metrics(sampler: PoseSampler, cases: Sequence[Case]) -> dict[str, float
     mel = _to_length(torch.cat([case.features.mel for case in cases]), round(LONG_S * MEL_RATE))
     frames = round(LONG_S * FPS)
     features = AudioFeatures(mel, frames, FPS, LONG_S)
+    # Processor time, because the clock on the wall depends on what else runs.
     began = time.process_time()
     pose = sample_head_pose(sampler, features)
     seconds = time.process_time() - began
     degrees = pose.rotation.rad2deg()
+    # Speeds at the joins beside those everywhere: equal percentiles mean that no join can be seen.
     speeds, chunk = speed(pose), CHUNK * sampler.config.stride
     return {
         "cpu_seconds_per_minute": seconds * 60 / LONG_S,

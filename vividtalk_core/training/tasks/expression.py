@@ -64,8 +64,11 @@ TRAINING = TrainSettings(
     patience=0,
 )
 
-SHUT = 0.02  # IOD, of the aperture above rest: below it lips are closed
-ROLL_PASSES = 2  # that approximate the past of the causal form
+# IOD, of the aperture above rest: below it lips are closed.
+SHUT = 0.02
+# Passes that approximate the past of the causal form. Exact generation takes one pass for each frame, a whole window
+# of them.
+ROLL_PASSES = 2
 WEIGHTS = ("coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone", "sync")  # of the losses
 CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
 
@@ -155,8 +158,10 @@ class ExpressionTask:
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
+        # Directly before the module, so that its initial weights depend on nothing but the seed.
         torch.manual_seed(settings.seed)
         self.module = ExpressionGenerator(config)
+        # Of complete clips only: zeros that stand for unknown coefficients would shrink mean and deviation.
         statistics = measure_motion(whole, settings.components, settings.range_share)
         generator = self.module
         generator.motion_mean.copy_(statistics.mean)
@@ -167,6 +172,7 @@ class ExpressionTask:
         self.clips, self.sampling_weights = self._prepare(train, phones, statistics)
         if settings.voices:
             self._add_voices(Path(settings.voices))
+        # Frozen: an expert that is trained along would learn to accept what the generator makes.
         self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
         self.maps = make_maps(
             generator, model, torch.cat([c.motion[0][c.valid[0]] for c in self.clips if c.known.all()])
@@ -195,6 +201,7 @@ class ExpressionTask:
         size = sum(self.module.sizes)
         voices = load_voices(folder, size, config.identity_components, self.soundtracks, random)
         weights = torch.tensor([float(len(clip.phones[0])) for clip in voices])
+        # The weights of the voices must be this multiple of the others', so that they get their share of the sum.
         share = settings.voice_share / (1 - settings.voice_share)
         weights = weights * (share * self.sampling_weights.sum() / weights.sum())
         self.sampling_weights = torch.cat((self.sampling_weights, weights))
@@ -205,7 +212,10 @@ class ExpressionTask:
         chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         rows = [self._window(self.clips[index], generator) for index in chosen]
         batch = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+        # Without a style the generator learns the average speaker, which is what z_style = 0 stands for.
         kept = (torch.rand(size, 1, generator=generator) >= self.settings.style_drop).float()
+        # The few identities are single points in α; noise makes a neighbourhood of each, or the style would overfit
+        # to them.
         noise = torch.randn(batch["identity"].shape, generator=generator) * self.settings.style_noise
         return batch | {"identity": batch["identity"] + noise, "style_kept": kept}
 
@@ -239,10 +249,13 @@ class ExpressionTask:
         observed = valid & known[:, None, :lip].all(-1) & known[:, None, lip + other :].all(-1)
         predicted = self._decode(generator, audio, batch)
         maps = self.maps.to(predicted.device)
+        # Lips are compared as a mesh too, because coefficients can differ and move the lips alike.
         predicted_mesh, target_mesh = predicted @ maps.mesh, target @ maps.mesh
         lips = maps.curves(predicted)
         predicted_curves, target_curves = lips / maps.curve_std, maps.curves(target) / maps.curve_std
         shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
+        # Speech without video has no motion, but p, b and m need closed lips whoever speaks: there the target is an
+        # aperture at rest.
         labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=predicted.device)) & ~valid
         target_aperture = target_curves[..., 0].masked_fill(labial, maps.rest_aperture / maps.curve_std[0])
         terms = {
@@ -281,6 +294,7 @@ class ExpressionTask:
         """Means over the validation clips; the score is 1 minus the weighted correlations of aperture and width."""
         rows = [self._compare(module, clip) for clip in self.validation]
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        # The aperture counts three times as much, because closing lips are what people notice first.
         return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
 
     def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
@@ -289,6 +303,7 @@ class ExpressionTask:
         style = generator.style(clip.id_coefficients[None].to(weight))
         features = feature_rows(encode_shard(clip, self.settings.encoder))[None, : clip.frames].to(weight)
         audio = generator.encode(features, style)
+        # As at inference: the causal form on its own past, frame by frame.
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
         aperture, width = self.maps.curves(motion[0].cpu())[valid].unbind(-1)
@@ -301,10 +316,13 @@ class ExpressionTask:
 
     def save(self, path: Path, module: ExpressionGenerator) -> None:
         """Write the generator, with the gain applied to its lips and jaw."""
+        # A copy, because training goes on with the module, whose standard deviation must stay that of the data.
         generator = copy.deepcopy(module)
         lip, other, _ = generator.sizes
         factor = torch.full_like(generator.motion_std, self.settings.gain)
-        factor[lip : lip + other] = 1  # brows, cheeks and eyes keep their amplitude
+        # Brows, cheeks and eyes keep their amplitude: the sound explains little of them, and a gain would enlarge
+        # noise.
+        factor[lip : lip + other] = 1
         generator.motion_std *= factor
         save_module(path, generator, generator.config, torch.float16)
 
@@ -313,11 +331,13 @@ def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None
     """Copy earlier weights, and freeze those that are not trained."""
     if settings.start:
         earlier = load_module(ExpressionGenerator, ExpressionConfig, settings.start)
+        # Dropout has no weights, so it may differ; every other number is part of their shapes or their meaning.
         if replace(earlier.config, dropout=settings.dropout) != generator.config:
             raise WeightsError(
                 f"'{settings.start}' was made for {earlier.config}, the settings are for {generator.config}"
             )
-        statistics = dict(generator.named_buffers())  # not those of the file, which include the gain
+        # Not the buffers of the file, which include the gain of `save`.
+        statistics = dict(generator.named_buffers())
         generator.load_state_dict(earlier.state_dict() | {name: value.clone() for name, value in statistics.items()})
     for name, weight in generator.named_parameters():
         weight.requires_grad_(name.startswith(settings.only))
@@ -327,7 +347,8 @@ def augment_features(features: Tensor, generator: Generator) -> Tensor:
     """Mel windows [T, 320] of another voice and microphone; features [T, D] of other encoders are not changed."""
     if features.shape[-1] != MEL_STEPS * MEL_BANDS:
         return features
-    mel = features.reshape(-1, MEL_BANDS)  # at 25 fps the windows are the mel frames themselves
+    # At 25 fps the windows do not overlap: they are the mel frames themselves.
+    mel = features.reshape(-1, MEL_BANDS)
     return augment_mel(mel, MelAugmentation(), generator).reshape(features.shape)
 
 
@@ -345,6 +366,7 @@ def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
 def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel) -> list[Shard]:
     """The clips with sound, each corrected by the delay that a trained generator estimates."""
     aligned = []
+    # Speaker by speaker, because clips of one recording share a delay.
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
         for shard in group:

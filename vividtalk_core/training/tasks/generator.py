@@ -85,6 +85,8 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
         mouth, eyes = region_weights(frames["points"], predicted.shape[-1])
         corners = windows(frames, FACE_WINDOW)
         real, fake = (cut(picture, corners, FACE_WINDOW) for picture in (target, predicted))
+        # The discriminator's own loss must not train the generator: it sees frames without their gradient. For the
+        # generator's terms it is frozen instead.
         real_output, fake_output = module.discriminator(real), module.discriminator(fake.detach())
         frozen_output = frozen(module.discriminator, fake)
         pair = _in_runs(predicted), _in_runs(target)
@@ -94,7 +96,9 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
             "feature_matching": settings.feature_matching * feature_matching(real_output, frozen_output),
             "adversarial": settings.adversarial * hinge_generator(frozen_output),
             "discriminator": hinge_discriminator(real_output, fake_output),
+            # Compared with the change of the real pair: a penalty on any change would forbid blinks and highlights.
             "temporal": settings.temporal * temporal_warping(*pair, batch["step"], batch["step_mask"]),
+            # Away from mouth and eyes, and where nothing had to be filled in, the warped portrait is right already.
             "alpha": settings.alpha * (alpha * (1 - mouth.maximum(eyes)) * frames["occlusion"]).mean(),
         }
 
@@ -135,11 +139,13 @@ def generate(module: GeneratorTraining, frames: Batch) -> tuple[Tensor, Tensor, 
     with torch.no_grad():
         flow, occlusion = frames["flow"], frames["occlusion"]
         if module.motion is not None:
-            module.motion.eval()  # without the noise of its own training
+            # Without the noise that a VAE adds in training.
+            module.motion.eval()
             _, flow, occlusion = predict(module.motion, frames)
         base = compose_base(frames, flow)
         painted = frames["paint"][:, 3:]
         gate = change_gate(flow, frames["follow"], painted)
+    # The frames of a run share their portrait: it is encoded once.
     features = module.generator.encode_source(frames["source"][::RUN]).repeat_interleave(RUN, 0)
     color, alpha = module.generator(features, base, painted, frames["ncc"], frames["mask"], flow, occlusion)
     alpha = alpha.float() * gate

@@ -71,8 +71,11 @@ class MotionTask(ImageTask[MotionVae]):
 
     def _occlusion_loss(self, frames: Batch, flow: Tensor, occlusion: Tensor) -> Tensor:
         """[] cross-entropy of the occlusion map [N, 1, H, W] with the pixels that the warp explains, on the head."""
+        # The target of the occlusion map only: the motion has losses of its own, and must not move to make this one
+        # easy.
         with torch.no_grad():
             error = (compose_base(frames, flow) - frames["target"]).abs().mean(1, keepdim=True)
+            # Smoothed over 5 px, because single pixels agree by chance and noise makes others differ.
             shown = 1 - ramp(F.avg_pool2d(error, 5, 1, 2), *SHOWN_ERROR)
         terms = F.binary_cross_entropy(occlusion.float().clamp(1e-4, 1 - 1e-4), shown, reduction="none")
         return l1(terms, torch.zeros_like(terms), frames["follow"])
@@ -85,7 +88,8 @@ class MotionTask(ImageTask[MotionVae]):
     def columns(self, module: MotionVae, frames: Batch) -> tuple[Tensor, ...]:
         """Portrait, real frame, closed form, refined, residual motion and occlusion, [N, 3, 256, 256] each."""
         output, flow, occlusion = predict(module, frames)
-        shift = output.flow.movedim(-1, 1) * (CROP / 8) + 0.5  # ±4 px
+        # Grey is no residual; black and white are ±4 px.
+        shift = output.flow.movedim(-1, 1) * (CROP / 8) + 0.5
         return (
             frames["source"],
             frames["target"],
@@ -106,6 +110,7 @@ def predict(module: MotionVae, frames: Batch) -> tuple[MotionVaeOutput, Tensor, 
     output = module(*textures(frames), flow, occlusion)
     gate = change_gate(flow, frames["follow"])
     if not module.config.anchored:
+        # The paper's own form has no closed form to build on: motion starts from none, and nothing is occluded.
         flow, occlusion = torch.zeros_like(flow), torch.ones_like(occlusion)
     return output, *combine(output, flow, occlusion, gate)
 

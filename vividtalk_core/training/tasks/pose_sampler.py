@@ -88,6 +88,7 @@ class PoseTask:
         torch.manual_seed(settings.seed)
         self.module = PoseSampler(sampler_config(codebook.config, settings, len(train[0].id_coefficients)))
         self.module.codebook.load_state_dict(codebook.state_dict())
+        # Phase 2 learns to choose codes; codes that moved meanwhile would be another target at every step.
         self.module.codebook.requires_grad_(False)
         self.codebook = codebook.eval()
         self.module.map.set_spread(self.codebook.codebook.vectors)
@@ -119,8 +120,10 @@ class PoseTask:
     def losses(self, module: PoseSampler, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """L_map of the poses [B, T, 6] and the likelihood of the codes [B, N, G]."""
         settings, pose = self.settings, batch["pose"]
+        # The trainer puts the whole module into training mode, in which a codebook follows its inputs.
         module.codebook.eval()
         loudness = module.audio.loudness_features(batch["features"]) * batch["audio_kept"]
+        # On the features and not on the sound: they are 0..1, so that one number fits loud and quiet clips.
         loudness = loudness + settings.audio_noise * torch.randn_like(loudness)
         style = module.style(batch["identity"]) * batch["style_kept"]
         codes = self._codes(pose)
@@ -130,6 +133,8 @@ class PoseTask:
         book = module.codebook.codebook
         target = torch.stack([book.vectors[g][codes[..., g]] for g in range(codes.shape[-1])], 2)
         summed = latents.sum(2)
+        # Straight-through (van den Oord et al. 2017): the decoder gets codes, and the gradient reaches the latents
+        # unchanged.
         quantised = summed + (book.lookup(book.nearest(summed)) - summed).detach()
         predicted = module.codebook.decode_latents(quantised)[:, : pose.shape[1]]
         likelihood = F.cross_entropy(logits.flatten(0, 2), codes.flatten(), reduction="none").view(codes.shape)
@@ -146,6 +151,7 @@ class PoseTask:
         near = []
         for level in range(codes.shape[-1]):
             order = book.distances(book.vectors[level], level).argsort(1)[:, 1:6]  # [K, 5]
+            # The nearest code is the code itself, hence from the second on.
             near.append(order[codes[..., level], batch["neighbour"].clamp(max=order.shape[1]) - 1])
         return torch.where(wrong[..., None], torch.stack(near, -1), codes)
 
@@ -158,6 +164,7 @@ class PoseTask:
             codes = self._codes(pose)
             style = module.style(clip.id_coefficients[None].to(device))
             loudness = module.audio.loudness_features(features)
+            # The difference of both is what the sound adds to the prediction of the codes.
             for row, audible in enumerate((loudness, torch.zeros_like(loudness))):
                 _, logits = module(audible, style, pose[:, 0], codes, codes)
                 totals[row] += F.cross_entropy(logits.flatten(0, 2), codes.flatten(), reduction="sum").cpu()

@@ -82,11 +82,14 @@ class PoseCodebookTask:
         settings, pose = self.settings, batch["pose"]
         predicted, latents, quantised, _ = module(pose)
         weights = self.weights.to(pose)
+        # Differences of order 0, 1 and 2: an error of position that changes from frame to frame is seen as shaking.
         errors = [((predicted.diff(n, 1) - pose.diff(n, 1)).square() * weights).mean() for n in range(3)]
         return {
             "position": settings.position * errors[0],
             "velocity": settings.velocity * errors[1],
             "acceleration": settings.acceleration * errors[2],
+            # Towards the codes and not away from them: the codes themselves follow by moving averages, without a
+            # gradient.
             "commitment": settings.commitment * F.mse_loss(latents, quantised.detach()),
         }
 

@@ -34,6 +34,7 @@ class TaskEntry:
         """Import the module of the task."""
         from ..loop.settings import TrainSettings
 
+        # Only now, when the task is known: the help of the command must not wait for torch.
         module = importlib.import_module(f".{self.module}", __package__)
         training: TrainSettings = getattr(module, "TRAINING", TrainSettings())
         return LoadedTask(module.task, getattr(module, self.settings)(), training)

@@ -21,13 +21,19 @@ from ..dataset.motion_shard import FPS, Shard, encode_shard, load_shards
 from ..loop.settings import TrainSettings, check_counts, check_shares, check_weights
 from ..sampling import speaker_weights
 
+# More steps overfit to the training speakers.
 TRAINING = TrainSettings(
     steps=2000, batch=20, learning_rate=1e-3, warmup=100, weight_decay=0.05, ema=0.99, evaluate_every=100, patience=8
-)  # more steps overfit to the training speakers
+)
 
-NEAREST_SHIFT = 5  # frames, 0.2 s: what counts as shifted in evaluation
-MOVING = 0.3  # of SyncConfig's lip unit: standard deviation of the aperture from which a window has full weight
-NEIGHBOUR_TARGETS = (0.2, 0.6, 0.2)  # target probability of the window one frame before, the same, and the next one
+# Frames, 0.2 s: what counts as shifted in evaluation. Nearer windows share most of their frames.
+NEAREST_SHIFT = 5
+# Of SyncConfig's lip unit: standard deviation of the aperture from which a window has full weight. Lips that stand
+# still fit any sound.
+MOVING = 0.3
+# Target probability of the window one frame before, of the same one, and of the next: recordings are in sync to about
+# a frame only.
+NEIGHBOUR_TARGETS = (0.2, 0.6, 0.2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,8 @@ class SyncTask:
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows of different clips where there are enough: features [B, T, 320], curves [B, T, 2], valid."""
+        # Different clips where there are enough: two windows of one clip may be alike, and would be each other's
+        # wrong answer.
         repeat = size > len(self.clips)
         chosen = torch.multinomial(self.sampling_weights, size, replacement=repeat, generator=generator).tolist()
         rows = [self._window(self.clips[index], generator) for index in chosen]
@@ -121,6 +129,7 @@ class SyncTask:
         """
         rows = []
         for index, clip in enumerate(self.validation):
+            # Every clip against the next one: each takes part twice, and nothing is random.
             other = self.validation[(index + 1) % len(self.validation)]
             rows.append(_clip_metrics(module, clip, other))
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
@@ -150,6 +159,7 @@ def augment_sound(features: Tensor, generator: Generator) -> Tensor:
 def augment_lips(curves: Tensor, settings: SyncSettings, generator: Generator) -> Tensor:
     """Curves [B, T, 2] scaled and with noise, as of other mouths and trackers."""
     gain = torch.exp((torch.rand(len(curves), 1, 2, generator=generator) * 2 - 1) * settings.lip_gain)
+    # Noise in proportion to the curves, whose deviations differ: a width changes less than an aperture.
     spread = curves.std((0, 1))
     return curves * gain + settings.lip_noise * spread * torch.randn(curves.shape, generator=generator)
 
@@ -171,14 +181,18 @@ def contrastive_loss(speech: Tensor, lips: Tensor, weight: Tensor, temperature: 
         temperature: of the softmax over all B·N windows.
     """
     batch, count, _ = speech.shape
+    # The softmax runs over the windows of all clips: wrong answers are other moments of the same speaker as well as
+    # other speakers, so that the voice alone does not decide (InfoNCE, van den Oord et al. 2018).
     logits = speech.flatten(0, 1) @ lips.flatten(0, 1).T / temperature  # [B·N, B·N]
     time = torch.arange(count, device=speech.device)
     lag = (time[:, None] - time).abs()
     pull = torch.where(lag == 0, NEIGHBOUR_TARGETS[1], torch.where(lag == 1, NEIGHBOUR_TARGETS[0], 0.0))
+    # The first and the last window lack a neighbour: divided by the sum, their targets are a distribution too.
     block = pull / pull.sum(-1, keepdim=True)  # [N, N]
     target = torch.kron(torch.eye(batch, device=block.device), block)  # the same block for each clip
     losses = [F.cross_entropy(table, target, reduction="none") for table in (logits, logits.T)]
     per_window = (losses[0] + losses[1]) / 2
+    # At least 1 in the denominator, for a batch in which no lips move.
     return (per_window * weight.flatten()).sum() / weight.sum().clamp(min=1)
 
 
@@ -194,6 +208,7 @@ def _clip_metrics(module: SyncExpert, clip: SyncClip, other: SyncClip) -> dict[s
     distances = offset_distances(module, clip.features, clip.curves, REACH)
     least, best = distances.min(0)
     return {
+        # A clip without motion cannot show it: it counts as a random guess, one half.
         "shifted": float(shifted[moving].mean()) if moving.any() else 0.5,
         "other": float(nearer[moving].mean()) if moving.any() else 0.5,
         "offset": float(abs(int(best) - REACH) <= 1),
