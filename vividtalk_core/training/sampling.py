@@ -23,6 +23,7 @@ def between(bounds: tuple[float, float], generator: torch.Generator) -> float:
 def ratio(bounds: tuple[float, float], generator: torch.Generator) -> float:
     """A factor of low..high above 0, its logarithm uniformly distributed."""
     low, high = bounds
+    # Half and twice are equally strong changes, so the logarithm is what has to be uniform.
     share = float(torch.rand(1, generator=generator))
     return float(low * (high / low) ** share)
 
@@ -40,4 +41,6 @@ def speaker_weights(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:
     frames: Counter[str] = Counter()
     for speaker, count in clips:
         frames[speaker] += count
+    # A clip gets its part of the speaker's weight by its own frames, so that all moments of one speaker are equally
+    # probable.
     return torch.tensor([count * frames[speaker] ** (balance - 1) for speaker, count in clips])

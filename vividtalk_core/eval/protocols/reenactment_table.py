@@ -46,6 +46,7 @@ def values_of(clips: Clips, row: str, name: str) -> list[float]:
 
 def gains(clips: Clips, name: str) -> list[float]:
     """The metric of the networks minus that of the closed form, clip by clip."""
+    # Clip by clip, because clips differ more from each other than the two methods do on one clip.
     pairs = ((getattr(r[NETWORK], name), getattr(r[CLOSED_FORM], name)) for r in clips.values() if NETWORK in r)
     return [learned - closed for learned, closed in pairs if learned is not None and closed is not None]
 
@@ -74,6 +75,7 @@ def to_markdown(clips: Clips) -> str:
 def _cell(name: str, values: Sequence[float], sign: str = "") -> str:
     if not values:
         return "–"
+    # What must not change must not change in any clip, so the worst one counts.
     value = max(values) if name == "still_change" else median(values)
     return f"{value:{sign}.{COLUMNS[name].digits}f}"
 

@@ -116,13 +116,13 @@ def _color_change(mean: float, generator: torch.Generator, settings: PictureAugm
     """Other light, white balance and curves for pictures of this mean brightness; None where nothing was drawn."""
     gains, gamma, bend = torch.ones(3), torch.ones(3), torch.zeros(3)
     brightness, contrast, saturation, hue = 0.0, 1.0, 1.0, 0.0
+    # Every choice is made in a fixed order, from one generator: the same seed gives the same pictures on every
+    # machine.
     if tone := happens(settings.tone, generator):
         brightness, contrast = _either(settings.brightness, generator), ratio(settings.contrast, generator)
         saturation = between(settings.saturation, generator)
     if balance := happens(settings.balance, generator):
         gains = torch.tensor([ratio(settings.balance_gain, generator) for _ in range(3)])
-    # Every choice is made in a fixed order, from one generator: the same seed gives the same pictures on every
-    # machine.
     if turn := happens(settings.hue, generator):
         hue = math.radians(_either(settings.hue_deg, generator))
     # After the saturation was drawn, which it replaces.

@@ -146,6 +146,7 @@ def to_batch(runs: list[tuple[PairShard, int]]) -> dict[str, Tensor]:
         for name in TENSORS:
             value = getattr(shard, name)
             columns[name].append(value if name.startswith("source") or name == "follow" else value[run])
+    # Floats only here: a shard holds its pictures as uint8, a quarter of the size.
     batch = {name: to_float(torch.stack(values)) for name, values in columns.items()}
     ncc, source_ncc = batch.pop("ncc"), batch.pop("source_ncc")
     batch |= {"ncc": ncc[:, :, :3], "mask": ncc[:, :, 3:], "source_ncc": source_ncc[:, :3]}

@@ -60,4 +60,5 @@ def shard_paths(folder: Path, kind: str, command: str) -> list[Path]:
     """
     if not (folder / kind).is_dir():
         raise DatasetError(f"{folder} has no folder '{kind}': make it with `{command}`.")
+    # Sorted, because the order of a folder differs between file systems, and with it the batches of a seed.
     return sorted((folder / kind).glob(f"*{SHARD_SUFFIX}"))

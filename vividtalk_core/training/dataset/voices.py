@@ -31,6 +31,8 @@ def load_voices(
     Raises:
         DatasetError: the folder has no recording with phones.
     """
+    # Without phones a recording teaches nothing, because it has no motion either. Sorted for the same batches on
+    # every file system.
     paths = [path for path in sorted(folder.glob("*")) if path.suffix in SOUNDS and path.with_suffix(".json").is_file()]
     if not paths:
         raise DatasetError(f"{folder} has no speech with phones: NAME{SOUNDS[0]} and NAME.json are looked for")
