@@ -42,5 +42,5 @@ $(VENV)/.dev: $(VENV)/.runtime pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .ruff_cache
+	rm -rf $(VENV) out .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -not -path './.comfy/*' -prune -exec rm -rf {} +
