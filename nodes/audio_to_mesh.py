@@ -52,13 +52,15 @@ class GenerateExpression(io.ComfyNode):
                 "lip sync", "audio driven", "speech to face", "mouth", "blink", "blendshapes", "ARKit"
             ),
             inputs=[
-                sockets.Face.Input("face", tooltip="From Fit Face: whose lips are moved."),
+                sockets.Face.Input("face", tooltip="From Fit Face: the face that is animated."),
                 sockets.AudioFeatures.Input("audio_features", tooltip="From Encode Audio."),
                 convert.widget(ArticulationSettings, "lip_strength"),
                 convert.widget(ArticulationSettings, "jaw_gain"),
                 convert.widget(TalkSettings, "blinks"),
                 convert.widget(
-                    TalkSettings, "seed", tooltip="Of blinks and small movements; the same seed repeats them."
+                    TalkSettings,
+                    "seed",
+                    tooltip="Random seed of blinks and small movements; the same seed repeats them.",
                 ),
                 convert.widget(ArticulationSettings, "lip_gain"),
                 convert.widget(
@@ -109,7 +111,9 @@ class DriveMesh(io.ComfyNode):
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Expression.Input("expression", tooltip="From Generate Expression, Track Video or Load Motion."),
-                sockets.HeadPose.Input("head_pose", tooltip="From any head pose node, as long as the expression."),
+                sockets.HeadPose.Input(
+                    "head_pose", tooltip="From any head pose node; as many frames as the expression."
+                ),
             ],
             outputs=[sockets.Mesh.Output(display_name="mesh")],
         )

@@ -1,4 +1,4 @@
-"""ComfyUI's values to the core's, and back. The only place where a channel moves.
+"""ComfyUI's values to the core's, and back. The only place where the channel dimension is moved.
 
 The core runs on the CPU: its networks are small, and there the same seed gives the same bits on every machine.
 """
@@ -35,14 +35,14 @@ log = logging.getLogger("vividtalk")
 
 
 def to_core(image: Tensor) -> Tensor:
-    """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; alpha is dropped, what a resizer overshot is clipped."""
+    """IMAGE [B, H, W, C] to [B, 3, H, W], both RGB in 0..1; alpha is dropped, values beyond 0..1 are clipped."""
     return image[..., :3].movedim(-1, 1).float().cpu().clamp(0, 1)
 
 
 def one_picture(image: Tensor) -> Tensor:
     """The first picture of an IMAGE [B, H, W, C] as [1, 3, H, W]; a warning says if there are more."""
     if len(image) > 1:
-        log.warning("%d pictures came in as the portrait; the first is used", len(image))
+        log.warning("The portrait input has %d pictures; the first is used", len(image))
     return to_core(image[:1])
 
 
@@ -65,7 +65,7 @@ def sound(audio: Input.Audio) -> Audio:
     """AUDIO [B, C, N] to its first waveform [C, N] and the sample rate in Hz; a warning says if there are more."""
     waveform = audio["waveform"]
     if len(waveform) > 1:
-        log.warning("%d sounds came in as one batch; the first is used", len(waveform))
+        log.warning("The audio input is a batch of %d sounds; the first is used", len(waveform))
     return Audio(waveform[0].cpu(), audio["sample_rate"])
 
 
@@ -82,11 +82,13 @@ def check_same_face(face: FaceFit, render: NccRender) -> None:
     """MismatchError unless the render is of this face."""
     own = render.view.face
     if face.crop != own.crop or not torch.equal(face.landmarks, own.landmarks):
-        raise MismatchError("'face' and 'ncc' are of two different portraits: link the face that Render NCC was given.")
+        raise MismatchError(
+            "'face' and 'ncc' are of two different portraits: link the face that is linked to Render NCC."
+        )
 
 
 def note_absent_networks(models: Models, strength: float, *names: str) -> None:
-    """Warn, on every run, of networks of stage 2 that the weights lack; the core does when they are first asked for.
+    """Warn, on every run, of networks of stage 2 that the weights lack; the core itself warns only once.
 
     Args:
         models: from Load Models.
@@ -95,9 +97,7 @@ def note_absent_networks(models: Models, strength: float, *names: str) -> None:
     """
     for name in (names or NETWORKS) if strength > 0 else ():
         if getattr(models.mesh_to_video, name) is None:
-            log.warning(
-                "The weights '%s' have no %s: the closed form does its work alone.", models.weights, NETWORKS[name]
-            )
+            log.warning("The weights '%s' have no %s: only the closed form is used.", models.weights, NETWORKS[name])
 
 
 def driving_frames(video: Input.Video | None, frames: Tensor | None, fps: float) -> tuple[Tensor, float]:
@@ -126,7 +126,7 @@ class MarkedFrames(InputImpl.VideoFromComponents):
 
 
 class MarkedFile(InputImpl.VideoFromFile):
-    """A VIDEO of a file of this pack, which keeps its mark also where ComfyUI encodes it again."""
+    """A VIDEO of a file of this pack, which keeps the mark when ComfyUI encodes it again."""
 
     def save_to(
         self,
@@ -165,7 +165,7 @@ def written(stream: FrameStream, audio: Input.Audio | None) -> Input.Video:
 
 
 def note_odd_size(height: int, width: int) -> None:
-    """Warn of what H.264 cannot keep."""
+    """Warn if the height or the width is odd, which H.264 cannot store."""
     if height % 2 or width % 2:
         even = f"{width // 2 * 2} x {height // 2 * 2}"
         log.warning("The frames are %d x %d px; a video has even sides, so it is cut to %s px.", width, height, even)
@@ -197,7 +197,7 @@ def collect(chunks: Iterable[Tensor], frames: int, report: Progress) -> Tensor:
 
 
 def _picture(frame: Tensor) -> Image.Image:
-    """A frame [3, H, W] in 0..1, thinned to preview size."""
+    """A frame [3, H, W] in 0..1, reduced to preview size."""
     # every n-th pixel and no resampling, because each frame is shown for a moment only
     step = max(1, max(frame.shape[1:]) // PREVIEW_SIZE)
     pixels = frame[:, ::step, ::step].movedim(0, -1).mul(255).round().clamp(0, 255).to(torch.uint8)
@@ -252,7 +252,7 @@ def widget(
 
 
 def preview_every() -> io.Input:
-    """The widget that thins previews; older graphs lack it."""
+    """The widget that leaves frames out of previews; graphs of older versions lack it."""
     return io.Int.Input(
         "preview_every",
         default=1,
@@ -264,7 +264,7 @@ def preview_every() -> io.Input:
 
 
 def search_words(*words: str) -> dict[str, Any]:
-    """The field of `io.Schema` by which node search finds more words, where this ComfyUI has it (0.3.75 has not)."""
+    """Words for node search, as an argument of `io.Schema`; nothing where ComfyUI lacks that argument (0.3.75)."""
     return (
         {"search_aliases": list(words)} if "search_aliases" in {f.name for f in dataclasses.fields(io.Schema)} else {}
     )

@@ -13,7 +13,7 @@ CATEGORY = "VividTalk/edit"
 
 
 def gain(name: str, tooltip: str, low: float = 0.0, high: float = 3.0, default: float = 1.0) -> io.Float.Input:
-    """A factor widget."""
+    """The widget of a factor."""
     return io.Float.Input(name, default=default, min=low, max=high, step=0.05, tooltip=tooltip)
 
 
@@ -57,7 +57,7 @@ class MixExpression(io.ComfyNode):
             **convert.search_words("emotion", "expression editor", "blend expressions", "retarget"),
             inputs=[
                 sockets.Expression.Input("first", tooltip="Taken where the weight is 0."),
-                sockets.Expression.Input("second", tooltip="Taken where the weight is 1. As long as the first."),
+                sockets.Expression.Input("second", tooltip="Taken where the weight is 1; as many frames as the first."),
                 *(gain(name, f"Weight of the second motion's {name}.", 0.0, 1.0, 0.5) for name in groups.GROUPS),
             ],
             outputs=[sockets.Expression.Output(display_name="expression")],
@@ -103,7 +103,7 @@ class ScalePose(io.ComfyNode):
                 gain("pitch", "Nodding.", -3.0),
                 gain("yaw", "Turning left and right.", -3.0),
                 gain("roll", "Tilting to a shoulder.", -3.0),
-                gain("shift", "Moving sideways, up, down and nearer.", -3.0),
+                gain("shift", "Moving sideways, up or down, and nearer or farther.", -3.0),
             ],
             outputs=[sockets.HeadPose.Output(display_name="head_pose")],
         )
@@ -124,7 +124,7 @@ class MixPose(io.ComfyNode):
             description="Blends two head motions of the same length.",
             inputs=[
                 sockets.HeadPose.Input("first", tooltip="Taken where the weight is 0."),
-                sockets.HeadPose.Input("second", tooltip="Taken where the weight is 1. As long as the first."),
+                sockets.HeadPose.Input("second", tooltip="Taken where the weight is 1; as many frames as the first."),
                 gain("weight", "0 takes the first, 1 the second.", 0.0, 1.0, 0.5),
             ],
             outputs=[sockets.HeadPose.Output(display_name="head_pose")],

@@ -1,4 +1,4 @@
-"""Metrics as nodes: the functions of vividtalk_core.eval on what flows through a graph."""
+"""Metrics as nodes: the functions of vividtalk_core.eval, applied to the values of a graph."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from . import convert, running, sockets
 
 CATEGORY = "VividTalk/evaluate"
 MODEL = "From Load Models: the tracker for the faces in the videos."
-UNKNOWN = float("nan")  # what a FLOAT output says where nothing could be measured
+UNKNOWN = float("nan")  # of a FLOAT output for what could not be measured
 
 
 def footage(video: Input.Video) -> Footage:
-    """A VIDEO as the metrics read it."""
+    """A VIDEO in the form that the metrics read."""
     parts = video.get_components()
     sound = None if parts.audio is None else convert.sound(parts.audio)
     return Footage(lambda: iter(convert.to_core(parts.images)), float(parts.frame_rate), sound)
@@ -47,7 +47,7 @@ class LipSyncScore(io.ComfyNode):
             display_name="Evaluate: Sync (LSE)",
             category=CATEGORY,
             description="LSE-C and LSE-D of a talking video by the sync expert inside the pack, and how late the lips "
-            "are. Its values compare with each other, not with those of SyncNet.",
+            "are. Compare its values with each other only, not with those of SyncNet.",
             inputs=[
                 sockets.Models.Input("model", tooltip=MODEL),
                 io.Video.Input("video", tooltip="One talking face, with its sound; 1.8 seconds or more."),
@@ -81,14 +81,14 @@ class LipMotionCompare(io.ComfyNode):
             "speech: opening and width of the mouth on the same head.",
             inputs=[
                 sockets.Models.Input("model", tooltip="From Load Models: the motions are compared on its head."),
-                sockets.Expression.Input("generated", tooltip="The motion to judge."),
+                sockets.Expression.Input("generated", tooltip="The motion to evaluate."),
                 sockets.Expression.Input("reference", tooltip="The real motion, at the same frame rate."),
             ],
             outputs=[
-                io.Float.Output(display_name="aperture_correlation", tooltip="1 is wanted."),
-                io.Float.Output(display_name="width_correlation", tooltip="1 is wanted."),
-                io.Float.Output(display_name="amplitude_ratio", tooltip="0.8–1.2 is wanted."),
-                io.Float.Output(display_name="velocity_ratio", tooltip="0.8–1.2 is wanted."),
+                io.Float.Output(display_name="aperture_correlation", tooltip="1 is best."),
+                io.Float.Output(display_name="width_correlation", tooltip="1 is best."),
+                io.Float.Output(display_name="amplitude_ratio", tooltip="0.8–1.2 is good."),
+                io.Float.Output(display_name="velocity_ratio", tooltip="0.8–1.2 is good."),
                 io.Int.Output(display_name="offset", tooltip="Frames by which the generated lips come late."),
             ],
         )
@@ -119,10 +119,10 @@ class HeadMotionScore(io.ComfyNode):
             node_id="VividTalk_HeadMotionScore",
             display_name="Evaluate: Head Motion",
             category=CATEGORY,
-            description="How much and how smoothly a head moves, and whether it goes with the speech. Compare with the "
+            description="How much and how smoothly a head moves, and whether it follows the speech. Compare with the "
             "motion of a real speaker.",
             inputs=[
-                sockets.HeadPose.Input("head_pose", tooltip="The motion to judge."),
+                sockets.HeadPose.Input("head_pose", tooltip="The motion to evaluate."),
                 sockets.AudioFeatures.Input(
                     "audio_features", optional=True, tooltip="The speech, from Encode Audio, for beat_alignment."
                 ),
@@ -151,14 +151,17 @@ class VideoCompare(io.ComfyNode):
             description="Every metric of a generated video against the real one: sync, lips, head motion, pictures.",
             inputs=[
                 sockets.Models.Input("model", tooltip=MODEL),
-                io.Video.Input("generated", tooltip="The video to judge, with its sound."),
+                io.Video.Input("generated", tooltip="The video to evaluate, with its sound."),
                 io.Video.Input("reference", tooltip="The real video of the same speech, at the same frame rate."),
             ],
             outputs=[
                 io.Float.Output(display_name="face_psnr", tooltip="dB inside the face."),
                 io.Float.Output(display_name="mouth_psnr", tooltip="dB around the mouth."),
                 io.Float.Output(display_name="face_ssim", tooltip="Structural similarity inside the face, 1 is equal."),
-                io.Float.Output(display_name="mouth_distance", tooltip="Of the lips, in distances of the eyes."),
+                io.Float.Output(
+                    display_name="mouth_distance",
+                    tooltip="Mean distance of the lip landmarks, in distances between the eyes.",
+                ),
                 io.String.Output(display_name="report", tooltip="All metrics, as JSON."),
             ],
         )

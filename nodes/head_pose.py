@@ -11,7 +11,7 @@ from ..vividtalk_core.settings import TalkSettings
 from ..vividtalk_core.structures import AudioFeatures, Expression, FaceFit, HeadMotion
 from . import convert, running, sockets
 
-TIMING = "The motion that the head pose goes with: it gives the number of frames and the fps."
+TIMING = "The expression that the head pose is used with: it gives the number of frames and the fps."
 
 
 class StillPose(io.ComfyNode):
@@ -39,15 +39,17 @@ class IdlePose(io.ComfyNode):
             node_id="VividTalk_IdlePose",
             display_name="Idle Pose",
             category="VividTalk/head pose",
-            description="The head sways a little and smoothly, as people do who stand and talk.",
+            description="A small, smooth sway of the head, as of a person who stands and talks.",
             inputs=[
                 sockets.Expression.Input("expression", tooltip=TIMING),
-                convert.widget(TalkSettings, "seed", tooltip="Which sway; the same seed repeats it."),
+                convert.widget(
+                    TalkSettings, "seed", tooltip="Another seed gives another sway; the same seed repeats it."
+                ),
                 convert.widget(
                     TalkSettings, "pose_amplitude", name="amplitude", tooltip="How far the head moves; 0 is still."
                 ),
                 sockets.AudioFeatures.Input(
-                    "audio_features", optional=True, tooltip="Speech to nod to on its accents, from Encode Audio."
+                    "audio_features", optional=True, tooltip="Speech, from Encode Audio: the head nods on its accents."
                 ),
             ],
             outputs=[sockets.HeadPose.Output(display_name="head_pose")],
@@ -69,8 +71,8 @@ class SampleHeadPose(io.ComfyNode):
             node_id="VividTalk_SampleHeadPose",
             display_name="Sample Head Pose",
             category="VividTalk/head pose",
-            description="Makes head motion for the speech, learned from people who talk: codes are drawn one after the "
-            "other and decoded.",
+            description="Makes head motion for the speech, learned from people who talk: a network samples codes of "
+            "motion one after the other, and they are decoded.",
             **convert.search_words("head motion", "head movement", "codebook", "VQ-VAE"),
             inputs=[
                 sockets.AudioFeatures.Input(
@@ -80,21 +82,24 @@ class SampleHeadPose(io.ComfyNode):
                     TalkSettings,
                     "pose_temperature",
                     name="temperature",
-                    tooltip="How varied the motion is: 1 as people are, 0 only the likeliest.",
+                    tooltip="How varied the motion is: 1 as real speakers, 0 always the most likely code.",
                 ),
                 convert.widget(
                     TalkSettings, "pose_amplitude", name="amplitude", tooltip="How far the head moves; 0 is still."
                 ),
-                convert.widget(TalkSettings, "seed", tooltip="Which performance; the same seed repeats it."),
+                convert.widget(
+                    TalkSettings, "seed", tooltip="Another seed gives other motion; the same seed repeats it."
+                ),
                 sockets.Face.Input(
                     "face",
                     optional=True,
-                    tooltip="From Fit Face: its shape gives the style; else no one's in particular.",
+                    tooltip="From Fit Face: its shape decides the style of motion; without it the style is average.",
                 ),
                 sockets.HeadPose.Input(
                     "start_pose",
                     optional=True,
-                    tooltip="Motion begins at its last frame, so that clips follow on; else at the portrait's own.",
+                    tooltip="The motion begins at the last frame of this one, so that clips can continue; otherwise at "
+                    "the portrait's own pose.",
                 ),
                 sockets.Models.Input(
                     "model",

@@ -1,4 +1,4 @@
-"""Stage 2 of the paper: driven mesh → NCC and projected texture → dense motion → frames → the portrait talks."""
+"""Stage 2 of the paper: driven mesh → NCC and projected texture → dense motion → frames → talking portrait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from . import convert, running, sockets
 
 
 def network_inputs(strength: str) -> list[io.Input]:
-    """What a node with a network asks for beside its own inputs; older graphs give neither.
+    """The inputs that each node with a network has; graphs of older versions lack both.
 
     Args:
         strength: the tooltip of the widget.
@@ -81,12 +81,12 @@ class EstimateMotion(io.ComfyNode):
             node_id="VividTalk_DenseMotion",
             display_name="Dense Motion",
             category="VividTalk/mesh to video",
-            description="Where each pixel comes from in the portrait, and what the portrait does not show.",
+            description="For each pixel its place in the portrait, and whether the portrait shows it.",
             inputs=[
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
                 *network_inputs(
-                    "How far the motion-VAE refines the motion: 0 = the motion of the two meshes alone, 1 = as trained."
+                    "How much the motion-VAE refines the motion: 0 = that of the two meshes alone, 1 = as trained."
                 ),
                 convert.preview_every(),
             ],
@@ -136,7 +136,7 @@ class GenerateFrames(io.ComfyNode):
                 sockets.Ncc.Input("ncc", tooltip="From Render NCC."),
                 sockets.Motion.Input("motion", tooltip="From Dense Motion."),
                 *network_inputs(
-                    "How much of the generator's corrections is laid on: 0 = none, mouth and lashes are painted by "
+                    "How much of the generator's correction is applied: 0 = none, mouth and lashes are painted by "
                     "rules alone; 1 = as trained."
                 ),
                 convert.preview_every(),
@@ -209,16 +209,18 @@ class RenderVideo(io.ComfyNode):
             display_name="Render Video (stage 2, long)",
             category="VividTalk/mesh to video",
             description="The second stage in one node, for speech of any length: mesh, NCC, dense motion, frames and "
-            "paste back, a few frames at a time straight into a video file. Memory does not grow with the length.",
+            "paste back. A few frames at a time are written into a video file: memory does not grow with the length.",
             **convert.search_words("long video", "stream", "mesh to video"),
             inputs=[
                 io.Image.Input("portrait", tooltip="The portrait that the face was fitted on."),
                 sockets.Face.Input("face", tooltip="From Fit Face."),
                 sockets.Expression.Input("expression", tooltip="From Generate Expression, Track Video or Load Motion."),
-                sockets.HeadPose.Input("head_pose", tooltip="From any head pose node, as long as the expression."),
-                io.Audio.Input("audio", optional=True, tooltip="What is said."),
+                sockets.HeadPose.Input(
+                    "head_pose", tooltip="From any head pose node; as many frames as the expression."
+                ),
+                io.Audio.Input("audio", optional=True, tooltip="The sound of the video."),
                 *network_inputs(
-                    "How much the networks (motion-VAE and generator) change: 0 = warp and rules alone, 1 = as trained."
+                    "Strength of the networks (motion-VAE and generator): 0 = warp and rules alone, 1 = as trained."
                 ),
             ],
             outputs=[io.Video.Output(display_name="video")],

@@ -56,7 +56,7 @@ def encoder_inputs(hub_id: str, optional: bool = False) -> list[io.Input]:
             options=[MEL, *encoder_folders()],
             default=MEL,
             optional=optional,
-            tooltip="The one that the expression weights were trained with. 'mel' needs no weights; others are "
+            tooltip="The encoder that the expression weights were trained with. 'mel' needs no weights; others are "
             "transformers folders in models/vividtalk.",
         ),
         io.String.Input(

@@ -123,7 +123,8 @@ class LoadMotion(io.ComfyNode):
             display_name="Load Motion",
             category="VividTalk/motion",
             description="Reads expression and head motion from a curve file in ComfyUI's input or output folder: .npz "
-            "as Save Motion and `vividtalk track` write it, .json, or .csv of Live Link Face. What it lacks is still.",
+            "as Save Motion and `vividtalk track` write it, .json, or .csv of Live Link Face. What the file lacks "
+            "does not move.",
             **convert.search_words("Live Link Face", "ARKit curves", "blendshapes", "expression", "motion capture"),
             inputs=[
                 sockets.Models.Input("model", tooltip="From Load Models: the head that the lip offsets belong to."),
@@ -178,7 +179,9 @@ class SaveMotion(io.ComfyNode):
             description="Writes expression and head motion to ComfyUI's output folder, to edit or to use elsewhere.",
             inputs=[
                 sockets.Expression.Input("expression", tooltip="The curves to write."),
-                sockets.HeadPose.Input("head_pose", tooltip="The head motion to write, as long as the expression."),
+                sockets.HeadPose.Input(
+                    "head_pose", tooltip="The head motion to write; as many frames as the expression."
+                ),
                 io.String.Input("filename_prefix", default="motion/VividTalk", tooltip="Folder and beginning of name."),
                 io.Combo.Input(
                     "format",

@@ -1,4 +1,4 @@
-"""What happens around the `execute` of every node: threads, notes on the node, errors in the words of its inputs."""
+"""Wraps the `execute` of every node: threads, notes on the node, errors that use the names of its inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..vividtalk_core.errors import SettingsError, VividTalkError, worded
 from ..vividtalk_core.threads import single_threaded
 
 Execute = TypeVar("Execute", bound=Callable[..., io.NodeOutput])
-log = logging.getLogger("vividtalk")  # the core's: what it warns of is what belongs on the node
+log = logging.getLogger("vividtalk")  # the core's logger: its warnings are shown on the node
 
 # Remedy of an error → the input that a node must have for it ("" for none), and its words in a graph.
 REMEDIES = {
@@ -71,7 +71,7 @@ def node(execute: Execute) -> Execute:
             log.removeHandler(notes)
         return with_notes(output, notes.texts)
 
-    return cast(Execute, run)  # it takes and gives what `execute` does
+    return cast(Execute, run)  # `run` has the signature of `execute`
 
 
 def with_notes(output: io.NodeOutput, texts: list[str]) -> io.NodeOutput:
@@ -99,5 +99,5 @@ def in_words_of(error: VividTalkError, inputs: set[str]) -> VividTalkError:
 
 
 def sentence(text: str) -> str:
-    """A text of the core, which may stand in the middle of a line there, with a capital letter and a full stop."""
+    """A message of the core, which may be part of a sentence there, with a capital letter and a full stop."""
     return text[:1].upper() + text[1:].rstrip(".") + "."

@@ -26,10 +26,10 @@ WORDS = (
 
 
 def talk_inputs() -> list[io.Input]:
-    """What both nodes ask for."""
+    """The inputs of both nodes."""
     return [
         io.Image.Input("portrait", tooltip=face.PORTRAIT),
-        io.Audio.Input("audio", tooltip="What is said."),
+        io.Audio.Input("audio", tooltip="The speech."),
         convert.widget(
             TalkSettings,
             "pose",
@@ -40,7 +40,7 @@ def talk_inputs() -> list[io.Input]:
         convert.widget(TalkSettings, "pose_amplitude", name="amplitude"),
         convert.widget(ArticulationSettings, "lip_strength"),
         convert.widget(TalkSettings, "fps"),
-        convert.widget(TalkSettings, "seed", tooltip="When it blinks and how the head moves."),
+        convert.widget(TalkSettings, "seed", tooltip="Another seed gives other blinks and other head motion."),
         convert.widget(TalkSettings, "face_index"),
         sockets.Models.Input(
             "model", optional=True, tooltip="From Load Models; the weights inside the pack if nothing is linked."
@@ -53,7 +53,7 @@ def talk_inputs() -> list[io.Input]:
         convert.widget(
             TalkSettings,
             "strength",
-            tooltip="How much the networks of stage 2 (motion-VAE and generator) change: 0 = warp and rules alone, "
+            tooltip="Strength of the networks of stage 2 (motion-VAE, generator): 0 = warp and rules alone, "
             "1 = as trained.",
             optional=True,
         ),
@@ -79,7 +79,7 @@ def start(
     encoder: str = "mel",
     encoder_hub_id: str = "",
 ) -> TalkStream:
-    """The stream of frames that the inputs of `talk_inputs` ask for: IMAGE [B, H, W, C], of which the first counts."""
+    """The stream of frames for the inputs of `talk_inputs`; of the IMAGE [B, H, W, C] the first picture is used."""
     models, picture = model or embedded_models(), convert.one_picture(portrait)
     convert.note_absent_networks(models, strength)
     box, index = convert.face_choice(models, picture, mask, face_index, TalkSettings().threshold, force)
@@ -132,7 +132,7 @@ class TalkingHeadVideo(io.ComfyNode):
             node_id="VividTalk_TalkingHeadVideo",
             display_name="Talking Head (long video)",
             category="VividTalk",
-            description="Talking Head for speech of any length: frames go straight into a video file, not into memory. "
+            description="Talking Head for speech of any length: frames are written into a video file at once. "
             "Lip sync for long audio, talking avatar.",
             **convert.search_words(*WORDS, "avatar", "long audio"),
             inputs=talk_inputs(),
@@ -157,7 +157,7 @@ class MakeVideo(io.ComfyNode):
             inputs=[
                 io.Image.Input("images", tooltip="The frames, from Paste Back."),
                 convert.widget(TalkSettings, "fps", tooltip="Frames per second, from Paste Back."),
-                io.Audio.Input("audio", optional=True, tooltip="What is said."),
+                io.Audio.Input("audio", optional=True, tooltip="The sound of the video."),
             ],
             outputs=[io.Video.Output(display_name="video")],
         )

@@ -1,4 +1,4 @@
-"""Gaussians, steps and blurs of images, curves and masks: each kind once."""
+"""Gaussians, steps and blurs of images, curves and masks, for the whole package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole paper as one readable function: portrait + audio → frames."""
+"""All stages of the paper in order: portrait + audio → frames."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .video.stream import chunk_frames, frame_ranges
 
 
 class Models:
-    """All weights that a portrait needs to talk; each part is loaded when it is first used.
+    """All networks of the pipeline; each part is loaded when it is first used.
 
     Args:
         weights: where the files are, from `hub.resolve_weights`.

@@ -1,8 +1,8 @@
 """How many threads work: torch computes with one, and independent pieces of work share the cores.
 
-Threads inside a torch operation wait for each other at its end. Beside other programs one of them is always late, and a
-run takes ten times as long; frames that are made side by side never wait for each other. One thread in each operation
-also makes sums in one order, so that the result does not depend on the number of cores.
+Threads inside a torch operation wait for each other at its end. While other programs run, one of them is always late,
+and the work takes ten times as long; frames that are computed in parallel never wait for each other. With one thread in
+each operation sums also have one order, so that the result does not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def by_chunks(
     progress: Progress | None = None,
     workers: int = 0,
 ) -> Result:
-    """One value of all frames, made in chunks side by side, with one thread in each torch operation.
+    """One value of all frames, made in chunks in parallel, with one thread in each torch operation.
 
     Args:
         function: makes the value of some of the frames; a frame's bits must not depend on the others.

@@ -1,1 +1,1 @@
-"""What ships inside the pack, and the command that rebuilds it."""
+"""The files that ship inside the pack, and the code that rebuilds them."""

@@ -1,1 +1,1 @@
-"""The command line: files and words in, one verb of the core, files out."""
+"""The command line: it reads files and options, calls one function of the core, and writes files."""

@@ -26,7 +26,7 @@ COMMANDS = ("talk", "track", "drive", "evaluate", "bench", "train", "build")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    What a user can mend (`errors.py`, the system's own errors) ends with exit code 2 and one sentence. Any other
+    Errors that a user can correct (`errors.py`, the system's own) end with exit code 2 and one sentence. Any other
     exception is a bug and leaves with its traceback.
     """
     words = sys.argv[1:] if argv is None else list(argv)

@@ -189,7 +189,7 @@ def _check_same(path: Path, record: Mapping[str, Any]) -> None:
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(before["task"], str):
-            raise TypeError("the task is not a word")
+            raise TypeError("the task is not a string")
         kept = {part: dict(before[part]) for part in ("settings", "training")}
     except (KeyError, TypeError, ValueError) as error:
         raise SettingsError(f"'{path}' is damaged ({error}): use --no-resume, or another folder") from error

@@ -75,11 +75,11 @@ class MultiScaleDiscriminator(nn.Module):
         if found != self.config.condition_channels:
             raise ValueError(f"the condition must have {self.config.condition_channels} channels, it has {found}")
         x = images if condition is None else torch.cat((images, condition), 1)
-        x, judgement = x * 2 - 1, []
+        x, outputs = x * 2 - 1, []
         for scale in self.scales:
-            judgement.append(scale(x))
+            outputs.append(scale(x))
             x = F.avg_pool2d(x, 2)  # [B, 3 + condition, H/2, W/2]
-        return judgement
+        return outputs
 
 
 def frozen(discriminator: nn.Module, images: Tensor, condition: Tensor | None = None) -> Judgement:
@@ -88,5 +88,5 @@ def frozen(discriminator: nn.Module, images: Tensor, condition: Tensor | None = 
     The losses of the generator use it, so that their backward pass does not train the discriminator.
     """
     weights = {name: value.detach() for name, value in discriminator.named_parameters()}
-    judgement: Judgement = functional_call(discriminator, weights, (images, condition))
-    return judgement
+    outputs: Judgement = functional_call(discriminator, weights, (images, condition))
+    return outputs

@@ -1,4 +1,4 @@
-"""Motion that should not be there: in the background, at the start of a clip, as flicker, and as jitter.
+"""Unwanted motion: in the background, at the start of a clip, flicker, and jitter.
 
 Jitter is the mean absolute second difference over time: 0 for anything that stands still or moves evenly.
 """

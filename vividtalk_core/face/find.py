@@ -1,4 +1,4 @@
-"""The face that is meant in a portrait, and its landmarks; every error says what was found and what to try."""
+"""The chosen face of a portrait, and its landmarks; every error says what was found and what to try."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Which face a mask means, also where the mask marks everything but the face.
 
-A picture with a transparent background brings such a mask along: image editors and ComfyUI mark what is transparent.
+A picture with a transparent background gives such a mask, because image editors and ComfyUI mark what is transparent.
 """
 
 from __future__ import annotations
@@ -61,33 +61,33 @@ def marked_face(
         return None, face_index
     rows, columns = torch.nonzero(marked, as_tuple=True)
     box = (float(columns.min()), float(rows.min()), float(columns.max()) + 1, float(rows.max()) + 1)
-    # the landmark network alone judges the box, so that faces which the detector misses can be used
+    # only the landmark network checks the box, so that faces which the detector misses can be used
     if force or _holds_marked_face(models, image, marked, box):
         return box, face_index
     faces = models.detector.detect(image, threshold, models.landmarker.confirm)
     chosen = [index for index, face in enumerate(faces) if _centre_is_marked(face, marked)]
-    said = f"the mask marks {100 * float(marked.float().mean()):.0f} % of the picture"
+    marks = f"the mask marks {100 * float(marked.float().mean()):.0f} % of the picture"
     everywhere = _share(box, image) >= AROUND
     if face_index < len(chosen):
         left_out = [box_text(face) for index, face in enumerate(faces) if index not in chosen]
         if everywhere and left_out:
-            log.warning("%s and leaves out the face at %s; if that one is meant, invert it", said, ", ".join(left_out))
+            log.warning("%s and leaves out the face at %s; if that one is meant, invert it", marks, ", ".join(left_out))
         return None, chosen[face_index]
     if not chosen and len(faces) == 1 and face_index == 0 and everywhere:
         log.warning(
             "%s, but not its only face at %s (left, top, right, bottom px): that face is used, as in a picture with a "
             "transparent background.",
-            said,
+            marks,
             box_text(faces[0]),
         )
         return None, 0
     if chosen:
         raise NoFaceError(
-            f"there is no face number {face_index}: {said} and {len(chosen)} of its faces, counted from 0"
+            f"there is no face number {face_index}: {marks} and {len(chosen)} of its faces, counted from 0"
         )
     where = ", ".join(f"{x:.0f}" for x in box)
     raise NoFaceError(
-        f"{said}, and no face is found in its box ({where}: left, top, right, bottom px); {_faces_text(faces)}",
+        f"{marks}, and no face is found in its box ({where}: left, top, right, bottom px); {_faces_text(faces)}",
         advice=("invert", "unlink", "force"),
     )
 

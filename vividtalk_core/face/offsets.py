@@ -15,7 +15,7 @@ from ..structures import HeadPose, MorphableModel
 from .landmark_model import facing_weight, landmark_normals
 
 REACH = 0.4  # width of a landmark's influence over the distance to its 5th neighbour
-FADE = 0.15  # model units beyond the outermost landmarks over which the offsets die out
+FADE = 0.15  # model units beyond the outermost landmarks over which the offsets fade to zero
 # Landmarks are spread with lips and lids apart: closed ones touch, and upper and lower would be mixed.
 PARTED = {"jawOpen": 0.4, "eyeBlinkLeft": -0.5, "eyeBlinkRight": -0.5}
 NEIGHBOUR = 5
@@ -66,8 +66,8 @@ def vertex_offsets(
     """
     rotation = rotation_matrix(pose.rotation)
     pixels = project(vertices @ rotation.mT + pose.translation[:, None])
-    seen = facing_weight(rotation, spread.normals)[..., None]
-    residual = (observed - landmark_positions(model, pixels)[..., :2]) * seen
+    visible = facing_weight(rotation, spread.normals)[..., None]
+    residual = (observed - landmark_positions(model, pixels)[..., :2]) * visible
     frames = len(residual)
     # one tall product: a batched one would read the large matrix again for each frame
     product = spread.matrix @ residual.movedim(0, 1).flatten(1)  # [V, T · 2]

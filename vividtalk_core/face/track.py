@@ -169,8 +169,8 @@ def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, 
     Raises:
         NoFaceError: no face at all, or a gap longer than `longest_s`.
     """
-    seen = ~landmarks.isnan().flatten(1).any(1)
-    missing = tuple((~seen).nonzero()[:, 0].tolist())
+    has_face = ~landmarks.isnan().flatten(1).any(1)
+    missing = tuple((~has_face).nonzero()[:, 0].tolist())
     if not missing:
         return landmarks, missing
     if len(missing) == len(landmarks):
@@ -186,7 +186,7 @@ def fill_gaps(landmarks: Tensor, fps: float, longest_s: float) -> tuple[Tensor, 
         )
     log.warning("no face in %d of %d frames, interpolated: %s", len(missing), len(landmarks), missing)
     index = torch.arange(len(landmarks))
-    known = index[seen]
+    known = index[has_face]
     after = torch.searchsorted(known, index).clamp(max=len(known) - 1)
     before = (torch.searchsorted(known, index, right=True) - 1).clamp(min=0)
     span = (known[after] - known[before]).clamp(min=1)

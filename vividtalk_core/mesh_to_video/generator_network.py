@@ -86,8 +86,8 @@ class FrameGenerator(nn.Module):
         maps = (base - 0.5, painted, (ncc - 0.5) * mask, mask, 1 - occlusion, motion * FLOW_SCALE)
         # the crop puts the head into its middle: 60 % of the area, around the window, are left out
         margin = (CROP - self.config.window) // 2
-        seen = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
-        full = self.first(seen)  # [B, full, h, w]
+        inputs = F.pad(torch.cat(maps, 1), (-margin,) * 4)  # [B, 11, h, w], the window
+        full = self.first(inputs)  # [B, full, h, w]
         half = self.second(full)  # [B, half, h/2, w/2]
         # the whole map is warped before the window is cut: features may come from outside it
         moved = F.pad(self._carry(features, motion, occlusion), (-margin // 4,) * 4)

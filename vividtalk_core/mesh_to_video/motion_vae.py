@@ -74,10 +74,10 @@ class MotionVae(nn.Module):
             flow: [B, 256, 256, 2] closed form, grid units; not used unless anchored.
             occlusion: [B, 1, 256, 256] closed form; not used unless anchored.
         """
-        seen = [pt_ref - 0.5, pt_driven - 0.5]
+        inputs = [pt_ref - 0.5, pt_driven - 0.5]
         if self.config.anchored:
-            seen += [rearrange(flow, "b h w xy -> b xy h w") * FLOW_SCALE, 1 - occlusion]
-        x = self.face(torch.cat(seen, 1))  # [B, d, 16, 16]
+            inputs += [rearrange(flow, "b h w xy -> b xy h w") * FLOW_SCALE, 1 - occlusion]
+        x = self.face(torch.cat(inputs, 1))  # [B, d, 16, 16]
         mean, log_variance = self.latent(x).chunk(2, 1)  # [B, Z, 16, 16]
         # noise is for training only: in a video it would differ from frame to frame and flicker
         z = mean

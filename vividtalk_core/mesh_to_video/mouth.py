@@ -22,7 +22,7 @@ from ..structures import CROP, DenseMotion, FaceFit, MeshSequence, Paint, Source
 from .paint import box_points, boxes_around
 from .rasterizer import interpolate, rasterize
 
-# Holds a mouth as wide open as it goes.
+# Large enough for a mouth that is open as wide as possible.
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour between which the inside fades in
 # Rounding of the sampling grid must not paint over the portrait's own mouth.

@@ -62,8 +62,8 @@ def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tens
     x, y = (pixels[:, i].floor().long().clamp(0, CROP - 1) for i in (0, 1))
     # the nearest surface within a pixel: at a silhouette the pixel under a vertex may miss the mesh
     nearest = -F.max_pool2d(-depth.clamp(max=1e3)[None, None], 3, 1, 1)[0, 0]
-    seen = pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
-    return facing * seen
+    in_front = pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
+    return facing * in_front
 
 
 def _follow(face: FaceFit) -> Tensor:

@@ -1,1 +1,1 @@
-"""Data, losses and the loop that train what ships in assets."""
+"""Data, losses and the loop that trained the networks in `assets`."""

@@ -1,1 +1,1 @@
-"""Frames to and from files; the crop back into the portrait."""
+"""Frames from files, frames to files, and their division into chunks."""

@@ -22,7 +22,7 @@ from vividtalk_core.training.tasks.sync_expert import SyncSettings
         (ExpressionSettings, {"dropout": 1.0}, "dropout must be 0 or more and below 1; got 1.0"),
         (ExpressionSettings, {"voice_share": 1.0}, "voice_share must be 0 or more and below 1; got 1.0"),
         (ExpressionSettings, {"mesh": float("nan")}, "mesh must be 0 or more; got nan"),
-        (SyncSettings, {"window": 14}, "window must be at least 15 frames, what one embedding sees; got 14"),
+        (SyncSettings, {"window": 14}, "window must be at least 15 frames, what one embedding depends on; got 14"),
         (SyncSettings, {"temperature": 0.0}, "temperature must be above 0; got 0.0"),
         (PoseCodebookSettings, {"codes": 1}, "codes must be at least 2; got 1"),
         (PoseCodebookSettings, {"stride": 0}, "stride must be at least 1; got 0"),

@@ -1,1 +1,1 @@
-"""The tables that a command prints."""
+"""The measurements of `vividtalk evaluate`: one file for each kind of table or report that it prints."""

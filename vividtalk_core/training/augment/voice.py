@@ -28,7 +28,7 @@ def shift_voice(waveform: Tensor, pitch: float = 1.0, formant: float = 1.0, temp
         waveform: [N] float32 at 16 kHz.
         pitch: factor of the fundamental frequency.
         formant: factor of the formants: above 1 a shorter vocal tract, as of a child.
-        tempo: what is at t seconds moves to t / tempo; `augment.retime` moves targets likewise.
+        tempo: what is at t seconds moves to t / tempo; `speech.retime` moves targets likewise.
 
     Returns:
         [round(N / tempo)] float32; with `tempo` 1 every sound stays where it is.

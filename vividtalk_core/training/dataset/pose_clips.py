@@ -120,8 +120,8 @@ def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -
         liveliness: exponent of the gain, for heads that move less than the average.
     """
     # Motion of a head that hardly moves is mostly tracking noise, which the division by its gain has enlarged.
-    lively = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
-    return speaker_weights([(clip.identity, len(clip.pose)) for clip in clips], balance) * lively
+    by_gain = torch.tensor([min(1.0, clip.gain) ** liveliness for clip in clips])
+    return speaker_weights([(clip.identity, len(clip.pose)) for clip in clips], balance) * by_gain
 
 
 def draw_window(

@@ -259,7 +259,7 @@ class _Run:
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
-        """Metrics, computed in the first process, which tells all others whether they are the best so far."""
+        """Metrics, computed in the first process, and whether they are the best so far, in all processes."""
         metrics: dict[str, float] = {}
         if self.accelerator.is_main_process:
             # The same seed every time: scores may differ only because the weights do.

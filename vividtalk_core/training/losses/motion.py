@@ -45,9 +45,9 @@ def shape_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return masked_mean(1 - r[:, None], mask.any(1, keepdim=True))
 
 
-def closure_loss(predicted: Tensor, target: Tensor, shut: float | Tensor, mask: Tensor) -> Tensor:
-    """Mean excess of apertures [B, T] in the frames where the target is closed (below `shut`)."""
-    return masked_mean(F.relu(predicted - target.clamp(max=shut)), mask & (target < shut))
+def closure_loss(predicted: Tensor, target: Tensor, closed: float | Tensor, mask: Tensor) -> Tensor:
+    """Mean excess of apertures [B, T] in the frames where the target is closed (below `closed`)."""
+    return masked_mean(F.relu(predicted - target.clamp(max=closed)), mask & (target < closed))
 
 
 def phone_loss(logits: Tensor, phones: Tensor) -> Tensor:

@@ -36,9 +36,9 @@ class LagSettings:
     sure_s: float = 4.5  # of good frames
     tolerated: int = 1  # frames of delay that are not corrected: on clips in sync the estimate is half a frame early
     furthest_shift: int = 8  # frames; what is further off is another edit, not a delay
-    # Over 10 s, sound of somebody else reaches 0.22 at its best lag and the right one 0.34 and more.
-    telling_s: float = 10.0  # of good frames from which a low correlation tells
-    least_correlation: float = 0.25  # at the best lag, below which the sound is somebody else's
+    # Over 10 s, the sound of another speaker reaches at most 0.22 at its best lag, the right one at least 0.34.
+    telling_s: float = 10.0  # of good frames from which a low correlation is reliable
+    least_correlation: float = 0.25  # at the best lag, below which the sound is another speaker's
 
     def __post_init__(self) -> None:
         # wherever the peak is, correlations that far from it must be left to measure the noise with
@@ -103,7 +103,7 @@ def correlation_at(expected: Tensor, observed: Tensor, valid: Tensor, lag: int) 
 
 def shift_of(lag: Lag, settings: LagSettings = LagSettings()) -> tuple[int, str]:
     """Decide by an estimate: frames to move the sound forward by, and the reason to leave the clip out, or ""."""
-    # First of all: sound of somebody else has a best lag too, but shifting by it would not help.
+    # First of all: the sound of another speaker has a best lag too, but shifting by it would not help.
     if lag.seconds >= settings.telling_s and lag.correlation < settings.least_correlation:
         return 0, f"sound out of sync: it does not follow the lips (r = {lag.correlation:.2f})"
     sure = lag.z >= settings.sure_z and lag.seconds >= settings.sure_s

@@ -125,22 +125,22 @@ def _from_row(manifest: Path, line: int, row: Mapping[str, str | None]) -> Clip:
 def assign_splits(clips: Iterable[Clip]) -> list[Clip]:
     """Give every clip a split; no identity may be in both training and validation.
 
-    A clip without one goes where the other clips of its identity are, else where the identity's name sends it.
+    A clip without a split gets that of the other clips of its identity, otherwise that of the identity's name.
     """
     clips = list(clips)
     named: dict[str, set[str]] = defaultdict(set)
     for clip in clips:
         if clip.split in ("train", "validation"):
             named[clip.identity].add(clip.split)
-    torn = sorted(identity for identity, splits in named.items() if len(splits) > 1)
-    if torn:
-        who = f"{', '.join(torn[:5])}{' …' if len(torn) > 5 else ''}"
+    mixed = sorted(identity for identity, splits in named.items() if len(splits) > 1)
+    if mixed:
+        names = f"{', '.join(mixed[:5])}{' …' if len(mixed) > 5 else ''}"
         raise DatasetError(
-            f"{len(torn)} identities are in both train and validation: {who}; put each into one of them."
+            f"{len(mixed)} identities are in both train and validation: {names}; put each into one of them."
         )
-    home = {identity: next(iter(splits)) for identity, splits in named.items()}
+    known = {identity: next(iter(splits)) for identity, splits in named.items()}
     return [
-        clip if clip.split else replace(clip, split=home.get(clip.identity) or split_of(clip.identity))
+        clip if clip.split else replace(clip, split=known.get(clip.identity) or split_of(clip.identity))
         for clip in clips
     ]
 

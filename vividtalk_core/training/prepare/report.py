@@ -68,9 +68,9 @@ class Report:
         lines = [f"{len(self.kept)} of {len(self.clips)} clips kept"]
         for split in SPLITS:
             clips = sum(clip.split == split for clip in self.kept)
-            spoken = self.minutes(split, with_sound=True)
+            with_sound = self.minutes(split, with_sound=True)
             lines.append(
-                f"  {split}: {clips} clips, {self.minutes(split):.1f} min ({spoken:.1f} min with sound), "
+                f"  {split}: {clips} clips, {self.minutes(split):.1f} min ({with_sound:.1f} min with sound), "
                 f"{len(self.identities(split))} identities"
             )
         shifted = [clip for clip in self.kept if clip.shifted]

@@ -164,11 +164,11 @@ def head_pose_metrics(data: Path, weights: Path) -> Mapping[str, Mapping[str, fl
     """
     sampler = load_module(PoseSampler, PoseSamplerConfig, weights)
     shards = load_shards(data, "validation")
-    spoken = [shard for shard in shards if shard.has_pose and len(shard.waveform)]
-    if not spoken:
+    speech = [shard for shard in shards if shard.has_pose and len(shard.waveform)]
+    if not speech:
         raise DatasetError(f"'{data}' has no validation clips with both sound and head motion")
     with torch.no_grad():
-        cases = [make_case(sampler, shard) for shard in spoken]
+        cases = [make_case(sampler, shard) for shard in speech]
         clips = pose_clips(shards, sampler.config.scales, LEAST_GAIN, LEAST_S)
         return {
             "codebook": codebook_metrics(sampler, clips),

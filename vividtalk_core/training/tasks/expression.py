@@ -138,14 +138,14 @@ class ExpressionTask:
             )
         self.settings, self.model = settings, model
         whole = [shard for shard in train if shard.has_offsets and bool(shard.known_mask.all())]
-        spoken = [shard for shard in train if len(shard.waveform) and shard.frames >= settings.window]
+        speech = [shard for shard in train if len(shard.waveform) and shard.frames >= settings.window]
         self.validation = [clip for clip in validation if len(clip.waveform)]
         if not whole:
             raise DatasetError("no clip to train on has lip offsets and all coefficients: add tracked videos")
-        if not any(shard in whole for shard in spoken) or not self.validation:
+        if not any(shard in whole for shard in speech) or not self.validation:
             raise DatasetError(
                 f"an expression generator needs tracked speech of {settings.window} frames or more to train on, and "
-                f"any speech to validate with; got {len(spoken)} and {len(self.validation)} clips with sound: add "
+                f"any speech to validate with; got {len(speech)} and {len(self.validation)} clips with sound: add "
                 "clips, or lower the window"
             )
         lip_numbers = 3 * len(model.lip_vertices)
@@ -154,7 +154,7 @@ class ExpressionTask:
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
             front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=feature_rows(encode_shard(spoken[0], settings.encoder)).shape[1],
+            feature_width=feature_rows(encode_shard(speech[0], settings.encoder)).shape[1],
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -253,7 +253,7 @@ class ExpressionTask:
         predicted_mesh, target_mesh = predicted @ maps.mesh, target @ maps.mesh
         lips = maps.curves(predicted)
         predicted_curves, target_curves = lips / maps.curve_std, maps.curves(target) / maps.curve_std
-        shut = (maps.rest_aperture + SHUT) / maps.curve_std[0]
+        closed = (maps.rest_aperture + SHUT) / maps.curve_std[0]
         # Speech without video has no motion, but p, b and m need closed lips whoever speaks: there the target is an
         # aperture at rest.
         labial = torch.isin(batch["phones"], torch.tensor(LABIALS, device=predicted.device)) & ~valid
@@ -266,7 +266,7 @@ class ExpressionTask:
             "shape": settings.shape * shape_loss(predicted_curves, target_curves, observed),
             "velocity": settings.velocity * velocity_loss(predicted_curves, target_curves, observed),
             "closure": settings.closure
-            * closure_loss(predicted_curves[..., 0], target_aperture, shut, observed | labial),
+            * closure_loss(predicted_curves[..., 0], target_aperture, closed, observed | labial),
             "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
         if self.expert is not None:

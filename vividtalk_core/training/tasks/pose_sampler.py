@@ -37,7 +37,7 @@ class PoseSettings:
     style: int = 8  # width of z_style
     memory: int = 64  # width of the recurrent state
     gain: float = 1.45  # of the decoded motion; sampled motion has a smaller amplitude than the training clips
-    dropout: float = 0.45  # of input and output of the memory
+    dropout: float = 0.45  # of input and output of the recurrent state
     window: int = 320  # frames of a training example: long enough for heads to turn and return
     least_gain: float = 0.5  # lower bound of the amplitude by which a clip is normalised, as a share of the average
     least_s: float = 2.0  # of a clip

@@ -58,7 +58,9 @@ class SyncSettings:
         # an example must hold one whole window, or there is nothing to embed
         least = SyncConfig().window
         if self.window < least:
-            raise SettingsError(f"window must be at least {least} frames, what one embedding sees; got {self.window}")
+            raise SettingsError(
+                f"window must be at least {least} frames, what one embedding depends on; got {self.window}"
+            )
         if not self.temperature > 0:
             raise SettingsError(f"temperature must be above 0; got {self.temperature}")
 
