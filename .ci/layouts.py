@@ -29,6 +29,8 @@ ROOM = {
 LIVE = dict.fromkeys(
     ("VividTalk_TalkingHead", "VividTalk_TalkingHeadVideo", "VividTalk_PasteBack", "VividTalk_RenderVideo"), 270
 )
+# px below the lowest node of a group: front ends that draw nodes as HTML make each one taller by a badge and wider rows
+HTML_ROOM = 40
 PORTRAIT, STAGE_1, STAGE_2, OUTPUT, PARKED = "#3f789e", "#8a8a3a", "#5a8a5a", "#a1634a", "#8a8a8a"
 
 
@@ -225,7 +227,7 @@ def _arrange_group(workflow: dict[str, Any], nodes: dict[int, Any], group: Group
             width = round(node["size"][0]) if isinstance(item, Note) else WIDTH
             node["pos"], node["size"] = [x, y + TITLE_BAR], [width, height]
             y += TITLE_BAR + height + LIVE.get(node["type"], 0) + GAP
-        bottom = max(bottom, y - GAP + PADDING)
+        bottom = max(bottom, y - GAP + PADDING + HTML_ROOM)
     if group.title:
         width = len(group.columns) * (WIDTH + GAP) - GAP + 2 * PADDING
         workflow["groups"].append(
