@@ -27,7 +27,7 @@ PACK_NAME = "ComfyUI-VividTalk"
 
 
 class PromptError(RuntimeError):
-    """The server refused a prompt or a node failed; `details` is what the server said."""
+    """The server refused a prompt or a node failed; `details` is the server's message."""
 
     def __init__(self, message: str, details: dict[str, Any]):
         super().__init__(message)
@@ -36,7 +36,7 @@ class PromptError(RuntimeError):
 
 @dataclass
 class Run:
-    """What one prompt gave."""
+    """The result of one prompt."""
 
     prompt_id: str
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)  # node id → its ui output

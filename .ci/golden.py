@@ -1,4 +1,4 @@
-"""Hashes of the demo's fit, curves, poses and frames: what a change of the code's structure must not move by one bit.
+"""Hashes of the demo's fit, curves, poses and frames: a change of the code's structure must not change one bit of them.
 
 Hashes depend on the processor and the version of torch: write them on the same machine, before the change.
 

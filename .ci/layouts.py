@@ -1,4 +1,4 @@
-"""Where the nodes, notes and groups of each shipped workflow stand, from left to right as the paper's pipeline runs.
+"""Places of the nodes, notes and groups of each shipped workflow, from left to right in the paper's order.
 
 A layout is a list of stacks from left to right. A stack is a list of groups from top to bottom, a group a list of
 columns, a column a list of nodes (their ids in `workflows/api`) and notes.
@@ -25,7 +25,7 @@ ROOM = {
     "MaskPreview": 380,
     "SaveVideo": 460,
 }
-# px below nodes that show the frame at hand while they run: the last one stays on them and makes them taller
+# px below nodes that show a frame while they run: the last frame stays visible and makes them taller
 LIVE = dict.fromkeys(
     ("VividTalk_TalkingHead", "VividTalk_TalkingHeadVideo", "VividTalk_PasteBack", "VividTalk_RenderVideo"), 270
 )
@@ -74,7 +74,7 @@ TALKING_HEAD: Layout = [
                         "- the sound in *Load Audio*: speech in any language\n"
                         "- `motion`: where head motion comes from: *codebook* (learned from people who talk), *idle* "
                         "(a small sway) or *still*\n"
-                        "- `seed`: another number is another performance\n\n"
+                        "- `seed`: another number gives other head motion and blinks\n\n"
                         "For speech of more than a minute use *Talking Head (long video)*: the same inputs, and frames "
                         "go straight into the file.",
                         320,

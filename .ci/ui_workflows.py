@@ -1,8 +1,8 @@
 """Makes workflows/*.json (what people open) from workflows/api/*.json and layouts.py in the real front end of ComfyUI.
 
-Each node carries the pack that it comes from and its version, so that who receives the file without the pack is offered
-it. Making the files needs playwright in the environment that runs it and a Chromium; nothing but the loopback server is
-asked. `--stamp` needs neither: it writes the version of pyproject.toml into the files as they are.
+Each node names the pack that it comes from and its version, so that ComfyUI-Manager can offer to install the pack where
+it is missing. Making the files needs a Chromium, and playwright in the environment that runs this; it connects to the
+loopback server only. `--stamp` needs neither: it only writes the version of pyproject.toml into the files.
 
 usage: .comfy/venv/bin/python .ci/ui_workflows.py [--chromium /usr/bin/chromium] [--pictures FOLDER]
        python3 .ci/ui_workflows.py --stamp
@@ -29,7 +29,7 @@ CORE = "comfy-core"  # the id that the registry gives to ComfyUI's own nodes
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader"]
 READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 50"
 SETTINGS = {
-    "Comfy.TutorialCompleted": True,  # else a dialog lies over the graph
+    "Comfy.TutorialCompleted": True,  # otherwise a dialog covers the graph
     "Comfy.Minimap.Visible": False,
     "LiteGraph.Canvas.LowQualityRenderingZoomThreshold": 0.0,
     "LiteGraph.Canvas.MinFontSizeForLOD": 0,
@@ -42,7 +42,7 @@ FIX_SEEDS = """() => {
 
 
 def pack_properties() -> dict[str, str]:
-    """What a node of this pack carries, from pyproject.toml: name in the registry, repository, version."""
+    """The properties of a node of this pack, from pyproject.toml: name in the registry, repository, version."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")  # tomllib came with Python 3.11
 
     def value(key: str) -> str:

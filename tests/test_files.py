@@ -64,6 +64,6 @@ def test_check_writable(tmp_path):
         check_writable(tmp_path / "folder.mp4", (".mp4",))
 
 
-def test_check_writable_tells_the_reason_of_the_system(tmp_path):
+def test_check_writable_gives_the_reason_of_the_system(tmp_path):
     with pytest.raises(OutputError, match=r"cannot write '.*': File name too long"):
         check_writable(tmp_path / ("a" * 300 + ".mp4"), (".mp4",))

@@ -45,7 +45,7 @@ def test_attention_is_that_of_the_loop(before, after):
     torch.testing.assert_close(layer(x)[0], reference(layer, x[0]), atol=1e-5, rtol=1e-5)
 
 
-def test_a_frame_sees_its_band_and_nothing_else():
+def test_a_frame_depends_on_its_band_alone():
     layer, x = make(), torch.randn(1, 20, 16)
     other = x.clone()
     other[0, 10] = torch.randn(16)
@@ -58,8 +58,8 @@ def test_step_by_step_is_all_at_once(piece):
     layer, x = make(after=0), torch.randn(2, 13, 16)
     cache, parts = None, []
     for part in x.split(piece, 1):
-        made, cache = layer.step(part, cache)
-        parts.append(made)
+        result, cache = layer.step(part, cache)
+        parts.append(result)
     torch.testing.assert_close(torch.cat(parts, 1), layer(x), atol=1e-5, rtol=1e-5)
     assert cache[0].shape[2] == layer.before
 
@@ -130,7 +130,7 @@ def test_hourglass_is_its_scales_put_together():
     torch.testing.assert_close(block(x), out)
 
 
-def test_one_pixel_of_an_hourglass_sees_from_border_to_border():
+def test_one_pixel_of_an_hourglass_depends_on_the_whole_image():
     block, x = Hourglass(1, (4, 4, 4, 4)), pictures(1, 1, 24, 24).requires_grad_()
     torch.nn.init.normal_(block.waist.outer.weight)
     block(x)[0, :, 12, 12].sum().backward()
@@ -144,7 +144,7 @@ def test_inference_is_half_precision_where_the_cpu_multiplies_it(monkeypatch, am
     with inference(torch.device("cpu")):
         out = block(x)
     assert out.dtype == dtype and not out.requires_grad
-    with inference(torch.device("cuda")):  # a CPU's habits say nothing about other devices
+    with inference(torch.device("cuda")):  # how a CPU adds up says nothing about other devices
         assert block(x).dtype == torch.float32
     assert block(x).requires_grad
 

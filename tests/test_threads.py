@@ -75,7 +75,7 @@ def test_an_error_reaches_the_caller():
         next(results)
 
 
-def test_chunks_are_joined_in_order_and_progress_is_told():
+def test_chunks_are_joined_in_order_and_progress_is_reported():
     seen = []
     whole = by_chunks(
         lambda part: torch.arange(10)[part] * 2, 10, lambda parts: torch.cat(list(parts)), lambda *s: seen.append(s)

@@ -23,13 +23,13 @@ def test_shipped_files_are_those_listed():
     checksums.check([ASSETS / name for name in listed], listed)
 
 
-def test_shipped_files_are_small_and_their_origin_is_told():
+def test_shipped_files_are_small_and_their_origin_is_documented():
     files = [ASSETS / f"{name}.safetensors" for name in ("head", "detector", "landmarks", "segmentation")]
     assert sum(file.stat().st_size for file in files) <= 9e6
-    told = (ASSETS / "PROVENANCE.md").read_text(encoding="utf-8")
+    text = (ASSETS / "PROVENANCE.md").read_text(encoding="utf-8")
     for name, listed in checksums.recorded(ASSETS).items():
-        assert name in told
-        assert listed in told
+        assert name in text
+        assert listed in text
 
 
 def test_same_tensors_are_the_same_bytes(tmp_path):

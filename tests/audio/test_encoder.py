@@ -121,7 +121,7 @@ def test_hidden_states_of_long_audio_come_in_segments(speech_model, monkeypatch)
         whole = model.feature_extractor(signal[None])
         pieces = [model.feature_extractor(signal[None, s : s + RATE]) for s in starts]
     assert sum(map(len, parts)) == whole.shape[-1] == 1200
-    torch.testing.assert_close(torch.cat(pieces, -1), whole)  # the convolutions see no seam
+    torch.testing.assert_close(torch.cat(pieces, -1), whole)  # the convolutions have no error at the cuts
 
 
 @pytest.mark.parametrize("samples", [1, 39, 200])

@@ -39,12 +39,12 @@ def columns(*prefixes):
 @pytest.mark.parametrize("fps", [25.0, 29.97, 12.0])
 def test_one_frame_of_motion_for_each_of_sound(fps):
     features = sound(fps=fps)
-    made = generate_expression(make(), features)
-    assert made.coefficients.shape == (features.frame_count, 52)
-    assert made.lip_offsets.shape == (features.frame_count, 7, 3)
-    assert made.fps == fps
-    assert made.baseline == "rest" and not made.neutral_coefficients.any()
-    assert 0 <= made.coefficients.min() <= made.coefficients.max() <= 1
+    result = generate_expression(make(), features)
+    assert result.coefficients.shape == (features.frame_count, 52)
+    assert result.lip_offsets.shape == (features.frame_count, 7, 3)
+    assert result.fps == fps
+    assert result.baseline == "rest" and not result.neutral_coefficients.any()
+    assert 0 <= result.coefficients.min() <= result.coefficients.max() <= 1
 
 
 def test_another_frame_rate_shows_the_same_motion():
@@ -67,7 +67,7 @@ def test_the_size_of_the_pieces_does_not_matter(causal, monkeypatch):
 def test_what_comes_later_does_not_matter():
     model, features = make(), sound(4.0)
     part = AudioFeatures(features.mel[:240], 60, 25.0, 2.4)
-    clear = 60 - model.reach  # frames that hear nothing of the end
+    clear = 60 - model.reach  # frames that do not depend on the end
     whole, cut = generate_expression(model, features), generate_expression(model, part)
     torch.testing.assert_close(cut.coefficients[:clear], whole.coefficients[:clear], atol=1e-5, rtol=1e-5)
 
@@ -96,15 +96,15 @@ def test_lids_and_gaze_are_left_to_others():
     assert generate_expression(make(), sound()).coefficients[:, columns("eye")].abs().max() == 0
 
 
-def test_lips_meet_where_a_labial_is_heard():
+def test_lips_meet_where_a_labial_is_spoken():
     model, features = make(), sound()
     with torch.no_grad():
         model.phones.weight.zero_()
         model.phones.bias.fill_(-10.0)[LABIALS[0]] = 10.0  # always sure
-    shut = generate_expression(model, features)
-    assert shut.coefficients[:, columns("jaw", "mouth", "tongue")].abs().max() < 1e-6
-    assert shut.lip_offsets.abs().max() < 1e-6
-    assert shut.coefficients[:, columns("brow")].max() > 0
+    closed = generate_expression(model, features)
+    assert closed.coefficients[:, columns("jaw", "mouth", "tongue")].abs().max() < 1e-6
+    assert closed.lip_offsets.abs().max() < 1e-6
+    assert closed.coefficients[:, columns("brow")].max() > 0
     apart = generate_expression(model, features, settings=ArticulationSettings(closure=0))
     assert apart.coefficients[:, columns("jaw", "mouth")].max() > 0.1
 

@@ -90,8 +90,8 @@ def test_rolling_with_caches_is_the_plain_autoregression(piece):
         motion = torch.cat((motion, model.decode(audio[:, :frames], past)[:, -1:]), 1)
     state, parts = RollState(), []
     for part in audio.split(piece, 1):
-        made, state = model.roll(part, state)
-        parts.append(made)
+        result, state = model.roll(part, state)
+        parts.append(result)
     torch.testing.assert_close(torch.cat(parts, 1), motion, atol=1e-5, rtol=1e-4)
 
 
@@ -110,11 +110,11 @@ def test_weights_come_back_from_their_file(tmp_path):
 
 
 def test_a_few_steps_of_training_lower_the_error():
-    model, features, wanted = make(), torch.randn(4, 12, 320), torch.randn(4, 12, SIZE)
+    model, features, target = make(), torch.randn(4, 12, 320), torch.randn(4, 12, SIZE)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     errors = []
     for _ in range(20):
-        error = (model(features, torch.zeros(4, 4)) - wanted).square().mean()
+        error = (model(features, torch.zeros(4, 4)) - target).square().mean()
         optimizer.zero_grad()
         error.backward()
         optimizer.step()

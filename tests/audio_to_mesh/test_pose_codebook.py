@@ -20,8 +20,8 @@ def noise(*shape, seed=0):
 
 def test_shapes():
     pose = noise(2, 21, 6)
-    made, latents, quantised, codes = model()(pose)
-    assert made.shape == pose.shape
+    decoded, latents, quantised, codes = model()(pose)
+    assert decoded.shape == pose.shape
     assert latents.shape == quantised.shape == (2, 6, 4)  # ceil(21 / 4) codes
     assert codes.shape == (2, 6, 2)
 
@@ -29,12 +29,12 @@ def test_shapes():
 def test_nearest_is_the_argmin_of_each_level():
     book = model().codebook
     latents = noise(5, 4)
-    rest, wanted = latents, []
+    rest, expected = latents, []
     for level in range(2):
-        wanted.append((rest[:, None] - book.vectors[level]).norm(dim=-1).argmin(1))
-        rest = rest - book.vectors[level][wanted[-1]]
+        expected.append((rest[:, None] - book.vectors[level]).norm(dim=-1).argmin(1))
+        rest = rest - book.vectors[level][expected[-1]]
     codes = book.nearest(latents)
-    assert torch.equal(codes, torch.stack(wanted, 1))
+    assert torch.equal(codes, torch.stack(expected, 1))
     torch.testing.assert_close(book.lookup(codes), latents - rest)
     # one level is the paper's codebook
     torch.testing.assert_close(book.distances(latents, 0).sqrt(), torch.cdist(latents, book.vectors[0]))
@@ -79,7 +79,7 @@ def test_codes_do_not_move_in_use():
     assert torch.equal(book.vectors, before)
 
 
-def test_encoder_sees_a_bounded_stretch_around_a_code():
+def test_encoder_depends_on_a_bounded_stretch_around_a_code():
     encoder = model().encoder
     pose = noise(1, 160, 6)
     changed = pose.clone()
@@ -136,8 +136,8 @@ def test_training_lowers_the_loss():
     pose = noise(16, 48, 6).cumsum(1) * 0.3
     losses = []
     for _ in range(60):
-        made, latents, quantised, _ = book(pose)
-        loss = F.mse_loss(made, pose)
+        decoded, latents, quantised, _ = book(pose)
+        loss = F.mse_loss(decoded, pose)
         (loss + 0.25 * F.mse_loss(latents, quantised.detach())).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -233,11 +233,11 @@ def test_style_and_start_change_the_motion():
 
 def test_random_numbers_of_others_are_left_alone():
     torch.manual_seed(5)
-    wanted = torch.rand(3)
+    expected = torch.rand(3)
     torch.manual_seed(5)
     sample_head_pose(model(5), speech(1.0), seed=9)
     torch.manual_seed(5)
-    assert torch.equal(torch.rand(3), wanted)
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize(

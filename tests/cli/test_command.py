@@ -331,13 +331,13 @@ def test_bench(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(bench, name, value)
     monkeypatch.setattr(bench, "NETWORK_RUNS", 1)
     assert run("bench", "--repeats", "1", "--strength", "0.5", "--json", tmp_path / "b.json") == 0
-    figures = json.loads((tmp_path / "b.json").read_text())
-    stages = figures["ms_per_frame"]["256"]
+    metrics = json.loads((tmp_path / "b.json").read_text())
+    stages = metrics["ms_per_frame"]["256"]
     assert set(stages) == {*STAGES[2:], "total"}
     assert sum(stages[stage] for stage in STAGES[2:]) == pytest.approx(stages["total"], rel=0.1)
-    assert figures["strength"] == 0.5 and figures["precision"] in ("float32", "bfloat16")
-    assert figures["peak_rss_mb"] > 100 and figures["load_s"] > 0 and figures["fit_s"] > 0
-    assert table(figures) in capsys.readouterr().out
+    assert metrics["strength"] == 0.5 and metrics["precision"] in ("float32", "bfloat16")
+    assert metrics["peak_rss_mb"] > 100 and metrics["load_s"] > 0 and metrics["fit_s"] > 0
+    assert table(metrics) in capsys.readouterr().out
     assert run("bench", "--repeats", "0") == 2
     assert "--repeats must be at least 1; got 0" in capsys.readouterr().err
 
@@ -360,11 +360,11 @@ def test_bench_names_the_precision(monkeypatch, hardware):
 
 
 def test_bench_table_lists_what_the_networks_cost():
-    figures = {"ms_per_frame": {"256": {"total": 5.0}}, "networks": {}, "precision": "bfloat16", "strength": 1.0}
-    figures |= {"peak_rss_mb": None, "load_s": 1.0, "fit_s": 1.0, "torch": "2", "threads": 1}
-    assert "no networks of stage 2: frames come from the closed form\n" in table(figures)
-    figures["networks"] = {"motion": {"gmac": 0.456, "ms": 12.34}}
-    assert "motion network: 0.46 GMAC, 12.3 ms per frame in bfloat16\n" in table(figures)
+    metrics = {"ms_per_frame": {"256": {"total": 5.0}}, "networks": {}, "precision": "bfloat16", "strength": 1.0}
+    metrics |= {"peak_rss_mb": None, "load_s": 1.0, "fit_s": 1.0, "torch": "2", "threads": 1}
+    assert "no networks of stage 2: frames come from the closed form\n" in table(metrics)
+    metrics["networks"] = {"motion": {"gmac": 0.456, "ms": 12.34}}
+    assert "motion network: 0.46 GMAC, 12.3 ms per frame in bfloat16\n" in table(metrics)
 
 
 def test_bench_says_why_its_process_failed(tmp_path, monkeypatch):

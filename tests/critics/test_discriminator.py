@@ -1,4 +1,4 @@
-"""The discriminator: shapes, what it sees, its condition, and that `frozen` does not train it."""
+"""The discriminator: shapes, its receptive field, its condition, and that `frozen` does not train it."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def test_shapes_at_each_scale(discriminator):
     assert coarse_logits.shape == (2, 1, 4, 4)
 
 
-def test_the_coarser_scale_judges_the_halved_picture(discriminator):
+def test_the_coarser_scale_gets_the_halved_picture(discriminator):
     _, (features, logits) = discriminator(pictures())
     half = F.avg_pool2d(pictures(), 2) * 2 - 1
     again, others = discriminator.scales[1](half)
@@ -35,7 +35,7 @@ def test_the_coarser_scale_judges_the_halved_picture(discriminator):
     torch.testing.assert_close(again, features)
 
 
-def test_first_layer_sees_colour(discriminator):
+def test_first_layer_depends_on_colour(discriminator):
     bright, dark = discriminator(pictures()), discriminator(pictures() * 0.5)
     first = [judgement[0][0][0] for judgement in (bright, dark)]
     expected = F.leaky_relu(discriminator.scales[0].layers[0](pictures() * 2 - 1), 0.2)
@@ -43,7 +43,7 @@ def test_first_layer_sees_colour(discriminator):
     assert not torch.allclose(first[0], first[1])
 
 
-def test_a_logit_sees_the_patch_that_is_promised():
+def test_a_logit_depends_on_the_patch_that_is_documented():
     config = DiscriminatorConfig()
     discriminator = MultiScaleDiscriminator(config)
     for scale in discriminator.scales:
@@ -61,7 +61,7 @@ def test_default_is_small():
     assert sum(p.numel() for p in MultiScaleDiscriminator().parameters()) < 100_000
 
 
-def test_condition_is_judged_too():
+def test_condition_is_an_input_too():
     discriminator = MultiScaleDiscriminator(DiscriminatorConfig(widths=(4, 8), scales=1, condition_channels=3))
     (_, a), (_, b) = (discriminator(pictures(), pictures(seed=s))[0] for s in (1, 2))
     assert not torch.allclose(a, b)
@@ -71,7 +71,7 @@ def test_condition_is_judged_too():
         MultiScaleDiscriminator(TINY)(pictures(), pictures())
 
 
-def test_frozen_says_the_same_and_trains_only_the_picture(discriminator):
+def test_frozen_gives_the_same_and_trains_only_the_picture(discriminator):
     image = pictures().requires_grad_()
     plain, held = discriminator(pictures()), frozen(discriminator, image)
     torch.testing.assert_close(held, plain)

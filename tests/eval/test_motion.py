@@ -63,7 +63,7 @@ def test_a_picture_that_moves_as_a_whole_has_ratio_one():
     assert measured(noise(5, 3, SIZE, SIZE)) == pytest.approx(1, abs=0.1)
 
 
-def test_nothing_can_be_said_without_background_or_motion():
+def test_without_background_or_motion_the_metric_is_nan():
     assert math.isnan(measured(torch.full((3, 3, SIZE, SIZE), 0.5)))
     assert math.isnan(measured(noise(1, 3, SIZE, SIZE)))
     close = BackgroundMotion(face(3))
@@ -109,10 +109,10 @@ def test_second_differences_count_in_the_regions_of_the_middle_frame():
     for frame, regions in zip(frames, masks, strict=True):
         jitter.add(frame, tuple(regions))
     for region, mean in enumerate(jitter.means()):
-        wanted = [
+        expected = [
             (frames[t + 1] - 2 * frames[t] + frames[t - 1])[:, masks[t, region]].abs().mean().item() for t in (1, 2, 3)
         ]
-        assert mean == pytest.approx(255 * sum(wanted) / 3, rel=1e-5)
+        assert mean == pytest.approx(255 * sum(expected) / 3, rel=1e-5)
 
 
 def test_steady_change_has_no_jitter():

@@ -33,7 +33,7 @@ def test_one_unit_embedding_for_each_window(expert):
     torch.testing.assert_close(speech.norm(dim=-1), torch.ones(2, 14))
 
 
-def test_an_embedding_sees_its_window_and_nothing_else(expert):
+def test_an_embedding_depends_on_its_window_alone(expert):
     curves = random(1, 20, 2)
     changed = curves.clone()
     changed[0, 9, 0] += 0.3
@@ -84,9 +84,9 @@ def test_the_offset_is_positive_when_the_lips_come_late(late):
 def test_distances_are_means_over_windows():
     features, curves = random(20, 2), random(20, 2, seed=1)
     (speech,), (lips,) = Echo()(features[None], curves[None])
-    wanted = [(lips[max(lag, 0) : 18 + min(lag, 0)] - speech[max(-lag, 0) : 18 + min(-lag, 0)]) for lag in (-2, 0, 2)]
+    expected = [(lips[max(lag, 0) : 18 + min(lag, 0)] - speech[max(-lag, 0) : 18 + min(-lag, 0)]) for lag in (-2, 0, 2)]
     found = offset_distances(Echo(), features, curves, 2)[[0, 2, 4]]
-    torch.testing.assert_close(found, torch.stack([d.norm(dim=-1).mean() for d in wanted]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found, torch.stack([d.norm(dim=-1).mean() for d in expected]), atol=1e-5, rtol=0)
 
 
 def test_too_short_a_clip_is_refused():
@@ -105,10 +105,10 @@ def test_lse_is_median_less_least(monkeypatch):
 
 def test_curves_at_another_rate_keep_their_time():
     seconds = (torch.arange(60) + 0.5) / 30
-    made = at_rate(torch.stack((seconds, -seconds), -1), 30.0, 25.0)
-    wanted = (torch.arange(50) + 0.5) / 25
-    torch.testing.assert_close(made[1:-1, 0], wanted[1:-1], atol=1e-5, rtol=0)
-    assert len(made) == 50
+    resampled = at_rate(torch.stack((seconds, -seconds), -1), 30.0, 25.0)
+    expected = (torch.arange(50) + 0.5) / 25
+    torch.testing.assert_close(resampled[1:-1, 0], expected[1:-1], atol=1e-5, rtol=0)
+    assert len(resampled) == 50
     curves = random(5, 2)
     assert at_rate(curves, 25.0, 25.0) is curves
 
@@ -159,7 +159,7 @@ def test_batches_are_the_generators(shards):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
-def test_training_learns_to_tell_moments_apart(tmp_path, shards):
+def test_training_learns_to_distinguish_moments(tmp_path, shards):
     for shard in [*shards[0], *shards[1]]:
         write_shard(tmp_path / "data/clips" / f"{shard.name}.safetensors", shard)
     learner = task(tmp_path / "data", SMALL)

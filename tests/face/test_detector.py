@@ -1,4 +1,4 @@
-"""The detector: parity with MediaPipe, the second looks, and merging."""
+"""The detector: parity with MediaPipe, the further searches, and merging."""
 
 import math
 from pathlib import Path
@@ -70,7 +70,7 @@ def test_threshold_moves_no_face(detector, portrait):
     assert detector.detect(portrait, 0.99) == []
 
 
-def test_small_face_in_a_large_image_needs_the_second_look(detector, landmarker, portrait):
+def test_small_face_in_a_large_image_needs_a_further_search(detector, landmarker, portrait):
     face = F.interpolate(portrait[..., 10:200, 40:210], scale_factor=0.5, mode="bilinear", antialias=True)
     large = torch.full((1, 3, 3600, 2700), 0.5)
     large[..., 900:995, 700:785] = face
@@ -79,7 +79,7 @@ def test_small_face_in_a_large_image_needs_the_second_look(detector, landmarker,
     assert overlap(found.box, [716.0, 927.0, 772.0, 983.0]) > 0.5
 
 
-def test_face_that_fills_the_image_needs_the_second_look(detector, landmarker, portrait):
+def test_face_that_fills_the_image_needs_a_further_search(detector, landmarker, portrait):
     box = detector.detect(portrait)[0].box
     left, top, right, bottom = (int(v) for v in box)
     close = portrait[..., top:bottom, left:right]

@@ -215,8 +215,8 @@ def test_a_picture_without_a_face(models):
         fit_face(models, noise)
 
 
-def test_a_face_below_the_threshold_is_told(models, portrait):
-    """A detector that is sure of nothing; the message names its best guess."""
+def test_a_face_below_the_threshold_is_reported(models, portrait):
+    """A detector whose scores are all low; the message names its best face."""
     guess = Detection(torch.tensor([10.0, 20, 110, 140]), torch.zeros(6, 2), 0.31)
 
     class Unsure(torch.nn.Module):
@@ -264,7 +264,7 @@ def test_a_sure_face_needs_no_warning(models, portrait, caplog):
     assert not caplog.records
 
 
-def test_a_small_face_is_told(models, portrait):
+def test_a_small_face_is_reported(models, portrait):
     small = F.interpolate(portrait, scale_factor=60 / portrait.shape[3], mode="bilinear", antialias=True)
     canvas = F.pad(small, (40, 40, 40, 40), mode="replicate")
     with pytest.raises(

@@ -151,11 +151,11 @@ def test_activations_are_dropped_after_their_last_use():
 
 
 def test_graph_survives_the_file(tmp_path):
-    made, weights = tiny()
-    save_file(weights, tmp_path / "tiny.safetensors", {"graph": write_graph(made)})
+    produced, weights = tiny()
+    save_file(weights, tmp_path / "tiny.safetensors", {"graph": write_graph(produced)})
     network = load_network(tmp_path / "tiny.safetensors")
-    assert network.graph == read_graph(write_graph(made))
-    assert write_graph(network.graph) == write_graph(made)
+    assert network.graph == read_graph(write_graph(produced))
+    assert write_graph(network.graph) == write_graph(produced)
     assert network.graph.outputs == {"sum": 3, "rectified": 2}
 
 
@@ -165,9 +165,9 @@ def test_wrong_image_size_is_named():
 
 
 def test_weights_must_be_those_of_the_graph():
-    made, weights = tiny()
+    produced, weights = tiny()
     with pytest.raises(WeightsError, match=r"missing \['b'\], unexpected \['c'\]"):
-        GraphNetwork(made, {"w": weights["w"], "c": weights["b"]})
+        GraphNetwork(produced, {"w": weights["w"], "c": weights["b"]})
 
 
 def test_graph_refuses_what_it_cannot_run():

@@ -107,6 +107,6 @@ def test_confirm_keeps_faces_only(landmarker, views):
     assert landmarker.confirm(views["as it is"], []) == []
 
 
-def test_presence_tells_an_empty_region(landmarker):
+def test_presence_is_low_in_an_empty_region(landmarker):
     region = Region(torch.tensor([[96.0, 96.0]]), torch.tensor([192.0]), torch.zeros(1))
     assert landmarker.landmarks(torch.full((1, 3, 192, 192), 0.5), region)[1] < 0.5

@@ -19,7 +19,7 @@ def placed(model, vertices, pose):
     return landmark_positions(model, project(vertices @ rotation_matrix(pose.rotation).mT + pose.translation[:, None]))
 
 
-def test_landmarks_land_where_they_were_seen(head_model, spread):
+def test_landmarks_land_where_they_were_detected(head_model, spread):
     """A residual as fits leave it: a mouth a little more open and wider than the model's, and a drift over the face."""
     pose = HeadPose(torch.tensor([[0.1, -0.1, 0.05]]), torch.tensor([[0.1, 0.0, 0.2]]), 25.0)
     head = head_model.mean_shape[None]

@@ -145,7 +145,7 @@ def test_box_quadratic_against_projected_gradient():
     assert torch.allclose(found, reference, atol=1e-4)
 
 
-def test_prior_names_what_it_knows():
+def test_prior_names_its_coefficients():
     prior = expression_prior(ARKIT_NAMES, 2.0, 3.0, 5.0)
     index = {name: k for k, name in enumerate(ARKIT_NAMES)}
     assert torch.equal(prior.matrix, prior.matrix.T)
@@ -168,10 +168,10 @@ def test_hidden_irises_do_not_count(small):
     observed = observe(small, someone(1))
     open_weight = point_weights(small, FAINT, torch.eye(3)[None], observed)
     upper, lower = (list(side) for side in zip(*LEFT_LID_PAIRS, strict=True))
-    shut = observed.clone()
-    shut[:, upper] = shut[:, lower]
-    weight = point_weights(small, FAINT, torch.eye(3)[None], shut)
-    assert eye_opening(shut, LEFT_LID_PAIRS, LEFT_EYE_CORNERS) == 0
+    closed = observed.clone()
+    closed[:, upper] = closed[:, lower]
+    weight = point_weights(small, FAINT, torch.eye(3)[None], closed)
+    assert eye_opening(closed, LEFT_LID_PAIRS, LEFT_EYE_CORNERS) == 0
     assert open_weight[0, 468, 0] > 1
     assert weight[0, 468, 0] == 0
     assert weight[0, 469, 0] == open_weight[0, 469, 0]

@@ -1,4 +1,4 @@
-"""Video to curves: following, gaps, smoothing, and the motion that comes out."""
+"""Video to curves: tracking, gaps, smoothing, and the motion that comes out."""
 
 import math
 import weakref
@@ -107,7 +107,7 @@ def test_frames_are_not_kept(models, panning):
     assert sum(ref() is not None for ref in seen) == 0
 
 
-def test_progress_is_told_and_may_cancel(models, panning):
+def test_progress_is_reported_and_may_cancel(models, panning):
     calls = []
     track_video(models, panning[:3], 25.0, lambda *call: calls.append(call))
     assert calls == [(1, 3, None), (2, 3, None), (3, 3, None)]

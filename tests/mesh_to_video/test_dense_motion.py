@@ -1,4 +1,4 @@
-"""The parts of dense motion against what can be said by hand: the card, the spread."""
+"""The parts of dense motion against values computed by hand: the card, the spread."""
 
 import math
 
@@ -210,21 +210,21 @@ def test_strength_mixes_both_in_proportion(request, synthetic_face, view, render
 
 
 def test_stillness_and_background_stay_bit_for_bit(synthetic_face, view, render, closed, motion_vae):
-    made = refined(synthetic_face, view, render, motion_vae)
-    assert (made.flow[0] == 0).all() and torch.equal(made.occlusion[0], closed.occlusion[0])
+    generated = refined(synthetic_face, view, render, motion_vae)
+    assert (generated.flow[0] == 0).all() and torch.equal(generated.occlusion[0], closed.occlusion[0])
     shut = view.follow * view.border == 0
     assert shut.any()
-    assert torch.equal(made.flow[:, shut], closed.flow[:, shut])
-    assert torch.equal(made.occlusion[:, 0, shut], closed.occlusion[:, 0, shut])
+    assert torch.equal(generated.flow[:, shut], closed.flow[:, shut])
+    assert torch.equal(generated.occlusion[:, 0, shut], closed.occlusion[:, 0, shut])
 
 
 def test_the_papers_own_form_stands_still_where_nothing_moves(synthetic_face, view, render, unanchored):
-    made = refined(synthetic_face, view, render, unanchored)
+    generated = refined(synthetic_face, view, render, unanchored)
     shut = view.follow * view.border == 0
-    assert (made.flow[0] == 0).all() and (made.flow[:, shut] == 0).all()
+    assert (generated.flow[0] == 0).all() and (generated.flow[:, shut] == 0).all()
 
 
-def test_refined_frames_do_not_see_each_other(synthetic_face, view, render, motion_vae):
+def test_refined_frames_are_independent(synthetic_face, view, render, motion_vae):
     together = refined(synthetic_face, view, render, motion_vae)
     for index, vertices in enumerate(render.mesh.vertices):
         single = render_ncc(view, MeshSequence(vertices[None], render.mesh.triangles, 25.0))

@@ -45,7 +45,7 @@ def test_the_direction_of_motion_does_not_matter():
     torch.testing.assert_close(change_gate(flow, EVERYWHERE), change_gate(turned, EVERYWHERE))
 
 
-def test_the_background_stays_shut_bit_for_bit():
+def test_the_background_stays_closed_bit_for_bit():
     follow = torch.zeros(256, 256)
     follow[:, :128] = 1
     gate = change_gate(moving(8.0), follow)
@@ -61,7 +61,7 @@ def test_paint_opens_a_frame_that_stands_still():
     assert gate[0, 0, 10, 10] == 0
 
 
-def test_frames_do_not_see_each_other():
+def test_frames_are_independent():
     flow = torch.cat([moving(px, (x, x + 40, 60, 90)) for px, x in ((0.0, 0), (0.3, 40), (5.0, 140))])
     together = change_gate(flow, EVERYWHERE)
     assert torch.equal(together, torch.cat([change_gate(frame[None], EVERYWHERE) for frame in flow]))

@@ -316,8 +316,8 @@ def test_half_precision_is_hardly_seen(monkeypatch, synthetic_face, view, driven
 
 
 def test_the_reference_texture_is_that_of_the_portraits_own_mesh(synthetic_face, view):
-    wanted = render_ncc(view, view.mesh).projected_texture
-    assert torch.equal(reference_texture(view), wanted)
+    target = render_ncc(view, view.mesh).projected_texture
+    assert torch.equal(reference_texture(view), target)
 
 
 def test_parts_of_a_clip_joined_are_the_clip(view, driven, corrected, frame_generator):

@@ -1,4 +1,4 @@
-"""The generator: what it sees, how far it may go, and that nothing changes until it is trained."""
+"""The generator: its inputs, the limits of its output, and that an untrained one changes nothing."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ MAPS = ("base", "painted", "ncc", "mask", "flow", "occlusion")
 
 
 def maps(frames=1, seed=0):
-    """Everything that `forward` sees beside the features."""
+    """All inputs of `forward` besides the features."""
     generator = torch.Generator().manual_seed(seed)
     shapes = {"base": (3,), "painted": (1,), "ncc": (3,), "mask": (1,), "occlusion": (1,)}
     found = {name: torch.rand(frames, *size, 256, 256, generator=generator) for name, size in shapes.items()}
@@ -24,31 +24,31 @@ def portrait(frames=1, seed=5):
     return torch.rand(frames, 3, 256, 256, generator=torch.Generator().manual_seed(seed))
 
 
-def test_untrained_it_gives_back_what_it_sees():
-    model, seen = FrameGenerator(FrameGeneratorConfig()).eval(), maps(2)
+def test_untrained_it_returns_its_input():
+    model, inputs = FrameGenerator(FrameGeneratorConfig()).eval(), maps(2)
     features = model.encode_source(portrait(2))
     assert features.shape == (2, 32, 64, 64)
-    color, alpha = model(features, **seen)
-    assert torch.equal(color, seen["base"])
+    color, alpha = model(features, **inputs)
+    assert torch.equal(color, inputs["base"])
     assert alpha.shape == (2, 1, 256, 256)
     middle = alpha[..., 100:156, 100:156]
     assert 0.5 < middle.amin() == middle.amax() < 0.7, "open enough to learn through"
 
 
 @pytest.mark.parametrize("window", [256, 160, 64])
-def test_it_sees_and_changes_the_middle_alone(wake, window):
+def test_it_reads_and_changes_the_middle_alone(wake, window):
     torch.manual_seed(0)
     model = wake(FrameGenerator(FrameGeneratorConfig(window=window, **TINY)))
-    seen, other, features = maps(), maps(seed=1), model.encode_source(portrait())
+    inputs, other, features = maps(), maps(seed=1), model.encode_source(portrait())
     first, last = 128 - window // 2, 128 + window // 2
     inside = torch.zeros(1, 1, 256, 256, dtype=torch.bool)
     inside[..., first:last, first:last] = True
-    color, alpha = model(features, **seen)
-    assert (alpha[~inside] == 0).all() and torch.equal(color[:, :, ~inside[0, 0]], seen["base"][:, :, ~inside[0, 0]])
+    color, alpha = model(features, **inputs)
+    assert (alpha[~inside] == 0).all() and torch.equal(color[:, :, ~inside[0, 0]], inputs["base"][:, :, ~inside[0, 0]])
     assert alpha[..., first, :].amax() < 0.01, "it dies out before the border"
     assert alpha[..., 128, 128] > 0.1
-    around = {name: torch.where(inside, seen[name], other[name]) for name in MAPS if name != "flow"}
-    assert torch.equal(model(features, **(seen | around))[1], alpha)
+    around = {name: torch.where(inside, inputs[name], other[name]) for name in MAPS if name != "flow"}
+    assert torch.equal(model(features, **(inputs | around))[1], alpha)
 
 
 def test_its_cost_is_what_its_config_says():
@@ -64,29 +64,29 @@ def test_colours_stay_colours_however_sure_it_is():
     model = FrameGenerator(FrameGeneratorConfig(largest_change=0.25, **TINY)).eval()
     with torch.no_grad():
         model.head.bias[:] = torch.tensor((50.0, -50.0, 50.0, 50.0))
-    seen = maps()
-    color, alpha = model(model.encode_source(portrait()), **seen)
-    expected = (seen["base"] + torch.tensor((0.25, -0.25, 0.25)).view(1, 3, 1, 1)).clamp(0, 1)
+    inputs = maps()
+    color, alpha = model(model.encode_source(portrait()), **inputs)
+    expected = (inputs["base"] + torch.tensor((0.25, -0.25, 0.25)).view(1, 3, 1, 1)).clamp(0, 1)
     middle = (..., slice(80, 176), slice(80, 176))
     torch.testing.assert_close(color[middle], expected[middle])
     assert alpha[middle].amin() == 1
 
 
-def joined(model, features, seen):
+def joined(model, features, inputs):
     """What comes together at 1/4: the portrait's features after the warp, and where they are shown."""
     caught = []
     hook = model.join.register_forward_pre_hook(lambda module, args: caught.append(args[0]))
-    model(features, **seen)
+    model(features, **inputs)
     hook.remove()
     width = features.shape[1]
     return caught[0][:, -width - 1 : -1], caught[0][:, -1:]
 
 
 def test_the_portraits_features_move_with_the_picture(frame_generator):
-    seen, features = maps(), frame_generator.encode_source(portrait())
+    inputs, features = maps(), frame_generator.encode_source(portrait())
     step = torch.tensor((8 / 256, 0.0))  # four px of the crop, one of the features
-    seen |= {"flow": step.expand(1, 256, 256, 2), "occlusion": torch.ones(1, 1, 256, 256)}
-    moved, shown = joined(frame_generator, features, seen)
+    inputs |= {"flow": step.expand(1, 256, 256, 2), "occlusion": torch.ones(1, 1, 256, 256)}
+    moved, shown = joined(frame_generator, features, inputs)
     side = moved.shape[-1]
     first = (64 - side) // 2
     expected = features[..., first : first + side, first + 1 : first + 1 + side]
@@ -95,32 +95,32 @@ def test_the_portraits_features_move_with_the_picture(frame_generator):
 
 
 def test_what_the_portrait_does_not_show_brings_no_features(frame_generator):
-    seen, features = maps(), frame_generator.encode_source(portrait())
-    seen["occlusion"] = torch.ones(1, 1, 256, 256)
-    seen["occlusion"][..., 128:] = 0
-    moved, shown = joined(frame_generator, features, seen)
+    inputs, features = maps(), frame_generator.encode_source(portrait())
+    inputs["occlusion"] = torch.ones(1, 1, 256, 256)
+    inputs["occlusion"][..., 128:] = 0
+    moved, shown = joined(frame_generator, features, inputs)
     half = moved.shape[-1] // 2
     assert (moved[..., half:] == 0).all() and moved[..., :half].any()
     assert (shown[..., half:] == 0).all() and (shown[..., :half] == 1).all()
 
 
 @pytest.mark.parametrize("name", MAPS)
-def test_it_looks_at_everything_it_is_given(frame_generator, name):
-    seen, features = maps(), frame_generator.encode_source(portrait())
-    _, alpha = frame_generator(features, **seen)
-    other = frame_generator(features, **(seen | {name: maps(seed=1)[name]}))
+def test_it_depends_on_every_input(frame_generator, name):
+    inputs, features = maps(), frame_generator.encode_source(portrait())
+    _, alpha = frame_generator(features, **inputs)
+    other = frame_generator(features, **(inputs | {name: maps(seed=1)[name]}))
     assert not torch.equal(other[1], alpha)
 
 
-def test_codes_outside_the_face_are_not_looked_at(frame_generator):
-    """Hair and ears have a place on the mean head too, but the mesh does not know where they are."""
-    seen, features = maps(), frame_generator.encode_source(portrait())
-    other = torch.where(seen["mask"] > 0, seen["ncc"], 1 - seen["ncc"])
-    pairs = (frame_generator(features, **(seen | {"ncc": ncc})) for ncc in (seen["ncc"], other))
+def test_codes_outside_the_face_are_ignored(frame_generator):
+    """Hair and ears have a place on the mean head too, but the mesh does not give their position."""
+    inputs, features = maps(), frame_generator.encode_source(portrait())
+    other = torch.where(inputs["mask"] > 0, inputs["ncc"], 1 - inputs["ncc"])
+    pairs = (frame_generator(features, **(inputs | {"ncc": ncc})) for ncc in (inputs["ncc"], other))
     assert all(torch.equal(a, b) for a, b in zip(*pairs, strict=True))
 
 
-def test_frames_of_a_batch_do_not_see_each_other(frame_generator):
+def test_frames_of_a_batch_are_independent(frame_generator):
     both, features = maps(2), frame_generator.encode_source(portrait())
     together = frame_generator(features.expand(2, -1, -1, -1), **both)
     for index in range(2):
@@ -131,13 +131,13 @@ def test_frames_of_a_batch_do_not_see_each_other(frame_generator):
 
 def test_it_learns_a_tint_and_every_weight_takes_part():
     torch.manual_seed(0)
-    model, seen, source = FrameGenerator(FrameGeneratorConfig(**TINY)).train(), maps(), portrait()
-    wanted = (seen["base"] * 0.8).clamp(0, 1)
+    model, inputs, source = FrameGenerator(FrameGeneratorConfig(**TINY)).train(), maps(), portrait()
+    target = (inputs["base"] * 0.8).clamp(0, 1)
     optimizer = torch.optim.Adam(model.parameters(), 1e-2)
     losses = []
     for _ in range(15):
-        color, alpha = model(model.encode_source(source), **seen)
-        loss = (torch.lerp(seen["base"], color, alpha) - wanted).abs().mean()
+        color, alpha = model(model.encode_source(source), **inputs)
+        loss = (torch.lerp(inputs["base"], color, alpha) - target).abs().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

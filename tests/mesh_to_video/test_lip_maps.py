@@ -73,7 +73,7 @@ def test_swapping_the_meshes_swaps_the_sign(synthetic_face, mesh):
     torch.testing.assert_close(forwards, -backwards)
 
 
-def test_frames_do_not_see_each_other(synthetic_face, mesh):
+def test_frames_are_independent(synthetic_face, mesh):
     driven = moved(mesh, frames=2)
     driven.vertices[1] += torch.tensor([0.0, -0.1, 0.0])
     maps = lip_maps(synthetic_face, mesh, driven)

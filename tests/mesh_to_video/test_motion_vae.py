@@ -1,4 +1,4 @@
-"""The motion-VAE: what it sees, what an answer means, and that nothing changes until it is trained."""
+"""The motion-VAE: its inputs, the meaning of its output, and that an untrained one changes nothing."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def inputs(frames=1, seed=0):
 
 
 def output(flow, occlusion):
-    """An answer that is the same everywhere: grid units [2] and a logit."""
+    """An output that is the same everywhere: grid units [2] and a logit."""
     latent = torch.zeros(1, 4, 16, 16)
     return MotionVaeOutput(
         torch.tensor(flow).expand(1, 256, 256, 2), torch.full((1, 1, 256, 256), occlusion), *[latent] * 2
@@ -35,14 +35,14 @@ def unanchored(wake):
 
 
 def test_untrained_it_adds_nothing():
-    seen = inputs(2)
-    made = MotionVae(MotionVaeConfig()).eval()(*seen)
-    assert made.flow.shape == (2, 256, 256, 2) and made.occlusion.shape == (2, 1, 256, 256)
-    assert made.mean.shape == made.log_variance.shape == (2, 32, 16, 16)
-    assert (made.flow == 0).all() and (made.occlusion == 0).all()
-    flow, occlusion = combine(made, seen[3], seen[4], torch.ones(2, 1, 256, 256))
-    assert torch.equal(flow, seen[3])
-    torch.testing.assert_close(occlusion, seen[4], atol=0.021, rtol=0)  # no logit is infinite
+    maps = inputs(2)
+    produced = MotionVae(MotionVaeConfig()).eval()(*maps)
+    assert produced.flow.shape == (2, 256, 256, 2) and produced.occlusion.shape == (2, 1, 256, 256)
+    assert produced.mean.shape == produced.log_variance.shape == (2, 32, 16, 16)
+    assert (produced.flow == 0).all() and (produced.occlusion == 0).all()
+    flow, occlusion = combine(produced, maps[3], maps[4], torch.ones(2, 1, 256, 256))
+    assert torch.equal(flow, maps[3])
+    torch.testing.assert_close(occlusion, maps[4], atol=0.021, rtol=0)  # no logit is infinite
 
 
 def test_its_cost_is_what_its_config_says():
@@ -52,39 +52,39 @@ def test_its_cost_is_what_its_config_says():
 
 
 def test_noise_in_training_and_none_at_inference(motion_vae):
-    seen = inputs()
-    first, second = motion_vae(*seen), motion_vae(*seen)
+    maps = inputs()
+    first, second = motion_vae(*maps), motion_vae(*maps)
     assert torch.equal(first.flow, second.flow)
     motion_vae.train()
-    noisy = [motion_vae(*seen) for _ in range(2)]
+    noisy = [motion_vae(*maps) for _ in range(2)]
     motion_vae.eval()
     assert not torch.equal(noisy[0].flow, noisy[1].flow)
-    torch.testing.assert_close(noisy[0].mean, first.mean)  # the latent itself is seen, not drawn
+    torch.testing.assert_close(noisy[0].mean, first.mean)  # the latent is its mean, not a random sample
 
 
 def test_the_variance_is_bounded_while_it_trains(motion_vae):
-    seen = [value * 1e4 for value in inputs()]
+    maps = [value * 1e4 for value in inputs()]
     motion_vae.train()
-    made = motion_vae(*seen)
+    produced = motion_vae(*maps)
     motion_vae.eval()
-    assert -12 <= made.log_variance.amin() <= made.log_variance.amax() <= 6
-    assert torch.isfinite(made.flow).all()
+    assert -12 <= produced.log_variance.amin() <= produced.log_variance.amax() <= 6
+    assert torch.isfinite(produced.flow).all()
 
 
 def test_faces_go_through_the_latent_and_lips_beside_it(motion_vae):
-    seen, other = inputs(), inputs(seed=1)
-    plain = motion_vae(*seen)
-    lips = motion_vae(seen[0], seen[1], other[2], *seen[3:])
+    maps, other = inputs(), inputs(seed=1)
+    plain = motion_vae(*maps)
+    lips = motion_vae(maps[0], maps[1], other[2], *maps[3:])
     assert torch.equal(lips.mean, plain.mean) and not torch.equal(lips.flow, plain.flow)
     for index in (0, 1, 3, 4):
-        changed = motion_vae(*(other[i] if i == index else value for i, value in enumerate(seen)))
+        changed = motion_vae(*(other[i] if i == index else value for i, value in enumerate(maps)))
         assert not torch.equal(changed.mean, plain.mean)
 
 
-def test_the_papers_own_form_does_not_look_at_the_closed_form(unanchored):
-    seen = inputs()
-    blind = unanchored(*seen[:3], torch.full_like(seen[3], torch.nan), torch.full_like(seen[4], torch.nan))
-    assert torch.equal(blind.flow, unanchored(*seen).flow)
+def test_the_papers_own_form_ignores_the_closed_form(unanchored):
+    maps = inputs()
+    blind = unanchored(*maps[:3], torch.full_like(maps[3], torch.nan), torch.full_like(maps[4], torch.nan))
+    assert torch.equal(blind.flow, unanchored(*maps).flow)
     assert blind.flow.any()
 
 
@@ -92,10 +92,10 @@ def test_an_answer_of_one_is_eight_px():
     model = MotionVae(MotionVaeConfig(**TINY)).eval()
     with torch.no_grad():
         model.head.bias[0:4], model.head.bias[8:12] = 1.0, 2.0  # x of the 2 × 2 px, and their logits
-    made = model(*inputs())
-    torch.testing.assert_close(made.flow[..., 0] * 128, torch.full((1, 256, 256), RESIDUAL_PX))
-    assert (made.flow[..., 1] == 0).all()
-    torch.testing.assert_close(made.occlusion, torch.full((1, 1, 256, 256), 2.0))
+    produced = model(*inputs())
+    torch.testing.assert_close(produced.flow[..., 0] * 128, torch.full((1, 256, 256), RESIDUAL_PX))
+    assert (produced.flow[..., 1] == 0).all()
+    torch.testing.assert_close(produced.occlusion, torch.full((1, 1, 256, 256), 2.0))
 
 
 def test_combine_adds_where_the_gate_is_open():
@@ -106,13 +106,13 @@ def test_combine_adds_where_the_gate_is_open():
     shut = gate[:, 0] == 0
     assert torch.equal(moved[shut], flow[shut]) and torch.equal(shown[:, 0][shut], occlusion[:, 0][shut])
     torch.testing.assert_close(moved - flow, gate.movedim(1, -1) * torch.tensor((0.1, -0.2)))
-    seen = occlusion[..., 200:, :] == 1
+    maps = occlusion[..., 200:, :] == 1
     expected = 1 - 0.98 + torch.sigmoid(torch.logit(torch.tensor(0.98)) - 3)
-    torch.testing.assert_close(shown[..., 200:, :][seen], expected.expand(int(seen.sum())))
+    torch.testing.assert_close(shown[..., 200:, :][maps], expected.expand(int(maps.sum())))
     assert 0 <= shown.amin() <= shown.amax() <= 1
 
 
-def test_frames_of_a_batch_do_not_see_each_other(motion_vae):
+def test_frames_of_a_batch_are_independent(motion_vae):
     both = inputs(2)
     together = motion_vae(*both)
     for index in range(2):
@@ -123,11 +123,11 @@ def test_frames_of_a_batch_do_not_see_each_other(motion_vae):
 def test_it_learns_a_shift_and_every_weight_takes_part(wake):
     torch.manual_seed(0)
     model = MotionVae(MotionVaeConfig(**TINY)).train()
-    seen, wanted = inputs(), torch.tensor((0.01, -0.02))
+    maps, target = inputs(), torch.tensor((0.01, -0.02))
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
     for _ in range(12):
-        loss = ((model(*seen).flow - wanted) ** 2).mean()
+        loss = ((model(*maps).flow - target) ** 2).mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -182,7 +182,7 @@ def test_a_wide_open_mouth_fits_its_box(synthetic_face):
     assert (lips < box[2:]).all()
 
 
-def test_teeth_tongue_and_cavity_are_told_apart(synthetic_face, view, speech):
+def test_teeth_tongue_and_cavity_are_separated(synthetic_face, view, speech):
     mesh, paint = speech
     size = list(paint.alpha.shape[2:])
     teeth, tongue, head = _rasterize_inside(view, mesh.vertices[1], paint.box[1], 2, *size)
@@ -239,7 +239,7 @@ def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
     assert (paint.color[0].amax((1, 2)) < mouth_palette(view).enamel).all()
 
 
-def test_lips_are_shut_by_the_share_of_their_own_gap():
+def test_lips_are_closed_by_the_share_of_their_own_gap():
     def lips(gap):
         points = torch.zeros(len(INNER_LIPS), 2)
         for _, lower in INNER_LIP_PAIRS:

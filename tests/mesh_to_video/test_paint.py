@@ -96,11 +96,11 @@ def test_a_box_that_overhangs_is_cut_at_the_image():
     assert (out[:, :, 24:] == 0).all()
 
 
-# ---- laid on as a difference
+# ---- added as a difference
 
 
 def difference(change, alpha=1.0, side=64):
-    """One frame over a 64-px image: what is beneath is smooth and the colour differs from it by `change`."""
+    """One frame over a 64-px image: the image under the paint is smooth and the colour differs from it by `change`."""
     beneath = torch.nn.functional.interpolate(torch.rand(1, 3, 4, 4), size=(side, side), mode="bilinear") * 0.5 + 0.2
     cover = torch.zeros(1, 1, side, side)
     cover[:, :, side // 4 : -side // 4, side // 4 : -side // 4] = alpha

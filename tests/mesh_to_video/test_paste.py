@@ -173,7 +173,7 @@ def test_the_crop_is_cut_as_it_is():
     assert torch.equal(over[:, :, 30, 30], portrait[:, :, 59, 79])
 
 
-# ---- changes laid on as a difference
+# ---- changes added as a difference
 
 
 def changes(beneath, shift, frames=1):

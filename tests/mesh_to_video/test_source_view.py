@@ -1,4 +1,4 @@
-"""What stage 2 knows of the portrait: what it shows, what follows the head, where nothing may move."""
+"""The view of the portrait for stage 2: what it shows, what follows the head, where nothing may move."""
 
 import math
 from dataclasses import replace

@@ -29,7 +29,7 @@ def test_statistics_of_talking_people():
         assert times[0] >= SETTINGS.first_s + SETTINGS.closing_s
 
 
-def test_lids_shut_fully_for_a_moment_and_close_faster_than_they_open():
+def test_lids_close_fully_for_a_moment_and_close_faster_than_they_open():
     settings = BlinkSettings(double_share=0.0)
     seconds = (torch.arange(60_000, dtype=torch.float64) + 0.5) / 1000
     lids = blink_curve(seconds, 3, 1000.0, settings)

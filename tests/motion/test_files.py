@@ -90,7 +90,7 @@ def test_live_link_columns(tmp_path, expression, pose):
 
 @pytest.mark.parametrize("fps", [5.0, 23.976, 25.0, 29.97, 30.0, 60.0])
 @pytest.mark.parametrize("frames", [20, 200])
-def test_timecodes_tell_the_frame_rate(tmp_path, fps, frames):
+def test_timecodes_give_the_frame_rate(tmp_path, fps, frames):
     write_curves(tmp_path / "m.csv", pose=HeadMotion(torch.zeros(frames, 3), torch.zeros(frames, 3), fps))
     assert read_curves(tmp_path / "m.csv").fps == pytest.approx(fps, rel=1e-3)
 

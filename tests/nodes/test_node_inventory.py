@@ -1,4 +1,4 @@
-"""Node ids, inputs and outputs are a promise to every saved graph: removing one fails until nodes.json is edited."""
+"""Saved graphs rely on node ids, inputs and outputs: removing one fails until nodes.json is edited."""
 
 import ast
 import json
@@ -42,7 +42,7 @@ def test_schema_is_complete(node, module):
 
 @pytest.mark.parametrize(("node", "module"), NODES)
 def test_every_execute_runs_inside_the_pack_s_own_frame(node, module):
-    """One decorator gives each node its threads, its notes and its words for errors."""
+    """One decorator gives each node its threads, its notes and the wording of its errors."""
     (execute,) = (item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "execute")
     assert [ast.unparse(decorator) for decorator in execute.decorator_list] == ["classmethod", "running.node"]
 

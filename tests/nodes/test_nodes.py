@@ -112,12 +112,12 @@ def test_cancel_stops_a_running_node(comfy, talk):
     assert sent[0] <= done < frames
 
 
-def test_no_face_is_said(comfy, talk):
+def test_no_face_is_reported(comfy, talk):
     talk["1"] = node("EmptyImage", width=320, height=320, batch_size=1, color=0x808080)
     assert "face" in error_of(comfy, talk)
 
 
-def test_mask_of_another_size_is_said_with_both_sizes(comfy, stages):
+def test_mask_of_another_size_is_reported_with_both_sizes(comfy, stages):
     stages["mask"] = node("SolidMask", value=1.0, width=100, height=50)
     stages["4"]["inputs"]["mask"] = ["mask", 0]
     assert "100 x 50" in error_of(comfy, stages)
@@ -137,7 +137,7 @@ def test_hub_ids_cannot_be_paths(comfy, stages):
     assert "OWNER/NAME@REVISION" in error_of(comfy, stages)
 
 
-def test_missing_repository_is_said(comfy, stages):
+def test_missing_repository_is_reported(comfy, stages):
     stages["3"]["inputs"]["hub_id"] = "nobody/nothing@0123456"
     assert "nobody/nothing" in error_of(comfy, stages)
 
@@ -167,7 +167,7 @@ def test_track_video_needs_something_to_track(comfy, stages):
     assert "link a video or frames" in error_of(comfy, graph)
 
 
-def test_motion_of_another_length_is_said(comfy, stages):
+def test_motion_of_another_length_is_reported(comfy, stages):
     stages["other"] = node("VividTalk_EncodeAudio", audio=["2", 0], fps=25.0, encoder="mel")
     stages["long"] = copy.deepcopy(stages["8"])
     stages["long"]["inputs"]["audio_features"] = ["other", 0]
@@ -354,13 +354,13 @@ def test_a_run_without_warnings_shows_no_text(comfy, talk):
 
 
 def test_warnings_are_on_the_node_and_in_the_log(comfy, talk):
-    """Several pictures, silence and an odd size, each said where it was met."""
+    """Several pictures, silence and an odd size, each reported on the node where it occurs."""
     talk["crop"] = node("ImageCrop", image=["1", 0], width=511, height=509, x=0, y=0)
     talk["twice"] = node("RepeatImageBatch", image=["crop", 0], amount=2)
     talk["quiet"] = node("EmptyAudio", duration=SHORT_S, sample_rate=44100, channels=2)
     talk["3"]["inputs"] |= {"portrait": ["twice", 0], "audio": ["quiet", 0]}
     text = notes(comfy.run(talk), "3")
-    for part in ("2 pictures came in", "The audio is silent", "it is cut to 510 x 508 px"):
+    for part in ("The portrait input has 2 pictures", "The audio is silent", "it is cut to 510 x 508 px"):
         assert part in text
         assert part in comfy.log
     again = comfy.run(talk)  # everything comes from the cache, and what it showed with it
@@ -380,7 +380,7 @@ def test_each_node_shows_its_own_notes(comfy, stages):
     assert [key for key in run.outputs if notes(run, key)] == ["fit"]
 
 
-def test_of_several_faces_the_used_one_is_said(comfy, stages, portrait_pixels):
+def test_of_several_faces_the_used_one_is_named(comfy, stages, portrait_pixels):
     import numpy as np
 
     stages["1"] = save_picture(comfy, "two.png", np.concatenate((portrait_pixels, portrait_pixels), 1))

@@ -36,7 +36,7 @@ FEW = ReenactmentSettings(pictures=3)
 
 
 class Pixels(nn.Module):
-    """A backbone whose only features are the colours, and an embedder that sees the mean colour."""
+    """A backbone whose only features are the colours, and an embedder whose vector is the mean colour."""
 
     name = "pixels"
 
@@ -95,10 +95,10 @@ def test_every_row_is_there(result):
 
 
 def test_tracked_motion_explains_the_clip_better_than_a_still(result):
-    made, still = result.rows[CLOSED_FORM], result.rows[STATIC]
-    assert made.face_psnr > still.face_psnr + 1 and made.mouth_psnr > still.mouth_psnr
-    assert made.face_ssim > still.face_ssim and made.perceptual < still.perceptual
-    assert made.mouth_distance < still.mouth_distance and made.misregistration_px < still.misregistration_px
+    generated, still = result.rows[CLOSED_FORM], result.rows[STATIC]
+    assert generated.face_psnr > still.face_psnr + 1 and generated.mouth_psnr > still.mouth_psnr
+    assert generated.face_ssim > still.face_ssim and generated.perceptual < still.perceptual
+    assert generated.mouth_distance < still.mouth_distance and generated.misregistration_px < still.misregistration_px
 
 
 def test_the_result_lies_where_the_clip_does(result):
@@ -107,8 +107,8 @@ def test_the_result_lies_where_the_clip_does(result):
 
 
 def test_an_untrained_network_is_the_closed_form(result):
-    made, closed_form = asdict(result.rows[NETWORK]), asdict(result.rows[CLOSED_FORM])
-    assert made == pytest.approx(closed_form, abs=1e-4)
+    generated, closed_form = asdict(result.rows[NETWORK]), asdict(result.rows[CLOSED_FORM])
+    assert generated == pytest.approx(closed_form, abs=1e-4)
 
 
 def test_what_is_not_moved_is_the_portrait_bit_for_bit(result):
@@ -117,9 +117,9 @@ def test_what_is_not_moved_is_the_portrait_bit_for_bit(result):
 
 
 def test_jitter_is_a_ratio_to_that_of_the_real_video(result):
-    real, made = result.rows[REAL], result.rows[CLOSED_FORM]
+    real, generated = result.rows[REAL], result.rows[CLOSED_FORM]
     assert (real.face_jitter, real.border_jitter) == (1, 1)
-    assert 0.2 < made.face_jitter < 3, "both come from the renderer"
+    assert 0.2 < generated.face_jitter < 3, "both come from the renderer"
     assert result.rows[STATIC].face_jitter is None
 
 
@@ -132,11 +132,11 @@ def test_the_portrait_is_as_sharp_and_as_itself_as_can_be(result):
 def test_a_clip_that_stands_still_is_given_back(models, clip):
     still = self_reenactment(models, Footage(lambda: [clip[0]] * 3, 25.0), Evaluators(models.face), FEW)
     assert list(still.rows) == [STATIC, CLOSED_FORM, REAL], "without networks there is no row for them"
-    made = still.rows[CLOSED_FORM]
-    assert made.face_psnr > 35  # the tracker settles over the first frames
+    generated = still.rows[CLOSED_FORM]
+    assert generated.face_psnr > 35  # the tracker settles over the first frames
     assert still.rows[STATIC].face_psnr == pytest.approx(100)
-    assert (made.csim, made.perceptual, still.embedder, still.backbone) == (None, None, None, None)
-    assert made.face_jitter is None, "the real video has no jitter"
+    assert (generated.csim, generated.perceptual, still.embedder, still.backbone) == (None, None, None, None)
+    assert generated.face_jitter is None, "the real video has no jitter"
 
 
 def test_motion_on_top_of_a_chosen_frame(models, clip):

@@ -20,7 +20,7 @@ def smooth_noise(*shape, seed=0, knots=6):
 
 
 def make_sample():
-    """A source, its targets warped from it by a flow that dies out at the border, and random maps and points."""
+    """A source, its targets warped from it by a flow that fades to zero at the border, and random maps and points."""
     generator = torch.Generator().manual_seed(1)
     centres = pixel_centres(SIZE, SIZE)
     fade = ((torch.minimum(centres, SIZE - centres).amin(-1) - 2) / 12).clamp(0, 1)

@@ -9,10 +9,10 @@ from vividtalk_core.training.augment.geometry import mirror
 from vividtalk_core.training.augment.image import PictureAugmentation, augment_pictures
 
 SIZE, RUN = 64, 2
-CHANCES = ("mirror", "crop", "tone", "balance", "hue", "grey", "curve", "style", "smooth", "ink", "posterise", "soften",
-           "shrink", "jpeg")  # fmt: skip
-NEVER = replace(PictureAugmentation(), **dict.fromkeys(CHANCES, 0.0))
-ALWAYS = replace(NEVER, **dict.fromkeys(CHANCES, 1.0))
+PROBABILITIES = ("mirror", "crop", "tone", "balance", "hue", "grey", "curve", "style", "smooth", "ink", "posterise",
+                 "soften", "shrink", "jpeg")  # fmt: skip
+NEVER = replace(PictureAugmentation(), **dict.fromkeys(PROBABILITIES, 0.0))
+ALWAYS = replace(NEVER, **dict.fromkeys(PROBABILITIES, 1.0))
 
 
 def make_batch(size):
@@ -56,7 +56,7 @@ def test_shapes_ranges_and_the_batch_itself():
     assert (found["source"][0] - found["source"][1]).abs().mean() > 0.02
 
 
-def test_all_chance_is_the_generators():
+def test_all_random_numbers_come_from_the_generator():
     torch.manual_seed(0)
     first = augment(PictureAugmentation())
     torch.manual_seed(1)
@@ -65,11 +65,13 @@ def test_all_chance_is_the_generators():
     assert not torch.equal(first["source"], other["source"])
 
 
-@pytest.mark.parametrize("chance", [name for name in CHANCES if name not in ("smooth", "ink", "posterise", "mirror")])
-def test_each_change_alone_is_the_same_for_source_and_targets(chance):
-    styles = {"smooth": 1.0, "ink": 1.0, "posterise": 1.0} if chance == "style" else {}
+@pytest.mark.parametrize(
+    "kind", [name for name in PROBABILITIES if name not in ("smooth", "ink", "posterise", "mirror")]
+)
+def test_each_change_alone_is_the_same_for_source_and_targets(kind):
+    styles = {"smooth": 1.0, "ink": 1.0, "posterise": 1.0} if kind == "style" else {}
     batch = make_batch(3)
-    found = augment(replace(NEVER, **{chance: 1.0}, **styles), batch)
+    found = augment(replace(NEVER, **{kind: 1.0}, **styles), batch)
     assert not torch.equal(found["source"], batch["source"])
     for frame in range(RUN):
         torch.testing.assert_close(found["target"][:, frame], found["source"], atol=1e-5, rtol=0)
@@ -77,19 +79,19 @@ def test_each_change_alone_is_the_same_for_source_and_targets(chance):
     torch.testing.assert_close(warped, found["target"][:, 0], atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("chance", ["tone", "balance", "hue", "grey", "curve"])
-def test_paint_takes_the_colors_of_the_pictures(chance):
-    found = augment(replace(NEVER, **{chance: 1.0}))
+@pytest.mark.parametrize("kind", ["tone", "balance", "hue", "grey", "curve"])
+def test_paint_takes_the_colors_of_the_pictures(kind):
+    found = augment(replace(NEVER, **{kind: 1.0}))
     inside = found["paint"][..., 20:40, 20:40]
     expected = found["target"][..., 20:40, 20:40] * 0.5
     torch.testing.assert_close(inside[:, :, :3], expected, atol=2e-4, rtol=0)
     assert not found["paint"][..., :20].any()
 
 
-@pytest.mark.parametrize("chance", ["style", "soften", "shrink", "jpeg"])
-def test_paint_knows_no_style_or_file(chance):
+@pytest.mark.parametrize("kind", ["style", "soften", "shrink", "jpeg"])
+def test_paint_keeps_its_style_and_gets_no_file_losses(kind):
     batch = make_batch(2)
-    found = augment(replace(NEVER, **{chance: 1.0}, smooth=1.0, ink=1.0), batch)
+    found = augment(replace(NEVER, **{kind: 1.0}, smooth=1.0, ink=1.0), batch)
     assert torch.equal(found["paint"], batch["paint"])
 
 

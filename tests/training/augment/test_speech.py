@@ -32,7 +32,7 @@ NEVER = SpeechAugmentation(voice=0, tempo=0, equaliser=0, room=0, noise=0, codec
 STILL = MelAugmentation(warp=0, colour=0, noise=0, masks=0, gain_db=(0.0, 0.0))
 
 
-def chance(seed=0):
+def random_generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
@@ -157,7 +157,7 @@ def test_unchanged_is_a_copy(speech):
 
 @pytest.mark.parametrize("count", [1, 100, 511, 513, 16001])
 def test_any_length(count):
-    waveform = torch.randn(count, generator=chance())
+    waveform = torch.randn(count, generator=random_generator())
     changed = shift_voice(waveform, 1.1, 0.9, 1.07)
     assert changed.shape == (round(count / 1.07),) and changed.isfinite().all()
 
@@ -171,7 +171,7 @@ def test_bad_factor():
 
 
 def test_colours_of_noise():
-    white, pink = (make_noise(kind, 4 * SAMPLE_RATE, chance()) for kind in ("white", "pink"))
+    white, pink = (make_noise(kind, 4 * SAMPLE_RATE, random_generator()) for kind in ("white", "pink"))
     for noise in (white, pink):
         assert float(noise.square().mean()) == pytest.approx(1, abs=1e-4)
     fall = [level_db(noise, 3000, 6000) - level_db(noise, 375, 750) for noise in (white, pink)]
@@ -180,24 +180,24 @@ def test_colours_of_noise():
 
 def test_babble_is_the_others():
     others = [tone(300), tone(500, 0.7), torch.zeros(0)]
-    babble = make_noise("babble", SAMPLE_RATE, chance(3), others)
+    babble = make_noise("babble", SAMPLE_RATE, random_generator(3), others)
     inside = sum(level_db(babble, f - 20, f + 20) for f in (300, 500)) / 2
     assert inside - level_db(babble, 1000, 2000) > 40
     with pytest.raises(ValueError, match="give at least one; got 0"):
-        make_noise("babble", 10, chance(), [torch.zeros(0)])
+        make_noise("babble", 10, random_generator(), [torch.zeros(0)])
 
 
 @pytest.mark.parametrize("kind", NOISES)
 def test_noise_has_its_level(speech, kind):
-    noise = make_noise(kind, len(speech), chance(), [speech.flip(0)])
+    noise = make_noise(kind, len(speech), random_generator(), [speech.flip(0)])
     assert snr(speech, add_noise(speech, noise, 12.0)) == pytest.approx(12, abs=0.1)
-    assert torch.equal(noise, make_noise(kind, len(speech), chance(), [speech.flip(0)]))
+    assert torch.equal(noise, make_noise(kind, len(speech), random_generator(), [speech.flip(0)]))
 
 
 def test_room_decays_as_asked():
     click = torch.zeros(SAMPLE_RATE)
     click[1000] = 1.0
-    wet = add_room(click, 0.5, 3.0, chance())
+    wet = add_room(click, 0.5, 3.0, random_generator())
     assert int(wet.abs().argmax()) == 1000, "the direct sound stays"
     assert not wet[:1000].abs().max() > 1e-6
     tail = wet[1001:].square()
@@ -207,15 +207,15 @@ def test_room_decays_as_asked():
 
 
 def test_room_keeps_length_and_level(speech):
-    wet = add_room(speech, 0.4, 5.0, chance())
+    wet = add_room(speech, 0.4, 5.0, random_generator())
     assert wet.shape == speech.shape and not torch.allclose(wet, speech)
     assert float(wet.norm()) == pytest.approx(float(speech.norm()), rel=1e-4)
     with pytest.raises(ValueError, match="rt60_s must be above 0; got 0"):
-        add_room(speech, 0, 5.0, chance())
+        add_room(speech, 0, 5.0, random_generator())
 
 
 def test_equaliser_has_its_gains():
-    noise = make_noise("white", 2 * SAMPLE_RATE, chance())
+    noise = make_noise("white", 2 * SAMPLE_RATE, random_generator())
     changed = equalise(noise, torch.tensor([0.0, 12.0]))
     for low, high in ((100, 110), (950, 1000), (7000, 7500)):
         middle = math.sqrt(low * high)
@@ -225,7 +225,7 @@ def test_equaliser_has_its_gains():
 
 
 def test_codecs_take_away_what_they_should():
-    noise = make_noise("white", 2 * SAMPLE_RATE, chance()) * 0.1
+    noise = make_noise("white", 2 * SAMPLE_RATE, random_generator()) * 0.1
     telephone, low_pass = code(noise, "telephone", 0.5), code(noise, "low-pass", 1.0)
     for low, high, kept in ((50, 200, False), (500, 3000, True), (4200, 8000, False)):
         assert (level_db(telephone, low, high) > level_db(noise, low, high) - 1) == kept
@@ -252,7 +252,7 @@ def test_codecs_keep_silence_and_length(kind):
     [
         (lambda: code(torch.zeros(5), "mp3", 0.5), "must be one of mu-law, .*; got 'mp3'"),
         (lambda: code(torch.zeros(5), "crush", 1.5), "between 0 and 1; got 1.5"),
-        (lambda: make_noise("brown", 5, chance()), "one of white, pink, babble; got 'brown'"),
+        (lambda: make_noise("brown", 5, random_generator()), "one of white, pink, babble; got 'brown'"),
     ],
 )
 def test_channel_errors(call, message):
@@ -265,7 +265,9 @@ def test_channel_errors(call, message):
 
 def test_same_seed_same_speech(speech):
     settings = SpeechAugmentation()
-    (one, tempo), (two, _), (three, _) = (augment_speech(speech, settings, chance(s), [speech]) for s in (7, 7, 8))
+    (one, tempo), (two, _), (three, _) = (
+        augment_speech(speech, settings, random_generator(s), [speech]) for s in (7, 7, 8)
+    )
     assert torch.equal(one, two) and (one.shape != three.shape or not torch.equal(one, three))
     assert len(one) == round(len(speech) / tempo)
 
@@ -273,7 +275,7 @@ def test_same_seed_same_speech(speech):
 def test_every_seed_gives_sound(speech):
     tempi = []
     for seed in range(25):
-        changed, tempo = augment_speech(speech[:16000], SpeechAugmentation(), chance(seed), [speech])
+        changed, tempo = augment_speech(speech[:16000], SpeechAugmentation(), random_generator(seed), [speech])
         tempi.append(tempo)
         assert changed.isfinite().all() and 0.001 < changed.abs().max() < 10
     assert 1.0 in tempi and all(0.88 <= tempo <= 1.14 for tempo in tempi)
@@ -282,15 +284,15 @@ def test_every_seed_gives_sound(speech):
 @pytest.mark.parametrize("only", ["voice", "tempo", "equaliser", "room", "noise", "codec"])
 def test_each_change_has_its_switch(speech, only):
     settings = SpeechAugmentation(**{f: getattr(NEVER, f) for f in NEVER.__dataclass_fields__} | {only: 1.0})
-    changed, tempo = augment_speech(speech, settings, chance(1))
+    changed, tempo = augment_speech(speech, settings, random_generator(1))
     assert (tempo != 1) == (only == "tempo")
     assert changed.shape != speech.shape or not torch.allclose(changed, speech, atol=1e-4)
 
 
 def test_nothing_drawn_nothing_changed(speech):
-    changed, tempo = augment_speech(speech, NEVER, chance())
+    changed, tempo = augment_speech(speech, NEVER, random_generator())
     assert torch.equal(changed, speech) and tempo == 1
-    silent, _ = augment_speech(torch.zeros(1600), SpeechAugmentation(tempo=0), chance())
+    silent, _ = augment_speech(torch.zeros(1600), SpeechAugmentation(tempo=0), random_generator())
     assert torch.equal(silent, torch.zeros(1600)), "silence stays silence"
 
 
@@ -307,7 +309,7 @@ def test_targets_follow():
 
 
 def test_targets_of_any_kind():
-    offsets = torch.randn(10, 4, 3, generator=chance()).half()
+    offsets = torch.randn(10, 4, 3, generator=random_generator()).half()
     assert retime(offsets, 0.5).shape == (20, 4, 3) and retime(offsets, 0.5).dtype == torch.float16
     assert torch.equal(retime(offsets, 1.0), offsets)
     valid = torch.tensor([1, 0, 1], dtype=torch.uint8)
@@ -321,7 +323,7 @@ def test_targets_of_any_kind():
 def test_speech_and_targets_stay_together(speech):
     """Loudness as a target at 25 fps, moved by the tempo, fits the sound that was moved."""
     settings = SpeechAugmentation(**{f: getattr(NEVER, f) for f in NEVER.__dataclass_fields__} | {"tempo": 1.0})
-    changed, tempo = augment_speech(speech, settings, chance(2))
+    changed, tempo = augment_speech(speech, settings, random_generator(2))
     target = retime(loudness(speech, 640), tempo)
     found = loudness(changed, 640)
     count = min(len(target), len(found))
@@ -363,7 +365,7 @@ def test_colour_is_in_decibels():
 def test_mel_noise_fills_from_below():
     mel = torch.full((400, 80), -12.0)
     mel[:, 30] = 0.0
-    noisy = add_mel_noise(mel, 20.0, chance())
+    noisy = add_mel_noise(mel, 20.0, random_generator())
     assert (noisy >= mel).all() and torch.allclose(noisy[:, 30], mel[:, 30], atol=0.5)
     rest = torch.cat((noisy[:, :30], noisy[:, 31:]), 1).exp().mean().log()
     assert float(rest) * 10 / math.log(10) == pytest.approx(-20, abs=4)
@@ -371,29 +373,29 @@ def test_mel_noise_fills_from_below():
 
 def test_masks_hide_at_most_what_is_allowed():
     for seed in range(20):
-        mel = torch.randn(100, 80, generator=chance(99))
-        masked = mask_spans(mel, 2, 0.12, 8, chance(seed))
+        mel = torch.randn(100, 80, generator=random_generator(99))
+        masked = mask_spans(mel, 2, 0.12, 8, random_generator(seed))
         hidden = masked != mel
         assert (hidden.all(1)).sum() <= 24 and hidden.all(0).sum() <= 16
         assert torch.allclose(masked[hidden], mel.mean(0).expand(100, 80)[hidden])
-    assert mask_spans(mel, 0, 0.12, 8, chance()) is mel
-    assert mask_spans(mel[:3], 2, 0.12, 8, chance()).shape == (3, 80)
+    assert mask_spans(mel, 0, 0.12, 8, random_generator()) is mel
+    assert mask_spans(mel[:3], 2, 0.12, 8, random_generator()).shape == (3, 80)
 
 
 def test_augment_mel(speech):
     mel = log_mel(speech)
-    one, two, three = (augment_mel(mel, MelAugmentation(), chance(s)) for s in (1, 1, 2))
+    one, two, three = (augment_mel(mel, MelAugmentation(), random_generator(s)) for s in (1, 1, 2))
     assert torch.equal(one, two) and not torch.equal(one, three) and one.shape == mel.shape
-    assert torch.equal(augment_mel(mel, STILL, chance()), mel)
+    assert torch.equal(augment_mel(mel, STILL, random_generator()), mel)
     for seed in range(20):
-        assert augment_mel(mel, MelAugmentation(), chance(seed)).isfinite().all()
+        assert augment_mel(mel, MelAugmentation(), random_generator(seed)).isfinite().all()
 
 
-# ---- chance
+# ---- probabilities
 
 
 def test_draws():
-    generator = chance()
+    generator = random_generator()
     draws = [between((2.0, 4.0), generator) for _ in range(500)]
     assert 2 <= min(draws) < 2.1 and 3.9 < max(draws) <= 4
     ratios = torch.tensor([ratio((0.5, 2.0), generator) for _ in range(500)]).log()

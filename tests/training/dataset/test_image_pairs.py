@@ -38,7 +38,7 @@ def test_people_are_drawn_from_their_own_split(pair_folder):
     torch.testing.assert_close(held_out["source"][0], data.validation[0].source.float() / 255)
 
 
-def test_a_split_without_portraits_is_told(pair_folder):
+def test_a_split_without_portraits_is_reported(pair_folder):
     (pair_folder / "pairs" / "ben.safetensors").unlink()
     with pytest.raises(ValueError, match="1 portraits to train on and 0 to validate with"):
         PairData(pair_folder, 0.5, None)
@@ -81,8 +81,8 @@ def test_windows_lie_around_landmarks_and_inside_the_crop(frames):
 
 
 def test_figures_are_per_region(frames):
-    made = frames["target"].clone()
-    made[:, :, 128:] += 0.1  # the mouth, and some of the face
-    figures = image_metrics(made, frames)
-    assert figures["mouth_psnr"] == pytest.approx(20, abs=0.1)
-    assert 20.1 < figures["face_psnr"] < 40
+    predicted = frames["target"].clone()
+    predicted[:, :, 128:] += 0.1  # the mouth, and some of the face
+    metrics = image_metrics(predicted, frames)
+    assert metrics["mouth_psnr"] == pytest.approx(20, abs=0.1)
+    assert 20.1 < metrics["face_psnr"] < 40

@@ -50,36 +50,36 @@ def judgement(*logits):
 
 
 def test_l1_is_a_mean_over_what_counts():
-    made, wanted = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
-    wanted[..., 2:] = 3
-    assert l1(made, wanted) == 2
-    assert l1(made, wanted, left_half(4)) == 1
-    assert l1(made, wanted, 1 + 3 * left_half(4)) == pytest.approx((4 * 1 + 3) / 5)
-    assert l1(made, wanted, torch.zeros(1, 1, 4, 4)) == 0
+    predicted, target = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4)
+    target[..., 2:] = 3
+    assert l1(predicted, target) == 2
+    assert l1(predicted, target, left_half(4)) == 1
+    assert l1(predicted, target, 1 + 3 * left_half(4)) == pytest.approx((4 * 1 + 3) / 5)
+    assert l1(predicted, target, torch.zeros(1, 1, 4, 4)) == 0
     # frames of a source [B, R, 3, H, W] share its weight [B, 1, 1, H, W]
-    pairs = torch.stack((made, made), 1), torch.stack((wanted, wanted), 1)
+    pairs = torch.stack((predicted, predicted), 1), torch.stack((target, target), 1)
     assert l1(*pairs, left_half(4)[:, None]) == 1
 
 
 def test_half_precision_adds_up_in_full():
-    made = torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16)
-    assert l1(made, made + 0.5, torch.ones(1, 1, 64, 64)) == 0.5
+    predicted = torch.zeros(1, 3, 64, 64, dtype=torch.bfloat16)
+    assert l1(predicted, predicted + 0.5, torch.ones(1, 1, 64, 64)) == 0.5
 
 
 def test_perceptual_is_the_mean_over_scales():
-    made, wanted, network = random(2, 3, 8, 8), random(2, 3, 8, 8, seed=1), Sizes()
-    both = perceptual(network, made, wanted)
+    predicted, target, network = random(2, 3, 8, 8), random(2, 3, 8, 8, seed=1), Sizes()
+    both = perceptual(network, predicted, target)
     assert set(network.seen) == {(8, 8), (4, 4)}
-    whole = perceptual(network, made, wanted, scales=(1.0,))
-    half = perceptual(network, F.avg_pool2d(made, 2), F.avg_pool2d(wanted, 2), scales=(1.0,))
+    whole = perceptual(network, predicted, target, scales=(1.0,))
+    half = perceptual(network, F.avg_pool2d(predicted, 2), F.avg_pool2d(target, 2), scales=(1.0,))
     torch.testing.assert_close(both, (whole + half) / 2)
 
 
-def test_perceptual_looks_where_it_is_told():
-    made, wanted = random(1, 3, 8, 8), random(1, 3, 8, 8, seed=1)
-    wanted[..., :4] = made[..., :4]
-    assert perceptual(Sizes(), made, wanted, where=left_half(8)) == pytest.approx(0, abs=1e-6)
-    assert perceptual(Sizes(), made, wanted, where=1 - left_half(8)) > 0.01
+def test_perceptual_counts_the_weighted_pixels():
+    predicted, target = random(1, 3, 8, 8), random(1, 3, 8, 8, seed=1)
+    target[..., :4] = predicted[..., :4]
+    assert perceptual(Sizes(), predicted, target, where=left_half(8)) == pytest.approx(0, abs=1e-6)
+    assert perceptual(Sizes(), predicted, target, where=1 - left_half(8)) > 0.01
 
 
 def test_hinge_by_hand():
@@ -89,7 +89,7 @@ def test_hinge_by_hand():
     assert hinge_generator(fake) == pytest.approx((1.5 - 1) / 2)
 
 
-def test_adversarial_terms_look_where_they_are_told():
+def test_adversarial_terms_count_the_weighted_pixels():
     fake = judgement([-3.0, 5.0])
     assert hinge_generator(fake, left_half(4)) == 3
     assert hinge_discriminator(judgement([1.0, -9.0]), fake, left_half(4)) == 0
@@ -103,18 +103,18 @@ def test_adversarial_terms_look_where_they_are_told():
 def test_generator_terms_leave_the_discriminator_alone_and_its_own_term_trains_it():
     torch.manual_seed(0)
     discriminator = MultiScaleDiscriminator(DiscriminatorConfig(widths=(4, 8)))
-    wanted, made = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1).requires_grad_()
+    target, predicted = random(2, 3, 32, 32), random(2, 3, 32, 32, seed=1).requires_grad_()
     with torch.no_grad():
-        real = discriminator(wanted)
-    fake = frozen(discriminator, made)
+        real = discriminator(target)
+    fake = frozen(discriminator, predicted)
     (hinge_generator(fake) + feature_matching(real, fake)).backward()
-    assert made.grad.abs().sum() > 0
+    assert predicted.grad.abs().sum() > 0
     assert all(p.grad is None for p in discriminator.parameters())
     optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
     losses = []
     for _ in range(15):
         optimizer.zero_grad()
-        losses.append(hinge_discriminator(discriminator(wanted), discriminator(made.detach())))
+        losses.append(hinge_discriminator(discriminator(target), discriminator(predicted.detach())))
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < 0.7 * losses[0]
@@ -129,20 +129,20 @@ def test_feature_matching_has_no_gradient_to_the_real():
 
 
 def test_temporal_warping_is_the_difference_of_both_changes():
-    made, wanted = random(2, 2, 3, 8, 8), random(2, 2, 3, 8, 8, seed=1)
+    predicted, target = random(2, 2, 3, 8, 8), random(2, 2, 3, 8, 8, seed=1)
     step, mask = random(2, 8, 8, 2, seed=2) * 0.2 - 0.1, (random(2, 1, 8, 8, seed=3) > 0.5).float()
-    changes = [x[:, 1] - warp(x[:, 0], step) for x in (made, wanted)]
+    changes = [x[:, 1] - warp(x[:, 0], step) for x in (predicted, target)]
     expected = ((changes[0] - changes[1]).abs() * mask).sum() / (3 * mask.sum())
-    torch.testing.assert_close(temporal_warping(made, wanted, step, mask), expected)
+    torch.testing.assert_close(temporal_warping(predicted, target, step, mask), expected)
 
 
 def test_a_constant_error_that_moves_with_the_skin_does_not_flicker():
-    wanted, step = random(1, 2, 3, 8, 8), torch.full((1, 8, 8, 2), 0.25)  # one pixel
+    target, step = random(1, 2, 3, 8, 8), torch.full((1, 8, 8, 2), 0.25)  # one pixel
     error = random(1, 3, 8, 8, seed=4)
-    made = wanted + torch.stack((error, warp(error, step)), 1)
+    predicted = target + torch.stack((error, warp(error, step)), 1)
     mask = torch.ones(1, 1, 8, 8)
-    assert temporal_warping(made, wanted, step, mask) == pytest.approx(0, abs=1e-6)
-    assert temporal_warping(wanted + error[:, None], wanted, step, mask) > 0.1
+    assert temporal_warping(predicted, target, step, mask) == pytest.approx(0, abs=1e-6)
+    assert temporal_warping(target + error[:, None], target, step, mask) > 0.1
 
 
 def test_kl_by_hand():

@@ -48,7 +48,7 @@ def test_velocity_ignores_where_curves_are():
     assert motion.velocity_loss(predicted, 0 * predicted, torch.tensor([[True, False, True]])) == 0
 
 
-def test_only_shut_lips_ask_for_closure():
+def test_only_closed_target_lips_give_a_closure_loss():
     target = torch.tensor([[0.0, 0.0, 0.5]])
     predicted = torch.tensor([[0.3, -0.1, 0.9]])
     assert motion.closure_loss(predicted, target, 0.1, ALL) == pytest.approx(0.3 / 2)

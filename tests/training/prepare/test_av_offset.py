@@ -30,9 +30,9 @@ def all_valid(frames):
 @pytest.mark.parametrize("late", [-9, -3, 0, 1, 6, 12])
 def test_known_shift_is_found(late):
     frames = 250
-    seen = syllables(frames + 40)
-    heard = seen.roll(late)[20 : frames + 20]
-    lag = estimate_lag(heard, seen[20 : frames + 20], all_valid(frames), FPS)
+    aperture = syllables(frames + 40)
+    from_sound = aperture.roll(late)[20 : frames + 20]
+    lag = estimate_lag(from_sound, aperture[20 : frames + 20], all_valid(frames), FPS)
     assert lag.frames == late
     assert lag.z > 5
     assert lag.correlation > 0.95
@@ -41,22 +41,22 @@ def test_known_shift_is_found(late):
 
 def test_slow_changes_do_not_count():
     frames = 300
-    seen = syllables(frames + 4)
+    aperture = syllables(frames + 4)
     drift = 5 * torch.sin(torch.arange(frames) / frames * 2 * math.pi)
-    lag = estimate_lag(seen[:frames] + drift, seen[4:] + drift.flip(0), all_valid(frames), FPS)
+    lag = estimate_lag(aperture[:frames] + drift, aperture[4:] + drift.flip(0), all_valid(frames), FPS)
     assert lag.frames == 4
     assert lag.z > 4
 
 
 def test_bad_frames_do_not_count():
     frames = 250
-    seen = syllables(frames)
-    heard = seen.roll(3)
+    aperture = syllables(frames)
+    from_sound = aperture.roll(3)
     valid = all_valid(frames)
-    broken = seen.clone()
+    broken = aperture.clone()
     broken[100:140] = 20 * syllables(40, seed=9)
     valid[100:140] = False
-    lag = estimate_lag(heard, broken, valid, FPS)
+    lag = estimate_lag(from_sound, broken, valid, FPS)
     assert lag.frames == 3
     assert lag.seconds == pytest.approx(8.4)
 
@@ -102,7 +102,7 @@ def test_expected_aperture_follows_the_vowels():
         (6, 9.0, 0.5, 3.0, 0, ""),  # too short to be sure
         (9, 9.0, 0.5, 20.0, 0, r"sound out of sync: it is \+9 frames late"),
         (0, 2.0, 0.1, 20.0, 0, r"sound out of sync: it does not follow the lips \(r = 0\.10\)"),
-        (0, 2.0, 0.1, 5.0, 0, ""),  # too short to tell
+        (0, 2.0, 0.1, 5.0, 0, ""),  # too short to be reliable
     ],
 )
 def test_what_follows_from_an_estimate(frames, z, correlation, seconds, shift, reason):

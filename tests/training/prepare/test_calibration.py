@@ -74,7 +74,7 @@ def test_rest_becomes_zero(head_model):
 
 
 def test_what_the_clamp_cuts_off_stays_in_the_lips(head_model):
-    """Relaxing what the rest activates cannot be said by β ≥ 0: the lips move all the same."""
+    """Relaxing what the rest activates cannot be expressed by β ≥ 0: the lips move as tracked anyway."""
     generator = torch.Generator().manual_seed(1)
     tracked = torch.rand(5, 52, generator=generator)
     offsets = 0.01 * torch.randn(5, len(head_model.lip_vertices), 3, generator=generator)
@@ -91,10 +91,10 @@ def test_what_the_clamp_cuts_off_stays_in_the_lips(head_model):
     def lip_points(beta, moved):
         return shape(head_model, identity, beta)[..., head_model.lip_vertices, :] + moved
 
-    wanted = lip_points(tracked, offsets) - lip_points(rest, neutral.lip_offsets)
-    made = lip_points(coefficients, lips) - lip_points(torch.zeros(52), torch.zeros_like(neutral.lip_offsets))
+    target = lip_points(tracked, offsets) - lip_points(rest, neutral.lip_offsets)
+    result = lip_points(coefficients, lips) - lip_points(torch.zeros(52), torch.zeros_like(neutral.lip_offsets))
     assert inner.all(1).float().mean() > 0.3
-    assert torch.allclose(made[:, inner.all(1)], wanted[:, inner.all(1)], atol=1e-5)
+    assert torch.allclose(result[:, inner.all(1)], target[:, inner.all(1)], atol=1e-5)
 
 
 def test_errors(head_model):

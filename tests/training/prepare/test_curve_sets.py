@@ -1,4 +1,4 @@
-"""Curves from elsewhere: Live Link Face, our own files, and a rig whose names stand beside their columns."""
+"""Curves from elsewhere: Live Link Face, our own files, and a rig whose names are shifted against their columns."""
 
 import math
 
@@ -76,7 +76,7 @@ def test_rig_is_read_whatever_place_its_names_stand_at(tmp_path, wav, weights, h
 def test_rig_whose_names_fit_nowhere(weights, speech):
     with pytest.raises(ValueError, match=r"names of x\.npz fit its columns at no shift: .*; found \+0: jaw 0\.\d\d"):
         name_columns("x.npz", weights, list(np.roll(NAMES, 7)), 30.0, speech)
-    with pytest.raises(ValueError, match="at no shift"):  # nothing to tell it by
+    with pytest.raises(ValueError, match="at no shift"):  # nothing shows the right one
         name_columns("x.npz", weights, NAMES, 30.0, torch.zeros(0))
 
 

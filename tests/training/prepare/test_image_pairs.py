@@ -106,11 +106,13 @@ def clip():
     rotation = share[:, None] * torch.tensor([0.05, 0.3, 0.1])
     motion = Expression(coefficients, lips, 25.0, torch.zeros(52), lips[0])
     plain = models.replaced(models.mesh_to_video.replaced(None, None))
-    made = torch.cat(list(drive(portrait, motion, HeadMotion(rotation, torch.zeros(FRAMES, 3), 25.0), models=plain)))
+    generated = torch.cat(
+        list(drive(portrait, motion, HeadMotion(rotation, torch.zeros(FRAMES, 3), 25.0), models=plain))
+    )
     face = fit_face(models.face, portrait)
     points = face.landmarks[:, :2] * (face.crop.size / 256) + torch.tensor((face.crop.left, face.crop.top))
     track = still_track(FRAMES, points, coefficients=coefficients, lip_offsets=lips.half(), rotation=rotation)
-    return list((made * 255).round().byte()), track
+    return list((generated * 255).round().byte()), track
 
 
 @pytest.fixture(scope="module")
@@ -139,10 +141,10 @@ def test_the_portrait_in_closed_form_is_nearly_the_real_frame(batch):
     for run in range(len(RUNS)):
         for frame in range(2):
             paint, real = batch["paint"][run, frame], batch["target"][run, frame]
-            made = warp(batch["source"][run][None], batch["flow"][run, frame][None])[0]
-            made = made * (1 - paint[3:]) + paint[:3]
+            generated = warp(batch["source"][run][None], batch["flow"][run, frame][None])[0]
+            generated = generated * (1 - paint[3:]) + paint[:3]
             face = batch["mask"][run, frame, 0] > 0.5
-            closed, still = (psnr(picture[None], real[None], face) for picture in (made, batch["source"][run]))
+            closed, still = (psnr(picture[None], real[None], face) for picture in (generated, batch["source"][run]))
             assert closed > still + 4, "dB"
 
 
@@ -237,10 +239,10 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(folder, prepared, rende
     add(folder, prepared, "ada/one.mp4")
     render_pairs(folder, prepared, settings=FEW)
     first, second = sorted((prepared / "pairs").iterdir())
-    kept, told = first.stat().st_mtime_ns, list(rendered)
+    kept, calls = first.stat().st_mtime_ns, list(rendered)
     second.unlink()
     assert render_pairs(folder, prepared, settings=FEW) == 2
-    assert rendered == [*told, told[1]]
+    assert rendered == [*calls, calls[1]]
     assert first.stat().st_mtime_ns == kept
 
     def refuse(*_, **__):
@@ -250,7 +252,7 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(folder, prepared, rende
     assert render_pairs(folder, prepared, settings=FEW) == 2
 
 
-def test_what_cannot_be_used_is_told_and_the_rest_goes_on(folder, prepared, rendered, monkeypatch, caplog):
+def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(folder, prepared, rendered, monkeypatch, caplog):
     add(folder, prepared, "a/good.mp4")
     add(folder, prepared, "b/longer.mp4", frames=31)
     add(folder, prepared, "c/short.mp4", frames=5, tracked=5)
@@ -267,14 +269,14 @@ def test_what_cannot_be_used_is_told_and_the_rest_goes_on(folder, prepared, rend
     monkeypatch.setattr(module, "render_source", refuse_one)
     with caplog.at_level(logging.WARNING, "vividtalk"):
         assert render_pairs(folder, prepared, settings=FEW) == 1
-    told = dict(message.removeprefix("Pairs of ").split(" are missing: ") for message in caplog.messages)
-    assert told["a/good.mp4"] == f"frame {refused[0]} cannot be a portrait: no face was found"
-    assert told["b/longer.mp4"] == "the video has 31 frames and its track 30: track it again"
-    assert told["c/short.mp4"] == "4 good frames, none far enough from another"
-    assert "is not a track of `train prepare`" in told["d/damaged.mp4"]
+    reasons = dict(message.removeprefix("Pairs of ").split(" are missing: ") for message in caplog.messages)
+    assert reasons["a/good.mp4"] == f"frame {refused[0]} cannot be a portrait: no face was found"
+    assert reasons["b/longer.mp4"] == "the video has 31 frames and its track 30: track it again"
+    assert reasons["c/short.mp4"] == "4 good frames, none far enough from another"
+    assert "is not a track of `train prepare`" in reasons["d/damaged.mp4"]
 
 
-def test_processes_tell_their_reasons_too(folder, prepared, caplog):
+def test_processes_report_their_reasons_too(folder, prepared, caplog):
     for name in ("a/one.mp4", "b/two.mp4"):
         add(folder, prepared, name, frames=5, tracked=5)
     with caplog.at_level(logging.WARNING, "vividtalk"):

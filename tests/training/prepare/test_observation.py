@@ -28,27 +28,27 @@ def observation():
 
 
 def test_retimed_is_the_same_motion(observation):
-    made = retimed(observation, 50.0)
+    result = retimed(observation, 50.0)
     centres = torch.arange(25) * 2 + 0.5  # frame 0 of 25 fps lies between frames 0 and 1 of 50 fps
-    assert torch.allclose(made.aperture, centres)
-    assert torch.allclose(made.coefficients[:, 3], centres / 50)
-    assert torch.allclose(made.lip_offsets[:, 1, 2], centres)
-    assert torch.allclose(made.rotation[:, 1], centres)
-    assert made.bad["no face found"].nonzero()[:, 0].tolist() == [10]
-    assert made.valid.tolist() == [i not in (10, 24) for i in range(25)]
+    assert torch.allclose(result.aperture, centres)
+    assert torch.allclose(result.coefficients[:, 3], centres / 50)
+    assert torch.allclose(result.lip_offsets[:, 1, 2], centres)
+    assert torch.allclose(result.rotation[:, 1], centres)
+    assert result.bad["no face found"].nonzero()[:, 0].tolist() == [10]
+    assert result.valid.tolist() == [i not in (10, 24) for i in range(25)]
 
 
 def test_25_fps_is_left_alone(observation):
-    made = retimed(observation, 25.0)
-    assert torch.equal(made.coefficients, observation.coefficients)
-    assert torch.equal(made.valid, observation.valid)
+    result = retimed(observation, 25.0)
+    assert torch.equal(result.coefficients, observation.coefficients)
+    assert torch.equal(result.valid, observation.valid)
 
 
 def test_slower_clips_gain_frames(observation):
-    made = retimed(observation, 15.0)
-    assert len(made.aperture) == 83
-    assert (made.aperture.diff()[1:-1] - 0.6).abs().max() < 1e-4
-    assert made.bad["no face found"].sum() in (3, 4)  # a frame beside a bad one is half of it
+    result = retimed(observation, 15.0)
+    assert len(result.aperture) == 83
+    assert (result.aperture.diff()[1:-1] - 0.6).abs().max() < 1e-4
+    assert result.bad["no face found"].sum() in (3, 4)  # a frame beside a bad one is half of it
 
 
 @pytest.mark.parametrize("lag", [0, 3, -2])
@@ -73,8 +73,8 @@ def test_no_sound_and_silence_are_the_same(observation):
     assert sound_of(Audio(torch.zeros(2, 800), 8000)).shape == (0,)
     assert sound_of(Audio(torch.ones(2, 800), 8000)).shape == (1600,)
     assert lag_of(observation, LagSettings()) is None
-    heard = replace(observation, sound=torch.rand(SAMPLE_RATE * 2) - 0.5)
-    assert lag_of(heard, LagSettings()).seconds == pytest.approx(47 / 25)
+    with_sound = replace(observation, sound=torch.rand(SAMPLE_RATE * 2) - 0.5)
+    assert lag_of(with_sound, LagSettings()).seconds == pytest.approx(47 / 25)
 
 
 def test_shapes_are_checked(observation):

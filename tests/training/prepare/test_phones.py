@@ -30,7 +30,7 @@ def data(tmp_path):
 
 
 @pytest.fixture
-def heard(monkeypatch):
+def transcripts(monkeypatch):
     """PocketSphinx replaced; what it was asked for."""
     asked = []
 
@@ -45,16 +45,16 @@ def heard(monkeypatch):
     return asked
 
 
-def test_words_are_aligned_where_they_are_known(data, heard, caplog):
+def test_words_are_aligned_where_they_are_known(data, transcripts, caplog):
     assert label_folder(data) == 3
-    assert heard == ["bin blue at f two now", "My name"]
+    assert transcripts == ["bin blue at f two now", "My name"]
     assert read_phones(data / "phones/grid__s1_bbaf2n.mp4.json") == [Phone("B", 0.0, 0.1)]
     assert read_phones(data / "phones/told.mp4.json") == [Phone("M", 0.0, 0.1, 0.4)]
     assert "The phones of told.mp4 are recognised instead of aligned: the sound does not fit" in caplog.text
     assert not (data / "phones/silent.mp4.json").exists()
 
 
-def test_what_is_there_is_kept(data, heard):
+def test_what_is_there_is_kept(data, transcripts):
     label_folder(data)
     (data / "phones/untold.mp4.json").write_text("[]")
     assert label_folder(data) == 0

@@ -96,9 +96,9 @@ def test_videos_are_tracked_and_not_tracked_again(folder, out, monkeypatch):
     report = prepare(folder, out, 1, lambda *call: calls.append(call), settings)
     assert calls[0][0] >= 1
     assert calls[-1] == (4, 4, None)
-    told = reasons(report)
-    assert told["eileen/smile.mp4"] == ""
-    assert told["nobody/wall.mp4"].startswith("no track: no face in any of the 5 frames")
+    found = reasons(report)
+    assert found["eileen/smile.mp4"] == ""
+    assert found["nobody/wall.mp4"].startswith("no track: no face in any of the 5 frames")
     (shard,) = load_shards(out, report.kept[0].split)
     track = read_track(out / "tracks/eileen__smile.mp4.npz")
     assert shard.name == "eileen__smile.mp4"
@@ -113,7 +113,7 @@ def test_videos_are_tracked_and_not_tracked_again(folder, out, monkeypatch):
         return (_ for _ in ())
 
     monkeypatch.setattr(module, "track_clips", refuse)
-    assert reasons(prepare(folder, out, 1, None, settings)) == told
+    assert reasons(prepare(folder, out, 1, None, settings)) == found
 
 
 def test_shard_is_counted_from_the_speakers_rest(folder, out, lips):
@@ -159,13 +159,13 @@ def test_clips_that_are_left_out(folder, out, lips):
     fake_track(out, "late.mp4", 10, lips)
     (out / "tracks/damaged.mp4.npz").write_bytes(b"?")
     settings = replace(TRACKED, lag=replace(TRACKED.lag, furthest_shift=8))
-    told = reasons(prepare(folder, out, settings=settings))
-    assert told["short.mp4"] == "too short: 0.6 s"
-    assert told["turned.mp4"] == "too few good frames: 15 of 75"
-    assert told["open.mp4"] == "lips never close: in no clip of this person is there a frame to calibrate on"
-    assert told["late.mp4"].startswith("sound out of sync: it is +1")
-    assert told["untracked.mp4"] == "no track: it has not been tracked yet"
-    assert "is not a track of `train prepare`" in told["damaged.mp4"]
+    found = reasons(prepare(folder, out, settings=settings))
+    assert found["short.mp4"] == "too short: 0.6 s"
+    assert found["turned.mp4"] == "too few good frames: 15 of 75"
+    assert found["open.mp4"] == "lips never close: in no clip of this person is there a frame to calibrate on"
+    assert found["late.mp4"].startswith("sound out of sync: it is +1")
+    assert found["untracked.mp4"] == "no track: it has not been tracked yet"
+    assert "is not a track of `train prepare`" in found["damaged.mp4"]
     assert not (out / "clips").exists()
 
 
@@ -192,7 +192,7 @@ def test_bad_frames_are_marked_and_sound_may_be_ignored(folder, out, lips):
     assert shard.waveform.shape == (0,)
 
 
-def test_shard_of_a_clip_that_is_no_longer_wanted_goes(folder, out, lips):
+def test_shard_of_a_clip_that_is_left_out_later_is_removed(folder, out, lips):
     make_video(folder / "a.mp4", 3, sound=False)
     fake_track(out, "a.mp4", 3, lips)
     assert len(prepare(folder, out, settings=TRACKED).kept) == 1

@@ -47,10 +47,10 @@ def test_description(report):
 
 def test_files(report, tmp_path):
     report.write(tmp_path)
-    told = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    assert told["summary"]["minutes"]["train"] == 1.46
-    assert told["summary"]["identities"]["train"] == ["Ada", "Bob"]
-    assert told["clips"][0]["bad_frames"] == {"face turned away": 60}
+    written = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    assert written["summary"]["minutes"]["train"] == 1.46
+    assert written["summary"]["identities"]["train"] == ["Ada", "Bob"]
+    assert written["clips"][0]["bad_frames"] == {"face turned away": 60}
     with (tmp_path / "report.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 5

@@ -119,9 +119,9 @@ def test_maps_are_the_mesh(shards, model):
     generator, motion = task.module, torch.randn(5, sum(task.module.sizes)) * 0.3
     coefficients, lips = generator.to_curves(motion)
     aperture, width = lip_curves(Expression.from_rest(coefficients, lips, 25.0), model)
-    made = make_maps(generator, model, task.clips[0].motion[0]).curves(motion)
-    torch.testing.assert_close(made[:, 0], aperture, atol=1e-4, rtol=1e-3)
-    torch.testing.assert_close(made[:, 1], width, atol=2e-3, rtol=1e-2)  # a length is not quite linear
+    generated = make_maps(generator, model, task.clips[0].motion[0]).curves(motion)
+    torch.testing.assert_close(generated[:, 0], aperture, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(generated[:, 1], width, atol=2e-3, rtol=1e-2)  # a length is not quite linear
 
 
 def tmp_nowhere():
@@ -215,7 +215,7 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
         assert (found - right).abs().mean() < 0.5 * (worse - right).abs().mean()
 
 
-def test_a_speech_model_may_listen_instead(shards, validation, model, tmp_path):
+def test_features_of_a_speech_model_can_be_used_instead(shards, validation, model, tmp_path):
     from transformers import HubertConfig, HubertModel
 
     config = HubertConfig(
@@ -252,7 +252,7 @@ def test_one_part_of_earlier_weights_is_trained_on(shards, validation, model, tm
         ExpressionTask(shards, validation, tmp_nowhere(), model, replace(settings, width=32))
 
 
-def test_curve_sets_teach_what_they_know(shards, validation, model):
+def test_curve_sets_train_only_their_observed_coefficients(shards, validation, model):
     half = replace(shards[0], name="set", identity="Rig", known=("jawOpen",), has_offsets=False)
     task = ExpressionTask([*shards, half], validation, tmp_nowhere(), model, TINY)
     batch = task.batch(torch.Generator().manual_seed(0), 64)
@@ -299,7 +299,7 @@ def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, m
     voices = ~batch["valid"].any(1)
     assert 16 < int(voices.sum()) < 48
     losses = task.losses(task.module, {name: value[voices] for name, value in batch.items()})
-    # the mean motion is not shut; nothing else is known of a voice
+    # the mean motion has open lips; nothing else is known of a voice
     assert losses["closure"] > 0
     assert losses["mesh"] == losses["curve"] == losses["velocity"] == 0
 
@@ -313,10 +313,10 @@ def test_figures_of_rows_are_medians_and_counts(shards, model):
 
     real = summarise(score_row(None, shards[:2], closures, model), closures)
     assert (real["clips"], real["aperture_correlation"], real["in_sync"], real["closures"]) == (2, 1.0, 1.0, 1)
-    made = summarise(score_row(itself, shards[:1], closures[:1], model), closures[:1])
-    assert made["aperture_correlation"] == pytest.approx(1, abs=0.01)
-    assert made["amplitude_ratio"] == pytest.approx(0.5, abs=0.05)
-    assert made["audio_gain"] == 1  # it does not listen
+    generated = summarise(score_row(itself, shards[:1], closures[:1], model), closures[:1])
+    assert generated["aperture_correlation"] == pytest.approx(1, abs=0.01)
+    assert generated["amplitude_ratio"] == pytest.approx(0.5, abs=0.05)
+    assert generated["audio_gain"] == 1  # it ignores the sound
 
 
 def test_the_embedded_weights_have_a_row_each():

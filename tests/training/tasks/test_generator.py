@@ -44,8 +44,8 @@ def test_before_training_the_closed_form_comes_out(data):
     output, flow, _ = predict(motion, frames)
     assert torch.equal(flow, frames["flow"])
     assert not output.flow.any()
-    made, _, base = generate(GeneratorTask(data, GeneratorSettings(), motion).module, frames)
-    torch.testing.assert_close(made, base)
+    generated, _, base = generate(GeneratorTask(data, GeneratorSettings(), motion).module, frames)
+    torch.testing.assert_close(generated, base)
 
 
 def test_the_unanchored_form_starts_from_nothing(data):

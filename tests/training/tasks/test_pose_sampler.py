@@ -58,16 +58,16 @@ def shard(name, frames=75, identity="anna", split="train", sound=True, degrees=5
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """A prepared folder: two speakers to learn from, one of them also without sound, and one to judge by."""
+    """A prepared folder: two speakers to learn from, one of them also without sound, and one to validate on."""
     folder = tmp_path_factory.mktemp("shards")
-    for made in (
+    for generated in (
         shard("a1", 100),
         shard("a2", 80, degrees=4),
         shard("b1", 90, "bert", sound=False),
         shard("b2", 90, "bert", degrees=7),
         shard("c1", 75, "carl", "validation"),
     ):
-        write_shard(shard_path(folder, made.name), made)
+        write_shard(shard_path(folder, generated.name), generated)
     return folder
 
 
@@ -179,8 +179,8 @@ def test_codebook_losses_by_name(data):
     assert batch["pose"].shape == (3, 24, 6)
     terms = task.losses(task.module.eval(), batch)
     assert list(terms) == ["position", "velocity", "acceleration", "commitment"]
-    made, latents, quantised, _ = task.module(batch["pose"])
-    error = (made - batch["pose"]).square() * torch.tensor((1, 1, 1, 0.5, 0.5, 0.5 / 3))
+    generated, latents, quantised, _ = task.module(batch["pose"])
+    error = (generated - batch["pose"]).square() * torch.tensor((1, 1, 1, 0.5, 0.5, 0.5 / 3))
     torch.testing.assert_close(terms["position"], error.mean())
     torch.testing.assert_close(terms["commitment"], 0.25 * (latents - quantised).square().mean())
 
@@ -224,12 +224,12 @@ def test_sampler_losses_by_name(data, phase_one):
     style = module.style(batch["identity"]) * batch["style_kept"]
     loudness = module.audio.loudness_features(batch["features"]) * batch["audio_kept"]
     latents, logits = module(loudness, style, batch["pose"][:, 0], codes, codes)
-    chance = logits.softmax(-1).gather(-1, codes[..., None])
-    torch.testing.assert_close(terms["code"], -chance.log().mean())
-    wanted = torch.stack([book.vectors[level][codes[..., level]] for level in range(2)], 2)
-    torch.testing.assert_close(terms["latent"], 0.1 * (latents - wanted).square().mean())
-    made = module.codebook.decode_latents(book.lookup(book.nearest(latents.sum(2))))
-    torch.testing.assert_close(terms["position"], 0.1 * (made - batch["pose"]).square().mean())
+    likelihood = logits.softmax(-1).gather(-1, codes[..., None])
+    torch.testing.assert_close(terms["code"], -likelihood.log().mean())
+    expected = torch.stack([book.vectors[level][codes[..., level]] for level in range(2)], 2)
+    torch.testing.assert_close(terms["latent"], 0.1 * (latents - expected).square().mean())
+    generated = module.codebook.decode_latents(book.lookup(book.nearest(latents.sum(2))))
+    torch.testing.assert_close(terms["position"], 0.1 * (generated - batch["pose"]).square().mean())
 
 
 def test_disturbed_codes_are_near_ones(data, phase_one):
