@@ -1,8 +1,8 @@
 """Settings that a user may choose: declared once, read by the command line, the nodes and the help.
 
 A settings dataclass declares a field with `option(...)`. Its range is checked when the settings are made
-(`check_options` in `__post_init__`), and the same range and help stand in the command's `--help` and in the node's
-widget.
+(`check_options` in `__post_init__`), and the command's `--help` and the node's widget show the same range and
+help.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser(words).parse_args(words)
     # damaged pictures are reported by our own errors
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # warnings of the package are whole sentences, so that no level or module name stands before them
+    # warnings of the package are whole sentences, so that they are printed without a level or module name
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     # schedulers end a job with SIGTERM, which by itself would leave temporary files behind
     signal.signal(signal.SIGTERM, _stop)
@@ -63,7 +63,7 @@ def build_parser(words: Sequence[str] = ()) -> Parser:
 
     Args:
         words: of the command line: `train` and its task are completed only where they are named, because their
-            settings stand in modules that import torch.
+            settings are declared in modules that import torch.
     """
     parser = Parser(prog="vividtalk", description="Turn a portrait and a voice into a talking-head video.")
     commands = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(COMMANDS))

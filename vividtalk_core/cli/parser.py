@@ -38,7 +38,7 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
 
 
 def add_weights(parser: argparse.ArgumentParser, default: str = "embedded") -> None:
-    """Add `--weights`; SUPPRESS as the default keeps the value that stands before the name of a report."""
+    """Add `--weights`; SUPPRESS as the default keeps the value that was given before the name of a report."""
     parser.add_argument(
         "--weights",
         default=default,

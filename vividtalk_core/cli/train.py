@@ -54,7 +54,7 @@ _OUT = "OUT gets settings.json, log.csv, best.safetensors (the weights) and last
 
 
 def _add_prepare(parser: argparse.ArgumentParser) -> None:
-    # imported when the step is named, because its settings stand in modules that import torch
+    # imported when the step is named, because its settings are declared in modules that import torch
     from ..training.prepare.prepare import PrepareSettings
 
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="videos and curve sets; may have a manifest.csv")

@@ -1,6 +1,6 @@
 """Unwanted motion: in the background, at the start of a clip, flicker, and jitter.
 
-Jitter is the mean absolute second difference over time: 0 for anything that stands still or moves evenly.
+Jitter is the mean absolute second difference over time: 0 for anything at rest or in motion of constant speed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where networks may change the image: only where the head moves, and never a background that stands still."""
+"""Where networks may change the image: only where the head moves, and never in a background without motion."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def draw_mesh(face: FaceFit, mesh: MeshSequence) -> Tensor:
 
 
 def draw_flow(motion: DenseMotion) -> Tensor:
-    """Direction as hue and length as saturation, [T, 3, H, W] in 0..1; white stands still."""
+    """Direction as hue and length as saturation, [T, 3, H, W] in 0..1; white does not move."""
     flow = (motion.flow * (CROP / 2)).cpu().numpy()  # [T, H, W, 2] px
     hue = (np.arctan2(flow[..., 1], flow[..., 0]) / (2 * math.pi) + 0.5) * 360
     saturation = np.clip(np.hypot(flow[..., 0], flow[..., 1]) / FULL_COLOR_PX, 0, 1)

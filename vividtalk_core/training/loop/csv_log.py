@@ -33,7 +33,7 @@ class TrainLog:
         self.rows.append(text)
         new = [name for name in row if name not in self.columns]
         self.columns += new
-        # The header stands at the top of the file: a new column means that all is written again, a known one only
+        # The header is the first line of the file: a new column means that all is written again, a known one only
         # appends.
         if new:
             self._write_all()

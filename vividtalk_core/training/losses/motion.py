@@ -40,7 +40,7 @@ def shape_loss(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     weight = mask[..., None].to(predicted.dtype)  # [B, T, 1]
     count = weight.sum(1, keepdim=True).clamp(min=1)
     a, b = (weight * (c - (weight * c).sum(1, keepdim=True) / count) for c in (predicted, target))
-    # The constant stands under the root: there it also keeps the gradient of a still curve finite.
+    # The constant is added under the root, where it also keeps the gradient of a still curve finite.
     r = (a * b).sum(1) / (a.square().sum(1) * b.square().sum(1) + SMALL).sqrt()
     return masked_mean(1 - r[:, None], mask.any(1, keepdim=True))
 
