@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# Weights of red, green and blue in the luma of Rec. 601, which JPEG uses too.
+LUMA = (0.299, 0.587, 0.114)
+
 
 def to_float(values: Tensor) -> Tensor:
     """Pixels [..., H, W] of any type as float32: uint8 0..255 becomes 0..1, every other type keeps its values."""

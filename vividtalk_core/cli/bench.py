@@ -27,6 +27,7 @@ from ..nn import inference
 from ..pipeline import load_models, talk
 from ..settings import TalkSettings
 from ..structures import Audio
+from ..threads import single_threaded
 from ..timing import StageTimer
 from ..video.reader import read_image
 from ..video.writer import write_video
@@ -122,7 +123,7 @@ def network_cost(network: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, fl
     The inputs are those of one frame, [1, ...].
     """
     times = []
-    with inference(inputs[0].device):
+    with single_threaded(), inference(inputs[0].device):
         with FlopCounterMode(display=False) as counter:
             network(*inputs)
         for _ in range(NETWORK_RUNS):

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..head.mouth_shape import inter_ocular
+from ..pixels import LUMA
 
 # Of a clip that count as its start: filters of generators settle within it.
 START_S = 0.4
@@ -20,7 +21,7 @@ GRID = 16
 # Of the face's width: hair and hands beside it.
 SIDE_MARGIN = 0.75
 TOP_MARGIN = 0.5  # of the face's height
-LUMINANCE = torch.tensor((0.299, 0.587, 0.114))[:, None, None]  # BT.601
+LUMINANCE = torch.tensor(LUMA)[:, None, None]
 # Of the frame that must be background; fewer pixels give no stable mean.
 LEAST_SHARE = 0.03
 

@@ -19,12 +19,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...filters import smoothstep
-from ...pixels import to_float
+from ...pixels import LUMA, to_float
 
 Plane = npt.NDArray[np.float32]  # [H, W]
 Filtered = npt.NDArray[np.integer[Any] | np.floating[Any]]  # [H, W], as the stubs of OpenCV call what it returns
 
-LUMA = (0.299, 0.587, 0.114)  # Rec. 601, as JPEG has it
 # Added to both brightnesses of a quotient: near black the quotient alone would multiply grain by large factors.
 DARK = 0.02
 # px of Gaussian smoothing before edges are looked for, because grain would be drawn as lines.
@@ -62,7 +61,7 @@ def tone_matrix(gains: Tensor, saturation: float, hue: float) -> Tensor:
     """
     luma = torch.tensor(LUMA)
     # A hue is turned in YIQ, whose first axis is the brightness: turning the other two leaves it as it is.
-    to_yiq = torch.tensor(((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
+    to_yiq = torch.tensor((LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
     turn = torch.tensor(((1, 0, 0), (0, math.cos(hue), -math.sin(hue)), (0, math.sin(hue), math.cos(hue))))
     mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
     matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq @ mix @ torch.diag(gains)
