@@ -138,6 +138,8 @@ def test_reads_what_the_library_wrote(tmp_path):
         (lambda b: struct.pack("<Q", 8) + b"not json", "is not a safetensors file"),
         (lambda b: struct.pack("<Q", 9) + b'{"a": 12}', "is not a safetensors file"),
         (lambda b: struct.pack("<Q", 4) + b"[12]", "is not a safetensors file"),
+        (lambda b: struct.pack("<Q", 21) + b'{"__metadata__":null}', "is not a safetensors file"),
+        (lambda b: struct.pack("<Q", 26) + b'{"__metadata__":{"a": 12}}', "is not a safetensors file: its metadata"),
     ],
 )
 def test_damaged_files(tiny, damage, message):
@@ -146,6 +148,23 @@ def test_damaged_files(tiny, damage, message):
     for read in (read_header, load_tensors, lambda p: load_module(Tiny, TinyConfig, p)):
         with pytest.raises(WeightsError, match=f"generator.safetensors' {message}"):
             read(path)
+
+
+def test_a_type_of_number_that_the_library_does_not_know(tiny):
+    edit_header(tiny[0], lambda header: next(v for k, v in header.items() if k != "__metadata__").update(dtype="X8"))
+    with pytest.raises(WeightsError, match=r"generator.safetensors' is damaged: .*X8"):
+        load_tensors(tiny[0])
+
+
+def test_weights_that_are_no_numbers(tiny):
+    path, module = tiny
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    state["layer.weight"][0, 0] = torch.nan
+    hub.save_tensors(path, state, read_header(path))
+    # other files of this format, e.g. training data, may mark missing values with NaN
+    assert load_tensors(path)["layer.weight"].isnan().sum() == 1
+    with pytest.raises(WeightsError, match=r"1 of .* values of 'layer.weight' are NaN or infinite"):
+        load_module(Tiny, TinyConfig, path)
 
 
 def test_another_architecture(tiny):
@@ -170,6 +189,15 @@ def test_config_is_strict(tiny):
     ):
         edit_header(path, lambda header, config=config: header["__metadata__"].update(config=json.dumps(config)))
         with pytest.raises(WeightsError, match=f"its TinyConfig has {message}"):
+            load_module(Tiny, TinyConfig, path)
+    for text, message in (
+        ("{", "the config in its header is not JSON"),
+        ("[1]", "the config in its header is not a JSON object"),
+        ('{"width": -3, "sizes": [1]}', "no Tiny can be made with the config in its header"),
+        ('{"width": "wide", "sizes": [1]}', "no Tiny can be made with the config in its header"),
+    ):
+        edit_header(path, lambda header, text=text: header["__metadata__"].update(config=text))
+        with pytest.raises(WeightsError, match=message):
             load_module(Tiny, TinyConfig, path)
     edit_header(path, lambda header: header["__metadata__"].pop("config"))
     with pytest.raises(WeightsError, match="has no 'config' in its header"):

@@ -79,6 +79,30 @@ def test_talk_gives_the_portraits_size_for_the_length_of_the_audio(portrait, spo
     assert 0 <= spoken.amin() <= spoken.amax() <= 1
 
 
+def test_values_of_another_type_are_named(models, portrait, sound):
+    for arguments, message in (
+        (("me.jpg", (sound, RATE)), "portrait must be a tensor .*; got str"),
+        ((portrait.numpy(), (sound, RATE)), "portrait must be a tensor .*; got ndarray"),
+        ((portrait, "hello.wav"), "audio must be .*; got str"),
+        ((portrait, sound), "audio must be .*; got Tensor"),
+        ((portrait, (sound, RATE), {"seed": 1}), "settings must be .*; got dict"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            talk(*arguments, models=models)
+    with pytest.raises(TypeError, match=r"models must be what load_models gives; got str"):
+        talk(portrait, (sound, RATE), models="embedded")
+    with pytest.raises(
+        SettingsError, match=r"box must be four numbers left, top, right, bottom in px; got \(1, 2, 3\)"
+    ):
+        talk(portrait, (sound, RATE), TalkSettings(box=(1, 2, 3)), models=models)
+
+
+def test_a_portrait_of_double_precision_is_one_of_single_precision(models, portrait, sound):
+    settings = TalkSettings(pose="still")
+    first = [next(iter(talk(given, (sound, RATE), settings, models=models))) for given in (portrait, portrait.double())]
+    assert torch.equal(*first)
+
+
 def test_it_moves_and_stays_a_portrait(portrait, spoken):
     assert (spoken[-1] - spoken[0]).abs().amax() > 0.05
     assert (spoken - portrait).abs().mean() < 0.05

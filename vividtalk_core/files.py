@@ -9,9 +9,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import OutputError
+from .errors import MissingFileError, OutputError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of a full disk, which name no file
+
+
+def existing_file(path: str | os.PathLike[str], kind: str) -> Path:
+    """The path of a file that is to be read.
+
+    Args:
+        path: of the file.
+        kind: of file, as the message names it, e.g. "picture".
+
+    Raises:
+        MissingFileError: there is no such file, or it is a folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise MissingFileError(f"'{path}' is a folder, the name of one {kind} is needed")
+    if not path.is_file():
+        raise MissingFileError(f"there is no {kind} '{path}'")
+    return path
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 from .errors import SettingsError
 
 REACH = 3.0  # standard deviations; 99.7 % of a Gaussian lie within them
+WIDEST_BLUR = 10_000  # rows: minutes of video; the memory of a blur grows with its width
 
 
 def ramp(value: Tensor, low: float, high: float) -> Tensor:
@@ -99,11 +100,12 @@ def blur_rows(rows: Tensor, sigma: float, sigma_past: float | None = None) -> Te
         [T, D].
 
     Raises:
-        SettingsError: a standard deviation is negative or not a number.
+        SettingsError: a standard deviation is negative, not a number, or above `WIDEST_BLUR`.
     """
     widest = max(sigma, sigma if sigma_past is None else sigma_past)
-    if not (math.isfinite(widest) and min(sigma, widest) >= 0):
-        raise SettingsError(f"the time of smoothing must be 0 or more; got {min(sigma, widest):g} frames.")
+    if not 0 <= min(sigma, widest) <= widest <= WIDEST_BLUR:
+        wrong = widest if min(sigma, widest) >= 0 else min(sigma, widest)
+        raise SettingsError(f"the time of smoothing must be 0 to {WIDEST_BLUR:,} frames; got {wrong:g} frames.")
     reach = math.ceil(REACH * widest)
     if reach == 0 or rows.shape[1] == 0:
         return rows

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from .errors import HubError, MissingFileError, SettingsError, WeightsError
-from .files import whole_file
+from .files import existing_file, whole_file
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -90,7 +91,7 @@ class WeightSet:
         return f"{self.source} ({', '.join(sorted(self.files))})"
 
 
-def resolve_weights(source: str = "embedded") -> WeightSet:
+def resolve_weights(source: str | os.PathLike[str] = "embedded") -> WeightSet:
     """The weight set of "embedded", a folder, or "hub:ID@REVISION"; every file of a set is fetched here, once.
 
     Raises:
@@ -98,6 +99,7 @@ def resolve_weights(source: str = "embedded") -> WeightSet:
         SettingsError: the name of a repository is not of the form "hub:OWNER/NAME@REVISION".
         HubError: the Hugging Face Hub cannot be reached, or refuses.
     """
+    source = os.fspath(source)
     if source == "embedded":
         return WeightSet(source, _known_files(EMBEDDED))
     if source.startswith("hub:"):
@@ -164,8 +166,7 @@ def _snapshot(repo: str, revision: str) -> Path:
 
 def _check_whole(path: Path) -> dict[str, Any]:
     """The JSON header of a safetensors file, if the file is one and has all its bytes."""
-    if not path.is_file():
-        raise MissingFileError(f"there is no weight file '{path}'")
+    existing_file(path, "weight file")
     size = path.stat().st_size
     with path.open("rb") as stream:
         length = struct.unpack("<Q", stream.read(8))[0] if size >= 8 else 0
@@ -179,8 +180,12 @@ def _check_whole(path: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads(raw)
         end = max((entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"), default=0)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        metadata = header.get("__metadata__", {})
+        plain = all(isinstance(word, str) for pair in metadata.items() for word in pair)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
         raise WeightsError(f"'{path}' is not a safetensors file") from error
+    if not plain:
+        raise WeightsError(f"'{path}' is not a safetensors file: its metadata are not all text")
     if size != 8 + length + end:
         raise WeightsError(f"'{path}' is truncated or damaged: {size} bytes, {8 + length + end} by its header")
     return header
@@ -200,7 +205,20 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, str]:
 def load_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """All tensors of a safetensors file as they are stored, of any shape [...], on the CPU; raises as `read_header`."""
     _check_whole(Path(path))
-    return load_file(path)
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise WeightsError(f"'{path}' is damaged: {error}") from error
+
+
+def load_finite_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """As `load_tensors`, for the values [...] of a model: WeightsError too if one is NaN or infinite."""
+    tensors = load_tensors(path)
+    for name, tensor in tensors.items():
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise WeightsError(f"'{path}' is damaged: {bad} of {tensor.numel()} values of '{name}' are NaN or infinite")
+    return tensors
 
 
 def save_tensors(
@@ -257,10 +275,16 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
     if architecture != cls.__name__:
         raise WeightsError(f"'{path}' holds a {architecture}, a {cls.__name__} is needed")
     config = _read_config(config_cls, header, path)
-    with torch.device("meta"):  # no time and no random numbers are used for values that are replaced
-        module = cls(config)
+    try:
+        with torch.device("meta"):  # no time and no random numbers are used for values that are replaced
+            module = cls(config)
+    # a config is data of a file: any value can stand in it, and the layers refuse wrong ones by various exceptions
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise WeightsError(
+            f"'{path}': no {cls.__name__} can be made with the config in its header ({error})"
+        ) from error
     expected = module.state_dict()
-    tensors = load_tensors(path)
+    tensors = load_finite_tensors(path)
     _compare_states(path, expected, tensors)
     # assigned, because tensors on the meta device have no memory to copy into
     module.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, assign=True)
@@ -271,7 +295,12 @@ def _read_config(config_cls: type[Config], header: Mapping[str, str], path: Path
     """The config of a header; lists become tuples, because JSON has none."""
     if "config" not in header:
         raise WeightsError(f"'{path}' has no 'config' in its header: it is not a weight file of this pack")
-    values = json.loads(header["config"])
+    try:
+        values = json.loads(header["config"])
+    except ValueError as error:
+        raise WeightsError(f"'{path}': the config in its header is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"'{path}': the config in its header is not a JSON object")
     names = {field.name for field in dataclasses.fields(config_cls)}
     # no field may be unknown or missing: with a default in its place another network would be built
     unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())

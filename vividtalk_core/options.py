@@ -8,6 +8,7 @@ help.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -28,6 +29,11 @@ class Option:
     step: float | None = None  # of a slider
     choices: tuple[str, ...] = ()  # the words that are accepted; empty: any
     name: str | None = None  # on the command line; None is the field's own name
+
+    def holds(self, value: Any) -> bool:
+        """Whether a number lies in the range; infinity lies in none, even where an end is open."""
+        # an integer is always finite, but one with 400 digits cannot be made a float
+        return self.low <= value <= self.high and (isinstance(value, numbers.Integral) or math.isfinite(value))
 
 
 def option(
@@ -68,15 +74,32 @@ def check_options(settings: Any) -> None:
     """Check every field that has an option.
 
     Raises:
-        SettingsError: a value lies outside of its option's range or choices; the message names the first one.
+        SettingsError: a value is of another type than the default, or lies outside of its option's range or choices;
+            the message names the first one.
     """
+    defaults = {field.name: field.default for field in fields(settings)}
     for name, known in options_of(settings).items():
         value = getattr(settings, name)
+        kind, words = _kind(defaults[name])
+        # a bool is an int in Python, and True as a seed or a rate is a mistake
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise SettingsError(f"{name} must be {words}; got {value!r}.", setting=name)
         if known.choices and value not in known.choices:
             raise SettingsError(f"{name} must be one of {', '.join(known.choices)}; got '{value}'.", setting=name)
-        # isfinite, because infinity lies within a range without ends
-        if isinstance(value, (int, float)) and not (known.low <= value <= known.high and math.isfinite(value)):
-            raise SettingsError(f"{name} must be {_range(known)}; got {value:g}.", setting=name)
+        if kind not in (str, bool) and not known.holds(value):
+            # whole, because `:g` shortens large integers
+            found = value if kind is numbers.Integral else f"{value:g}"
+            raise SettingsError(f"{name} must be {_range(known)}; got {found}.", setting=name)
+
+
+def _kind(default: Any) -> tuple[type, str]:
+    """The type that a setting with this default must have, and its name in words."""
+    if isinstance(default, bool):
+        return bool, "True or False"
+    # the abstract types, because numbers of numpy are as good
+    if isinstance(default, int):
+        return numbers.Integral, "a whole number"
+    return (numbers.Real, "a number") if isinstance(default, float) else (str, "a word")
 
 
 def _range(known: Option) -> str:

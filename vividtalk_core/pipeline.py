@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -71,7 +72,7 @@ class Models:
         return models
 
 
-def load_models(weights: str = "embedded") -> Models:
+def load_models(weights: str | os.PathLike[str] = "embedded") -> Models:
     """The models of a weight set; its files are found, downloaded if needed, and checked for damage.
 
     Args:
@@ -192,10 +193,12 @@ def talk(
     Raises:
         NoFaceError: the portrait holds no such face; the message says what was found.
         MediaError: portrait or sound cannot be used.
+        TypeError: an argument is of another type.
     """
     settings, models, timer = settings or TalkSettings(), models or embedded_models(), timer or StageTimer()
+    _check_types(settings, models)
     with single_threaded():
-        return _talk(portrait, Audio(*audio), settings, models, pose, timer)
+        return _talk(_in_float32(portrait), Audio.of(audio), settings, models, pose, timer)
 
 
 def _talk(
@@ -252,8 +255,11 @@ def drive(
         NoFaceError: the portrait holds no such face; the message says what was found.
         MediaError: the portrait cannot be used.
         MismatchError: expression and head motion differ in length or frame rate, or are for another head model.
+        TypeError: an argument is of another type.
     """
     settings, models, timer = settings or TalkSettings(), models or embedded_models(), timer or StageTimer()
+    _check_types(settings, models)
+    portrait = _in_float32(portrait)
     with single_threaded(), timer("fit"):
         face = _fit(models, portrait, settings)
     return TalkStream(portrait, face, expression, pose, models, settings, timer)
@@ -275,6 +281,19 @@ def track(video: VideoClip | str | Path, *, models: Models | None = None, progre
     clip = video if isinstance(video, VideoClip) else read_video(video, with_audio=False)
     with single_threaded():
         return track_video((models or embedded_models()).face, clip.frames, clip.fps, progress, total=clip.frame_count)
+
+
+def _check_types(settings: object, models: object) -> None:
+    """TypeError unless these are settings and models."""
+    if not isinstance(settings, TalkSettings):
+        raise TypeError(f"settings must be TalkSettings(...); got {type(settings).__name__}")
+    if not isinstance(models, Models):
+        raise TypeError(f"models must be what load_models gives; got {type(models).__name__}")
+
+
+def _in_float32(portrait: Tensor) -> Tensor:
+    """A portrait [1, 3, H, W] of any floating-point type in the networks' own; `check_portrait` refuses the rest."""
+    return portrait.float() if isinstance(portrait, Tensor) and portrait.is_floating_point() else portrait
 
 
 def _fit(models: Models, portrait: Tensor, settings: TalkSettings) -> FaceFit:

@@ -215,6 +215,14 @@ class Audio(NamedTuple):
         """Seconds."""
         return self.waveform.shape[-1] / self.sample_rate
 
+    @classmethod
+    def of(cls, audio: Audio | tuple[Tensor, int]) -> Audio:
+        """A waveform [C, N] and its rate, of which the caller may have made a plain tuple; TypeError if it is not."""
+        if not (isinstance(audio, tuple) and len(audio) == 2 and isinstance(audio[0], Tensor)):
+            found = type(audio).__name__
+            raise TypeError(f"audio must be (waveform [C, N], sample rate in Hz), as read_audio gives it; got {found}")
+        return cls(*audio)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AudioFeatures:

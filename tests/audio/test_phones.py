@@ -36,11 +36,17 @@ def test_phones_survive_a_file(tmp_path):
     assert read_phones(path) == [Phone("SIL", 0.0, 1.5, 1.0)]
 
 
-@pytest.mark.parametrize("text", ["{", '[["B", "x", 1]]', '[["B"]]', "3", '[["B", 0, 1, 1, 7]]'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{", '[["B", "x", 1]]', '[["B"]]', "3", "null", "{}", '[["B", 0, 1, 1, 7]]', '[["B", 1, 0.5]]', '[[1, 0, 1]]',
+        '[["B", NaN, 1]]', '[["B", 0, 1, "sure"]]', '["B", 0, 1]',
+    ],
+)  # fmt: skip
 def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "a.json"
     path.write_text(text)
-    with pytest.raises(DatasetError, match="is not a list of"):
+    with pytest.raises(DatasetError, match=r"is not (a JSON list of )?\[phone, start_s, end_s\]"):
         read_phones(path)
 
 

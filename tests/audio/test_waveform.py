@@ -69,14 +69,14 @@ def test_load_errors(tmp_path):
     with pytest.raises(MissingFileError, match=r"no audio file .*none\.wav"):
         read_audio(tmp_path / "none.wav")
     (tmp_path / "text.wav").write_text("not a sound")
-    with pytest.raises(MediaError, match=r"text\.wav cannot be read as audio \(Invalid data"):
+    with pytest.raises(MediaError, match=r"text\.wav' cannot be read as audio \(Invalid data"):
         read_audio(tmp_path / "text.wav")
     with av.open(str(tmp_path / "mute.mp4"), "w") as container:
         video = container.add_stream("mpeg4", rate=25)
         video.width = video.height = 32
         container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")))
         container.mux(video.encode(None))
-    with pytest.raises(MediaError, match=r"mute\.mp4 has no audio track"):
+    with pytest.raises(MediaError, match=r"mute\.mp4' has no audio track"):
         read_audio(tmp_path / "mute.mp4")
     header = SPEECH.read_bytes()[:100]
     (tmp_path / "cut.flac").write_bytes(header)

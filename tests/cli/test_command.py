@@ -140,17 +140,21 @@ def test_same_seed_same_file(folder, tmp_path):
         ({"--portrait": "missing.png"}, "there is no picture 'missing.png'"),
         ({"--portrait": "voice.wav"}, "'voice.wav' is not a picture that can be read"),
         ({"--portrait": "flat.png"}, "face"),
-        ({"--audio": "missing.wav"}, "there is no audio file missing.wav"),
-        ({"--audio": "empty.wav"}, "the audio track of empty.wav is empty"),
+        ({"--audio": "missing.wav"}, "there is no audio file 'missing.wav'"),
+        ({"--audio": "empty.wav"}, "the audio track of 'empty.wav' is empty"),
         ({"--out": "talk.gif"}, "cannot write 'talk.gif': its ending must be .mp4"),
         ({"--out": "nowhere/a.mp4"}, "the folder 'nowhere' does not exist"),
         ({"--report": "r.txt"}, "cannot write 'r.txt': its ending must be .json"),
-        ({"--fps": "0"}, "fps must be between 1 and 120"),
+        ({"--fps": "0"}, "--fps must be between 1 and 120"),
+        ({"--smoothing": "-1"}, "--smoothing must be 0 or more; got -1"),
+        ({"--smoothing": "1e9"}, "the time of smoothing must be 0 to 10,000 frames"),
+        ({"--box": "0,0,inf,inf"}, "box must be left, top, right, bottom in px inside the"),
+        ({"--portrait": "."}, "'.' is a folder, the name of one picture is needed"),
         ({"--pose": "video:voice.wav"}, "'voice.wav' has no video track"),
         ({"--pose": "video:flat.png"}, "'flat.png' is a single picture"),
-        ({"--pose": "file:missing.npz"}, "there is no curve file missing.npz"),
+        ({"--pose": "file:missing.npz"}, "there is no curve file 'missing.npz'"),
         ({"--pose": "file:face.npz"}, "'face.npz' holds no head pose"),
-        ({"--jaw-gain": "-1"}, "jaw_gain must be 0 or more; got -1"),
+        ({"--jaw-gain": "-1"}, "--jaw-gain must be 0 or more; got -1"),
         ({"--strength": "1.5"}, "strength must be between 0 and 1; got 1.5"),
         ({"--threshold": "2"}, "threshold must be between 0 and 1; got 2"),
         ({"--weights": "nowhere"}, "weights 'nowhere': there is no such folder"),
@@ -205,7 +209,7 @@ def test_track_and_drive_errors(tmp_path, monkeypatch, capsys):
     assert run("track", "--video", "voice.wav", "--out", "a.txt") == 2
     assert "its ending must be .npz or .csv" in capsys.readouterr().err
     assert run("drive", "--portrait", PORTRAIT, "--motion", "missing.npz", "--out", "a.mp4") == 2
-    assert "there is no curve file missing.npz" in capsys.readouterr().err
+    assert "there is no curve file 'missing.npz'" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["voice.wav"]
 
 

@@ -133,7 +133,7 @@ def test_reenactment_prints_a_line_for_each_clip_and_a_table(reenacted, capsys):
         (["reenactment", "a.mp4", "--weights=nowhere"], "weights 'nowhere': there is no such folder"),
         (["reenactment", "a.mp4", "--embedder=e.onnx"], "there is no face embedder 'e.onnx'"),
         (["fit", "no folder"], "there is no folder 'no folder'"),
-        (["style", "no.wav", "no.png"], "there is no audio file no.wav"),
+        (["style", "no.wav", "no.png"], "there is no audio file 'no.wav'"),
         (["expression", "nothing"], "nothing has no folder 'clips'"),
         (["head-pose", "nothing", "none.safetensors"], "none.safetensors"),
     ],

@@ -1,5 +1,6 @@
 """Portrait to FaceFit: a photograph fitted, flipped, turned and cut; every refusal and what it says."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -228,6 +229,20 @@ def test_a_face_below_the_threshold_is_reported(models, portrait):
         fit_face(replace(models, detector=Unsure()), portrait)
 
 
+def test_a_detection_that_the_landmark_network_refuses(models, portrait):
+    """A score above the threshold is not what was missing, and a lower threshold would not help."""
+    guess = Detection(torch.tensor([10.0, 20, 110, 140]), torch.zeros(6, 2), 0.91)
+
+    class Sure(torch.nn.Module):
+        def detect(self, image, threshold, *confirm):
+            return [] if confirm else [guess]
+
+    with pytest.raises(NoFaceError) as error:
+        fit_face(replace(models, detector=Sure()), portrait)
+    assert "(10, 20, 110, 140), score 0.91, is none by the landmark network" in str(error.value)
+    assert "threshold" not in str(error.value)
+
+
 class Doubtful(torch.nn.Module):
     """A landmarker whose landmarks are right, and whose presence score is low."""
 
@@ -291,7 +306,17 @@ def test_unusable_portraits(bad, message):
         check_portrait(bad)
 
 
-@pytest.mark.parametrize("box", [(50, 10, 20, 90), (10, 90, 50, 20), (-90, 10, -20, 90), (9000, 0, 9100, 90)])
+@pytest.mark.parametrize(
+    "box",
+    [
+        (50, 10, 20, 90),
+        (10, 90, 50, 20),
+        (-90, 10, -20, 90),
+        (9000, 0, 9100, 90),
+        (0, 0, 1e30, 1e30),
+        (0, 0, math.inf, 9),
+    ],
+)
 def test_unusable_boxes(models, portrait, box):
     with pytest.raises(SettingsError, match=r"box must be left, top, right, bottom in px inside the \d+×\d+ portrait"):
         fit_face(models, portrait, box=box)

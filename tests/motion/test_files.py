@@ -140,9 +140,13 @@ def test_columns_go_by_name(tmp_path, caplog):
         ({"names": None}, "no 'names'"),
         ({"fps": None}, "no 'fps' in it; give one"),
         ({"fps": np.float64(0)}, "between 1 and 120; got 0"),
+        ({"fps": np.array([25.0, 30.0])}, r"'fps' of 'm.npz' must be one number; got float64 \[2\]"),
+        ({"fps": np.array("fast")}, "'fps' of 'm.npz' must be one number; got 'fast'"),
+        ({"fps": np.complex128(25)}, "'fps' of 'm.npz' must be one number; got"),
+        ({"names": np.array(5)}, "1 names for 52 columns"),
         ({"coefficients": np.zeros((6, 51))}, "52 names for 51 columns"),
-        ({"coefficients": np.zeros(52)}, r"'coefficients' of m.npz must be numbers \[any, any\]; got float64 \[52\]"),
-        ({"coefficients": np.full((6, 52), np.nan)}, "'coefficients' of m.npz has 312 of 312 values that are NaN"),
+        ({"coefficients": np.zeros(52)}, r"'coefficients' of 'm.npz' must be numbers \[any, any\]; got float64 \[52\]"),
+        ({"coefficients": np.full((6, 52), np.nan)}, "'coefficients' of 'm.npz' has 312 of 312 values that are NaN"),
         ({"coefficients": np.zeros((0, 52)), "rotation": None}, "0 frames"),
         ({"names": np.array([*ARKIT_NAMES[:-1], "smirk"])}, "no ARKit blendshape: smirk"),
         ({"names": np.array([*ARKIT_NAMES[:-1], "jawOpen"])}, "jawOpen twice"),
@@ -151,7 +155,9 @@ def test_columns_go_by_name(tmp_path, caplog):
         ({"translation": np.zeros((5, 3))}, r"'translation' .* \[6, 3\]"),
         ({"lip_offsets": np.zeros((6, 3, 3))}, "for 3 vertices, this head model has 4"),
         ({"neutral_coefficients": np.zeros(7)}, "52 names for 7 columns"),
-        ({"rotation": np.array([["a"] * 3] * 6)}, "'rotation' of m.npz must be numbers"),
+        ({"rotation": np.array([["a"] * 3] * 6)}, "'rotation' of 'm.npz' must be numbers"),
+        ({"rotation": np.zeros((6, 3), complex)}, "'rotation' of 'm.npz' must be numbers"),
+        ({"translation": np.full((6, 3), 1e300)}, "'translation' of 'm.npz' has 18 of 18 values beyond ±10,000"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path, changes, message):
@@ -164,14 +170,18 @@ def test_unreadable_files(tmp_path):
     with pytest.raises(MissingFileError, match=r"no curve file .*none\.npz"):
         read_curves(tmp_path / "none.npz")
     for name, text, message in (
-        ("a.npz", "x", "a.npz is not a readable .npz"),
-        ("a.json", "{", "a.json is not a JSON object"),
-        ("a.json", "[1]", "a.json is not a JSON object"),
+        ("a.npz", "x", r"'a.npz' is not an .npz file, or only a part of one \(1 bytes\)"),
+        ("a.json", '{"rotation": [[0, 0, 0]], "fps": null}', "'fps' of 'a.json' must be one number; got None"),
+        ("a.json", '{"rotation": [[0, 0, 0]], "fps": {"a": 1}}', "'fps' of 'a.json' must be one number"),
+        ("a.json", "[" * 100_000, "'a.json' is not a JSON object"),
+        ("a.json", "{", "'a.json' is not a JSON object"),
+        ("a.json", "[1]", "'a.json' is not a JSON object"),
         ("a.txt", "x", "one of .npz, .csv, .json"),
         ("a.csv", "Timecode,JawOpen", "has 1 rows"),
+        ("a.csv", "x" * 200_000, "not a table of comma-separated values"),
         ("a.csv", "JawOpen\n0.5", "no 'fps' in it; give one"),
-        ("a.csv", "Timecode,JawOpen\n1,2,3", "row 2 of a.csv has 3 values, the header 2"),
-        ("a.csv", "Timecode,JawOpen\n00:00:00:00,x\n00:00:00:01,1", "column JawOpen of a.csv"),
+        ("a.csv", "Timecode,JawOpen\n1,2,3", "row 2 of 'a.csv' has 3 values, the header 2"),
+        ("a.csv", "Timecode,JawOpen\n00:00:00:00,x\n00:00:00:01,1", "column 'JawOpen' of 'a.csv'"),
         ("a.csv", "Timecode,JawOpen\nnow,1\nthen,1", "must look like 00:00:01:24.000; got now"),
         ("a.csv", "Timecode,JawOpen\n00:00:01:00,1\n00:00:00:00,1", "do not increase"),
         ("a.csv", "Timecode,HeadYaw\n00:00:00:00,1\n00:00:00:01,1", "no column HeadPitch, HeadRoll"),
@@ -184,13 +194,29 @@ def test_unreadable_files(tmp_path):
         read_curves(tmp_path / "b.csv")
     np.save(tmp_path / "p.npy", np.array({}, dtype=object), allow_pickle=True)
     np.savez(tmp_path / "p.npz", coefficients=np.array({}, dtype=object))
-    with pytest.raises(CurveFileError, match=r"p\.npz is not a readable \.npz file of plain arrays"):
+    with pytest.raises(CurveFileError, match=r"p\.npz' is not a readable \.npz file of plain arrays"):
         read_curves(tmp_path / "p.npz")
+    # a single array is another format of numpy, and a member whose packed bytes are damaged fails in zlib
+    np.save(tmp_path / "q.npy", np.zeros(3))
+    (tmp_path / "q.npz").write_bytes((tmp_path / "q.npy").read_bytes())
+    with pytest.raises(CurveFileError, match=r"q\.npz' is not an \.npz file"):
+        read_curves(tmp_path / "q.npz")
+    np.savez_compressed(tmp_path / "r.npz", rotation=RNG.random((400, 3)))
+    packed = bytearray((tmp_path / "r.npz").read_bytes())
+    packed[200:3000] = bytes(2800)
+    (tmp_path / "r.npz").write_bytes(packed)
+    with pytest.raises(CurveFileError, match=r"r\.npz' is not a readable \.npz file"):
+        read_curves(tmp_path / "r.npz")
+    (tmp_path / "d.npz").mkdir()
+    with pytest.raises(MissingFileError, match="is a folder, the name of one curve file is needed"):
+        read_curves(tmp_path / "d.npz")
 
 
 def test_fps_from_outside_and_fields_of_json(tmp_path):
     (tmp_path / "m.json").write_text(json.dumps({"rotation": [[0, 0, 0]] * 3}))
     assert read_curves(tmp_path / "m.json", fps=30.0).fps == 30.0
+    (tmp_path / "m.json").write_text(json.dumps({"rotation": [[0, 0, 0]] * 3, "fps": ["29.97"]}))
+    assert read_curves(tmp_path / "m.json").fps == 29.97
 
 
 def test_what_cannot_be_written(tmp_path, expression, pose):

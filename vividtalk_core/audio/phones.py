@@ -6,6 +6,7 @@ PocketSphinx is optional (`pip install pocketsphinx`, English model in the wheel
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -215,11 +216,19 @@ def read_phones(path: Path) -> list[Phone]:
         raise MissingFileError(f"there is no file of phones '{path}'")
     try:
         rows = json.loads(path.read_text("utf-8"))
-        return [_phone(*row) for row in rows]
-    except (ValueError, TypeError) as error:
-        raise DatasetError(f"'{path}' is not a list of [phone, start_s, end_s]: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"'{path}' is not a JSON list of [phone, start_s, end_s]: {error}") from error
+    if not isinstance(rows, list):
+        raise DatasetError(f"'{path}' is not a JSON list of [phone, start_s, end_s]: it is a {type(rows).__name__}")
+    return [_phone(path, row) for row in rows]
 
 
-def _phone(name: str, start_s: float, end_s: float, confidence: float = 1.0) -> Phone:
+def _phone(path: Path, row: object) -> Phone:
     """A phone of a row as JSON has it, where a whole number may stand for a time."""
-    return Phone(str(name), float(start_s), float(end_s), float(confidence))
+    match row:
+        case [str(name), int() | float() as start_s, int() | float() as end_s, *rest] if len(rest) < 2:
+            confidence = rest[0] if rest else 1.0
+            # false where one is NaN
+            if 0 <= start_s <= end_s < math.inf and isinstance(confidence, (int, float)):
+                return Phone(name, float(start_s), float(end_s), float(confidence))
+    raise DatasetError(f"a row of '{path}' is not [phone, start_s, end_s] with 0 ≤ start_s ≤ end_s: {json.dumps(row)}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..errors import MediaError, MissingFileError
+from ..errors import MediaError
+from ..files import existing_file
 from ..structures import SAMPLE_RATE, Audio
 
 if TYPE_CHECKING:
@@ -46,16 +47,14 @@ def read_audio(path: str | Path) -> Audio:
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"there is no audio file {path}.")
+    path = existing_file(path, "audio file")
     try:
         with av.open(str(path)) as container:
             if not container.streams.audio:
-                raise MediaError(f"{path.name} has no audio track; choose a file with sound.")
+                raise MediaError(f"'{path.name}' has no audio track; choose a file with sound.")
             return _decode(container, path.name)
     except av.error.FFmpegError as error:
-        raise MediaError(f"{path.name} cannot be read as audio ({error.strerror}).") from error
+        raise MediaError(f"'{path.name}' cannot be read as audio ({error.strerror}).") from error
 
 
 def _decode(container: InputContainer, name: str) -> Audio:
@@ -74,7 +73,7 @@ def _decode(container: InputContainer, name: str) -> Audio:
         # the resampler may hold back samples until it is flushed
         chunks += [torch.from_numpy(out.to_ndarray()) for out in to_float.resample(None)]
     if not sum(chunk.shape[-1] for chunk in chunks):
-        raise MediaError(f"the audio track of {name} is empty: 0 samples could be decoded.")
+        raise MediaError(f"the audio track of '{name}' is empty: 0 samples could be decoded.")
     # FFmpeg counts the start of a container in microseconds (AV_TIME_BASE)
     late_s = (start or 0.0) - (container.start_time or 0) / 1e6
     silence = chunks[0].new_zeros(chunks[0].shape[0], max(0, round(late_s * stream.rate)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
-from ..errors import VividTalkError
+from ..errors import ADVICE, VividTalkError, worded
 from ..settings import POSE_SOURCES, TalkSettings
 from .build import add_build_arguments
 from .evaluate_arguments import EVALUATE, add_evaluate_arguments
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # imported only now: torch takes seconds, which --help and a misspelt option need not wait for
         importlib.import_module(f".{args.command}", __package__).run(args)
     except (VividTalkError, OSError, MemoryError) as error:
-        sys.stderr.write(f"vividtalk {args.command}: {' '.join(str(error).split())}\n")
+        sys.stderr.write(f"vividtalk {args.command}: {' '.join(_text_of(error, args).split())}\n")
         return BAD_INPUT
     except KeyboardInterrupt:
         rest = "the same command continues from the last finished step" if args.command == "train" else _NOTHING
@@ -51,6 +51,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 _NOTHING = "nothing was written"
+
+
+# Remedy of an error → the option that it needs, and its words with it.
+_REMEDIES = {
+    "threshold": ("threshold", "lower --threshold below it"),
+    "box": ("box", "give the face's box with --box"),
+    "force": ("force", "use it anyway with --force"),
+}
+
+
+def _text_of(error: BaseException, args: argparse.Namespace) -> str:
+    """The message, with those remedies for which the command has an option."""
+    if isinstance(error, OSError) and not isinstance(error, VividTalkError) and error.filename:
+        # without the number that the system gives the error
+        return f"'{error.filename}': {error.strerror}"
+    if not (isinstance(error, VividTalkError) and error.advice):
+        return str(error)
+    known = (*PORTRAIT_OPTIONS, "box") if args.command in ("talk", "drive") else ()
+    words = {key: text for key, text in ADVICE.items() if key not in _REMEDIES}
+    words |= {key: text for key, (option, text) in _REMEDIES.items() if option in known}
+    return worded(error.found, error.advice, words)
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

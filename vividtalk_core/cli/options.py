@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from ..errors import SettingsError
 from ..options import options_of
 
 Settings = TypeVar("Settings")
@@ -90,7 +91,14 @@ def given(settings: Settings, values: Mapping[str, Any], prefix: str = "") -> Se
     for leaf in _own_leaves(settings, prefix):
         if leaf.name in values:
             changes[leaf.field] = values[leaf.name]
-    return dataclasses.replace(settings, **changes)  # type: ignore[type-var]  # as above
+    try:
+        return dataclasses.replace(settings, **changes)  # type: ignore[type-var]  # as above
+    except SettingsError as error:
+        flags = {leaf.field: leaf.flag for leaf in _own_leaves(settings, prefix)}
+        if error.setting not in flags:
+            raise
+        # a user knows the option, not the field that it sets
+        raise SettingsError(flags[error.setting] + str(error).removeprefix(error.setting)) from error
 
 
 def _leaves(settings: Any, prefix: str = "") -> Iterator[_Leaf]:

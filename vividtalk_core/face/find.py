@@ -32,7 +32,11 @@ def check_portrait(portrait: Tensor) -> None:
 
     Raises:
         MediaError: it is not.
+        TypeError: it is no tensor.
     """
+    if not isinstance(portrait, Tensor):
+        found = type(portrait).__name__
+        raise TypeError(f"portrait must be a tensor [1, 3, H, W], as read_image gives it; got {found}")
     if portrait.ndim != 4 or portrait.shape[1] != 3 or portrait.shape[0] < 1:
         raise MediaError(f"portrait must be [B, 3, H, W] RGB with B ≥ 1; got {list(portrait.shape)}")
     height, width = portrait.shape[2:]
@@ -41,7 +45,7 @@ def check_portrait(portrait: Tensor) -> None:
             f"the portrait is {width}×{height} px; its sides must be {MIN_SIDE} to {MAX_SIDE} px: resize it"
         )
     if not portrait.is_floating_point():
-        raise MediaError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}")
+        raise MediaError(f"portrait must hold floating-point values in 0..1; got {portrait.dtype}: scale it")
     # NaN before the range, because every comparison with NaN is false
     low, high = portrait[:1].aminmax()
     if not (torch.isfinite(low) and torch.isfinite(high)):
@@ -101,9 +105,14 @@ def _check_presence(presence: float, force: bool) -> None:
 
 def _box_region(box: tuple[float, float, float, float], image: Tensor) -> Region:
     """The square around a box given in px of an image [1, 3, H, W]."""
-    left, top, right, bottom = box
+    try:
+        left, top, right, bottom = map(float, box)
+    except (TypeError, ValueError):
+        raise SettingsError(f"box must be four numbers left, top, right, bottom in px; got {box!r}") from None
     height, width = image.shape[2:]
-    if not (left < right and top < bottom and right > 0 and bottom > 0 and left < width and top < height):
+    # a box may reach over the edge, but the square around one of any size would need a picture of any size
+    overhang = left >= -width and top >= -height and right <= 2 * width and bottom <= 2 * height
+    if not (overhang and left < right and top < bottom and right > 0 and bottom > 0 and left < width and top < height):
         raise SettingsError(
             f"box must be left, top, right, bottom in px inside the {width}×{height} portrait; got {box}"
         )
@@ -137,6 +146,12 @@ def _no_face(nearly: list[Detection], threshold: float) -> NoFaceError:
     if not nearly:
         return NoFaceError(f"no face found (no score above {LOWEST_SCORE:g})", advice=advice)
     best = max(nearly, key=lambda face: face.score)
+    if best.score >= threshold:
+        return NoFaceError(
+            f"no face found: what the detector takes for a face, the box {box_text(best)}, score {best.score:.2f}, is "
+            "none by the landmark network",
+            advice=advice,
+        )
     return NoFaceError(
         f"no face found: the best score is {best.score:.2f} at box {box_text(best)}, the threshold is {threshold:g}",
         advice=("threshold", *advice),

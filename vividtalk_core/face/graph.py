@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import WeightsError
-from ..hub import load_tensors, read_header
+from ..hub import load_finite_tensors, read_header
 
 
 def _pad(x: Tensor, padding: list[int], value: float = 0.0) -> Tensor:
@@ -236,7 +236,7 @@ def load_network(path: Path) -> GraphNetwork:
     if header is None:
         raise WeightsError(f"'{path}' has no graph in its header: it is not a converted MediaPipe network")
     try:
-        return GraphNetwork(read_graph(header), load_tensors(path))
+        return GraphNetwork(read_graph(header), load_finite_tensors(path))
     except WeightsError as error:
         raise WeightsError(f"'{path}': {error}") from error
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import WeightsError
-from ..hub import load_tensors, read_header
+from ..hub import load_finite_tensors, read_header
 from ..structures import MorphableModel
 
 EYES = ("left_eye", "right_eye")
@@ -26,7 +26,7 @@ def load_morphable(path: Path) -> MorphableModel:
     config = json.loads(read_header(path).get("config", "{}"))
     names = {name: tuple(config.get(name, ())) for name in ("part_names", "exp_names")}
     needed = {field.name for field in fields(MorphableModel)} - names.keys()
-    tensors = load_tensors(path)
+    tensors = load_finite_tensors(path)
     if tensors.keys() != needed or not all(names.values()):
         missing = sorted(needed - tensors.keys()) + [name for name, value in names.items() if not value]
         unexpected = sorted(tensors.keys() - needed)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,14 +23,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..errors import CurveFileError, MismatchError, MissingFileError, OutputError
-from ..files import whole_file
+from ..errors import CurveFileError, MismatchError, OutputError
+from ..files import existing_file, whole_file
 from ..structures import ARKIT_NAMES, Expression, HeadMotion
 from ..time_grid import check_fps
 from .head_pose import still_pose
 from .live_link import read_live_link, write_live_link
 
 SUFFIXES = (".npz", ".csv", ".json")
+LARGEST = 10_000  # no curve comes near it, and far larger ones overflow in the geometry of the mesh
 
 logger = logging.getLogger("vividtalk")
 
@@ -49,7 +52,8 @@ class Curves:
         if frames[0] != frames[1] or abs(rates[0] - rates[1]) > 1e-3:
             raise MismatchError(
                 f"expression and head motion must have one length and fps; got {frames[0]} frames at {rates[0]:g} fps "
-                f"and {frames[1]} at {rates[1]:g}."
+                f"and {frames[1]} at {rates[1]:g}",
+                advice=("length",) if frames[0] != frames[1] else ("rate",),
             )
 
     @property
@@ -82,24 +86,21 @@ def read_curves(path: str | Path, lip_vertices: int | None = None, fps: float | 
         CurveFileError: arrays are missing, have wrong shapes, unknown names, NaN, or the file is damaged.
         SettingsError: the frame rate is out of range.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"there is no curve file {path}.")
+    path = existing_file(path, "curve file")
     if path.suffix.lower() not in SUFFIXES:
-        raise CurveFileError(f"{path.name} is not a curve file; its ending must be one of {', '.join(SUFFIXES)}.")
-    arrays = {".npz": _read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
+        raise CurveFileError(f"'{path.name}' is not a curve file; its ending must be one of {', '.join(SUFFIXES)}.")
+    arrays = {".npz": read_npz, ".json": _read_json, ".csv": read_live_link}[path.suffix.lower()](path)
     if "fps" not in arrays and fps is None:
-        raise CurveFileError(f"{path.name} has no frame rate: there is no 'fps' in it; give one.")
-    # an array in a file may have the shape [] or [1]
-    rate = check_fps(float(np.asarray(arrays.get("fps", fps)).reshape(())))
+        raise CurveFileError(f"'{path.name}' has no frame rate: there is no 'fps' in it; give one.")
+    rate = check_fps(_one_number(path.name, arrays.get("fps", fps)))
     if "coefficients" not in arrays and "rotation" not in arrays:
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise CurveFileError(f"{path.name} has neither 'coefficients' nor 'rotation'; found {found}.")
+        raise CurveFileError(f"'{path.name}' has neither 'coefficients' nor 'rotation'; found {found}.")
     expression = _expression(path.name, arrays, rate, lip_vertices) if "coefficients" in arrays else None
     pose = _pose(path.name, arrays, rate) if "rotation" in arrays else None
     if expression is not None and pose is not None and expression.frame_count != pose.frame_count:
         counts = f"{expression.frame_count} frames of coefficients and {pose.frame_count} of rotation"
-        raise CurveFileError(f"{path.name} has {counts}; they must be equal.")
+        raise CurveFileError(f"'{path.name}' has {counts}; they must be equal.")
     return Curves(expression, pose)
 
 
@@ -134,7 +135,7 @@ def write_curves(
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
-        raise OutputError(f"cannot write {path.name}: the ending must be one of {', '.join(SUFFIXES)}.")
+        raise OutputError(f"cannot write '{path.name}': the ending must be one of {', '.join(SUFFIXES)}.")
     curves = Curves(expression, pose)
     extra = {"vertices_2d": vertices_2d, "landmarks_2d": landmarks_2d}
     arrays = _arrays(curves) | {k: v.cpu().numpy() for k, v in extra.items() if v is not None}
@@ -173,21 +174,31 @@ def _arrays(curves: Curves) -> dict[str, npt.NDArray[Any]]:
     return arrays
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+# What numpy and zipfile raise for a damaged archive: RuntimeError for one with a password or an unknown compression,
+# those of Python's own parser for the header of an array.
+_UNREADABLE = (
+    ValueError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, SyntaxError, tokenize.TokenError
+)  # fmt: skip
+
+
+def read_npz(path: Path) -> dict[str, Any]:
+    """The arrays [...] of an .npz by their names, never pickles; CurveFileError if it is damaged or none."""
+    # numpy reads other formats too whatever the ending, and advises pickle, which could execute code, for the rest
+    if not zipfile.is_zipfile(path):
+        raise CurveFileError(f"'{path.name}' is not an .npz file, or only a part of one ({path.stat().st_size} bytes).")
     try:
-        # a pickle could execute code
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CurveFileError(f"{path.name} is not a readable .npz file of plain arrays ({error}).") from error
+    except _UNREADABLE as error:
+        raise CurveFileError(f"'{path.name}' is not a readable .npz file of plain arrays ({error}).") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         tables = json.loads(path.read_text(encoding="utf-8"))
         arrays = {key: np.asarray(value) for key, value in tables.items()}
-    except (ValueError, AttributeError) as error:
-        raise CurveFileError(f"{path.name} is not a JSON object of number tables ({error}).") from error
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise CurveFileError(f"'{path.name}' is not a JSON object of number tables ({error}).") from error
     if "lip_offsets" in arrays and arrays["lip_offsets"].size == 0:  # JSON keeps only [T, 0] of [T, 0, 3]
         arrays["lip_offsets"] = np.zeros((arrays["lip_offsets"].shape[0], 0, 3), np.float32)
     return arrays
@@ -198,8 +209,8 @@ def _expression(name: str, arrays: Mapping[str, Any], fps: float, lip_vertices: 
     coefficients = _numbers(name, arrays, "coefficients", (None, None))
     # programs order blendshapes differently: without names a column could be any of them
     if "names" not in arrays:
-        raise CurveFileError(f"{name} has coefficients but no 'names' for their columns.")
-    names = [str(column) for column in arrays["names"]]
+        raise CurveFileError(f"'{name}' has coefficients but no 'names' for their columns.")
+    names = [str(column) for column in np.atleast_1d(arrays["names"])]
     coefficients = _by_name(name, coefficients, names)
     lips = _lips(name, arrays, len(coefficients), lip_vertices)
     expression = Expression(coefficients, lips, fps, coefficients[0].clone(), lips[0].clone())
@@ -232,9 +243,20 @@ def _lips(name: str, arrays: Mapping[str, Any], frames: int, lip_vertices: int |
         return torch.zeros(frames, lip_vertices, 3)
     if lip_vertices is not None and lips.shape[1] != lip_vertices:
         raise CurveFileError(
-            f"the lip offsets of {name} are for {lips.shape[1]} vertices, this head model has {lip_vertices}."
+            f"the lip offsets of '{name}' are for {lips.shape[1]} vertices, this head model has {lip_vertices}."
         )
     return lips
+
+
+def _one_number(name: str, value: Any) -> float:
+    """The frame rate of a file, which may have the shape [] or [1], as a number or as text."""
+    array = np.asarray(value)
+    try:
+        # text, because JSON that was written by hand often has its numbers in quotes
+        return float(array.astype(str).reshape(()).item())
+    except ValueError:
+        found = f"{array.dtype} {list(array.shape)}" if array.size > 1 else repr(array.tolist())
+        raise CurveFileError(f"'fps' of '{name}' must be one number; got {found}.") from None
 
 
 def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | None, ...]) -> Tensor:
@@ -242,29 +264,35 @@ def _numbers(name: str, arrays: Mapping[str, Any], key: str, shape: tuple[int | 
     array = np.asarray(arrays[key])
     needed = f"[{', '.join('any' if size is None else str(size) for size in shape)}]"
     fits = array.ndim == len(shape) and all(s in (None, size) for s, size in zip(shape, array.shape, strict=True))
-    if not fits or not np.issubdtype(array.dtype, np.number):
-        raise CurveFileError(f"'{key}' of {name} must be numbers {needed}; got {array.dtype} {list(array.shape)}.")
+    if not fits or array.dtype.kind not in "iuf":
+        raise CurveFileError(f"'{key}' of '{name}' must be numbers {needed}; got {array.dtype} {list(array.shape)}.")
     bad = int((~np.isfinite(array)).sum())
     if bad:
-        raise CurveFileError(f"'{key}' of {name} has {bad} of {array.size} values that are NaN or infinite.")
+        raise CurveFileError(f"'{key}' of '{name}' has {bad} of {array.size} values that are NaN or infinite.")
+    large = int((np.abs(array.astype(np.float64)) > LARGEST).sum())
+    if large:
+        raise CurveFileError(
+            f"'{key}' of '{name}' has {large} of {array.size} values beyond ±{LARGEST:,}; coefficients are about "
+            "0 to 1, rotations in radians, lengths in decimetres."
+        )
     if len(shape) > 1 and len(array) == 0:
-        raise CurveFileError(f"'{key}' of {name} has 0 frames.")
+        raise CurveFileError(f"'{key}' of '{name}' has 0 frames.")
     return torch.from_numpy(array.astype(np.float32))
 
 
 def _by_name(name: str, coefficients: Tensor, names: list[str]) -> Tensor:
     """Columns [T, K] put in the order of ARKIT_NAMES [T, E]; what the file lacks is 0."""
     if len(names) != coefficients.shape[1]:
-        raise CurveFileError(f"{name} has {len(names)} names for {coefficients.shape[1]} columns of coefficients.")
+        raise CurveFileError(f"'{name}' has {len(names)} names for {coefficients.shape[1]} columns of coefficients.")
     unknown = [column for column in names if column not in ARKIT_NAMES]
     twice = sorted({column for column in names if names.count(column) > 1})
     if unknown or twice:
         found = f"names that are no ARKit blendshape: {', '.join(unknown)}" if unknown else f"{', '.join(twice)} twice"
-        raise CurveFileError(f"{name} has {found}.")
+        raise CurveFileError(f"'{name}' has {found}.")
     missing = [known for known in ARKIT_NAMES if known not in names]
     if missing:
         # no error, because older recorders have 51 blendshapes, without tongueOut
-        logger.warning("%s has no %s: taken as 0.", name, ", ".join(missing))
+        logger.warning("'%s' has no %s: taken as 0.", name, ", ".join(missing))
     ordered = coefficients.new_zeros(len(coefficients), len(ARKIT_NAMES))
     ordered[:, [ARKIT_NAMES.index(column) for column in names]] = coefficients
     return ordered

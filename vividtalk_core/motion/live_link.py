@@ -63,14 +63,16 @@ def read_live_link(path: Path) -> dict[str, Any]:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if row]
     except UnicodeDecodeError as error:
-        raise CurveFileError(f"{path.name} is not a text file ({error}).") from error
+        raise CurveFileError(f"'{path.name}' is not a text file ({error}).") from error
+    except csv.Error as error:
+        raise CurveFileError(f"'{path.name}' is not a table of comma-separated values ({error}).") from error
     if len(rows) < 2:
-        raise CurveFileError(f"{path.name} has {len(rows)} rows; a header and at least one frame are needed.")
+        raise CurveFileError(f"'{path.name}' has {len(rows)} rows; a header and at least one frame are needed.")
     header, body = [column.strip() for column in rows[0]], rows[1:]
     uneven = next((i for i, row in enumerate(body, 2) if len(row) != len(header)), None)
     if uneven:
         raise CurveFileError(
-            f"row {uneven} of {path.name} has {len(body[uneven - 2])} values, the header {len(header)}."
+            f"row {uneven} of '{path.name}' has {len(body[uneven - 2])} values, the header {len(header)}."
         )
     columns = dict(zip(header, zip(*body, strict=True), strict=True))
     return _fps(path.name, columns) | _blendshapes(path.name, columns) | _angles(path.name, columns)
@@ -92,7 +94,7 @@ def _angles(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, Any]
     if len(missing) == len(ANGLES):
         return {}
     if missing:
-        raise CurveFileError(f"{file} has no column {', '.join(missing)}; a head pose needs {', '.join(ANGLES)}.")
+        raise CurveFileError(f"'{file}' has no column {', '.join(missing)}; a head pose needs {', '.join(ANGLES)}.")
     yaw, pitch, roll = (_column(file, name, columns[name]) for name in ANGLES)
     # the file has yaw first, the pack's convention pitch
     return {"rotation": np.stack((pitch, yaw, roll), -1)}
@@ -103,7 +105,7 @@ def _column(file: str, name: str, values: tuple[str, ...]) -> npt.NDArray[np.flo
     try:
         return np.array([float(value) for value in values])
     except ValueError as error:
-        raise CurveFileError(f"column {name} of {file} holds something that is not a number ({error}).") from error
+        raise CurveFileError(f"column '{name}' of '{file}' holds something that is not a number ({error}).") from error
 
 
 def _fps(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
@@ -115,16 +117,16 @@ def _fps(file: str, columns: Mapping[str, tuple[str, ...]]) -> dict[str, float]:
         fields = np.array([[float(part) for part in code.split(":")] for code in codes])
         seconds, ticks = fields[:, :3] @ (3600.0, 60.0, 1.0), fields[:, 3]
     except (ValueError, IndexError) as error:
-        raise CurveFileError(f"the timecodes of {file} must look like 00:00:01:24.000; got {codes[0]}.") from error
+        raise CurveFileError(f"the timecodes of '{file}' must look like 00:00:01:24.000; got {codes[0]}.") from error
     # the file does not say how many frames a second has in its last field; with the right number the steps are equal
     bases = [base for base in TIME_BASES if ticks.max() < base] or [WRITTEN_BASE]
     time = min((seconds + ticks / base for base in reversed(bases)), key=lambda times: round(np.diff(times).std(), 4))
     if time[-1] <= time[0]:
-        raise CurveFileError(f"the timecodes of {file} do not increase: {codes[0]} to {codes[-1]}.")
+        raise CurveFileError(f"the timecodes of '{file}' do not increase: {codes[0]} to {codes[-1]}.")
     fps = (len(codes) - 1) / (time[-1] - time[0])
     # timecodes are rounded, so that a usual rate is found a little beside itself
     usual = min(USUAL_FPS, key=lambda rate: abs(rate - fps))
     if abs(usual - fps) > 0.005 * usual:
         usual = fps
-    logger.info("%s: %d frames at %g fps by its timecodes.", file, len(codes), usual)
+    logger.info("'%s': %d frames at %g fps by its timecodes.", file, len(codes), usual)
     return {"fps": float(usual)}

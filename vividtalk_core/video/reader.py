@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from ..audio.waveform import read_audio
-from ..errors import MediaError, MissingFileError, SettingsError
+from ..errors import MediaError, SettingsError
+from ..files import existing_file
 from ..settings import FPS
 from ..structures import Audio
 
@@ -64,9 +65,7 @@ def read_image(path: str | os.PathLike[str]) -> Tensor:
         MissingFileError: there is no such file.
         MediaError: the file is not a picture.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"there is no picture '{path}'")
+    path = existing_file(path, "picture")
     data = np.fromfile(path, np.uint8)  # imread cannot open every file name on Windows
     image = _decode_image(data) if data.size else None
     if image is None:
@@ -108,9 +107,7 @@ def read_video(path: str | os.PathLike[str], fps: float | None = None, with_audi
     """
     import av
 
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"there is no video '{path}'")
+    path = existing_file(path, "video")
     try:
         with av.open(str(path)) as container:
             stream = _video_stream(container, path)

@@ -139,8 +139,9 @@ class VideoWriter:
         self.rate = video_rate(fps)
         self.frame_count = 0
         self._shape = (3, height, width)
-        self._audio = None if audio is None else _mono_or_stereo(audio[0])
-        self._audio_rate = 0 if audio is None else int(audio[1])
+        sound = None if audio is None else Audio.of(audio)
+        self._audio = None if sound is None else _mono_or_stereo(sound.waveform)
+        self._audio_rate = 0 if sound is None else int(sound.sample_rate)
         self._crf = crf
         self._queue: queue.Queue[Pixels | None] = queue.Queue(chunk_frames(QUEUE, height, width))
         self._encoded: Future[None] = Future()

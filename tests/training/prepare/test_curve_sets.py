@@ -93,7 +93,7 @@ def test_rig_with_wrong_arrays(tmp_path, wav, weights, head_model):
     with pytest.raises(ValueError, match="must have finite weights"):
         observe_curves(rig(tmp_path / "a.npz", weights, NAMES), wav, head_model)
     np.savez(tmp_path / "b.npz", weights=weights.numpy())
-    with pytest.raises(ValueError, match=r"b\.npz is not a readable \.npz with weights, names and fps"):
+    with pytest.raises(ValueError, match=r"b\.npz' has weights but no names and no fps"):
         observe_curves(tmp_path / "b.npz", wav, head_model)
 
 

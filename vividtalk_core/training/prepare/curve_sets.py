@@ -7,7 +7,6 @@ observed. The sound is taken to begin with the first frame.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from ...audio.waveform import analysis_gain, read_audio
 from ...errors import CurveFileError
 from ...eval.lips import pearson
 from ...head.mouth_shape import lip_curves
-from ...motion.files import read_curves
+from ...motion.files import read_curves, read_npz
 from ...structures import ARKIT_NAMES, Expression, HeadMotion, MorphableModel
 from ...time_grid import check_fps, sample_rows
 from .observation import Observation, retimed, sound_of
@@ -113,13 +112,13 @@ def _read_rig(path: Path) -> tuple[Tensor, list[str], float] | None:
     """Weights [T, K], their names and rate, if the file is a rig's."""
     if path.suffix.lower() != ".npz":
         return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "weights" not in file.files:
-                return None
-            weights, names, fps = (file[key] for key in ("weights", "names", "fps"))
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CurveFileError(f"{path.name} is not a readable .npz with weights, names and fps ({error}).") from error
+    arrays = read_npz(path)
+    if "weights" not in arrays:
+        return None
+    missing = [key for key in ("names", "fps") if key not in arrays]
+    if missing:
+        raise CurveFileError(f"'{path.name}' has weights but no {' and no '.join(missing)}.")
+    weights, names, fps = (arrays[key] for key in ("weights", "names", "fps"))
     if weights.ndim != 2 or weights.shape[1] != len(names) or not np.isfinite(weights).all():
         expected = f"finite weights [T, {len(names)}], a column per name"
         raise CurveFileError(f"{path.name} must have {expected}; got {list(weights.shape)}.")
