@@ -235,8 +235,9 @@ def load_network(path: Path) -> GraphNetwork:
     header = read_header(path).get("graph")
     if header is None:
         raise WeightsError(f"'{path}' has no graph in its header: it is not a converted MediaPipe network")
+    tensors = load_finite_tensors(path)
     try:
-        return GraphNetwork(read_graph(header), load_finite_tensors(path))
+        return GraphNetwork(read_graph(header), tensors)
     except WeightsError as error:
         raise WeightsError(f"'{path}': {error}") from error
 
