@@ -126,6 +126,11 @@ def test_reenactment_prints_a_line_for_each_clip_and_a_table(reenacted, capsys):
     assert reenacted[-1] == ReenactmentSettings()
 
 
+def test_reenactment_of_no_usable_clip_fails(reenacted, capsys):
+    assert main(["evaluate", "reenactment", "short.mp4"]) == 2
+    assert "none of the 1 videos could be measured" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -12,6 +12,7 @@ from typing import Any
 from ..audio.phones import closures_of, read_phones
 from ..audio.waveform import read_audio
 from ..critics.face_embedder import FaceEmbedder
+from ..errors import MediaError
 from ..eval.evaluators import Evaluators
 from ..eval.footage import read_footage
 from ..eval.protocols import reenactment_table, style
@@ -123,7 +124,10 @@ def _reenactment(args: argparse.Namespace) -> None:
         # standard output is buffered in a pipe: each clip is shown when it is measured
         sys.stdout.flush()
         rows[name] = clip.rows
-    if args.markdown and rows:
+    if not rows:
+        # each was left out with a warning that says why
+        raise MediaError(f"none of the {len(args.videos)} videos could be measured: name a video of one face")
+    if args.markdown:
         sys.stdout.write(reenactment_table.to_markdown(rows))
 
 
