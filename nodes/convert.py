@@ -73,7 +73,10 @@ def face_choice(
     models: Models, portrait: Tensor, mask: Tensor | None, face_index: int, threshold: float, force: bool
 ) -> tuple[Box | None, int]:
     """The arguments `box` and `face_index` of `fit_face` for a portrait [1, 3, H, W] and a MASK [B, H, W]."""
-    if mask is None or not bool((mask > 0.5).any()):  # Load Image gives a small empty mask when there is none
+    if mask is None or not bool((mask > 0.5).any()):
+        # Load Image gives an empty mask of another size where the picture has none: that one is nobody's intention
+        if mask is not None and mask.shape[1:] == portrait.shape[2:]:
+            log.warning("The mask marks nothing: it is ignored")
         return None, face_index
     return marked_face(models.face, portrait, mask[0].cpu(), face_index, threshold, force)
 
@@ -160,8 +163,18 @@ def written(stream: FrameStream, audio: Input.Audio | None) -> Input.Video:
     # a random name, because all runs share the temp folder
     file = os.path.join(folder, f"VividTalk_{secrets.token_hex(8)}.mp4")
     note_odd_size(stream.height, stream.width)
-    write_video(file, stream, None if audio is None else sound(audio), progress())
+    track = None if audio is None else sound(audio)
+    if track is not None:
+        note_other_length(track.duration_s, stream.frame_count / stream.fps)
+    write_video(file, stream, track, progress())
     return MarkedFile(file)
+
+
+def note_other_length(sound_s: float, video_s: float) -> None:
+    """Warn if a sound is longer or shorter than its video by more than a tenth of a second."""
+    if abs(sound_s - video_s) > 0.1:
+        what = "the sound is cut" if sound_s > video_s else "the rest of the video is silent"
+        log.warning("The sound takes %.2f s and the motion %.2f s: %s", sound_s, video_s, what)
 
 
 def note_odd_size(height: int, width: int) -> None:

@@ -225,7 +225,7 @@ def test_every_mode_moves_the_lips_and_the_gains_stop_them(models, portrait, mod
         ({"pose": "nod"}, "pose must be one of codebook, idle, still; got 'nod'"),
         ({"fps": 0.5}, "fps must be between 1 and 120; got 0.5"),
         ({"strength": 1.5}, "strength must be between 0 and 1; got 1.5"),
-        ({"pose_amplitude": -1.0}, "pose_amplitude must be 0 or more; got -1"),
+        ({"pose_amplitude": -1.0}, "pose_amplitude must be between 0 and 10; got -1"),
     ],
 )
 def test_a_setting_out_of_range_is_named(wrong, message):

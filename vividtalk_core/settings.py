@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from .errors import SettingsError
 from .options import check_options, option
 
+# Faces come apart long before; beyond it a number is a mistake.
+LARGEST_GAIN = 10.0
 FPS = (1.0, 120.0)  # lowest and highest frames per second that are accepted
 ACOUSTIC = "acoustic"  # the rule-based baseline, which needs no weights
 MODES = ("parallel", "causal", ACOUSTIC)  # how `audio_to_mesh` makes lip motion
@@ -21,9 +23,13 @@ POSE_SOURCES = ("codebook", "idle", "still")  # where head motion comes from if 
 class ArticulationSettings:
     """Gains: 1 is the strength of the speakers in the training data."""
 
-    lip_strength: float = option(1.0, "gain of all mouth motion, jaw and lips", low=0, widest=3, step=0.05)
-    jaw_gain: float = option(1.0, "gain of the jaw alone", low=0, widest=3, step=0.05)
-    lip_gain: float = option(1.0, "gain of the lips alone, lip offsets included", low=0, widest=3, step=0.05)
+    lip_strength: float = option(
+        1.0, "gain of all mouth motion, jaw and lips", low=0, high=LARGEST_GAIN, widest=3, step=0.05
+    )
+    jaw_gain: float = option(1.0, "gain of the jaw alone", low=0, high=LARGEST_GAIN, widest=3, step=0.05)
+    lip_gain: float = option(
+        1.0, "gain of the lips alone, lip offsets included", low=0, high=LARGEST_GAIN, widest=3, step=0.05
+    )
     face_gain: float = 1.0  # gain of brows and cheeks
     smoothing_s: float = option(
         0.0,
@@ -59,7 +65,7 @@ class TalkSettings:
         "motion of the head: from the learned codebook, a slight idle sway, or none",
         choices=POSE_SOURCES,
     )
-    pose_amplitude: float = option(1.0, "how far the head moves", low=0, widest=3, step=0.05)
+    pose_amplitude: float = option(1.0, "how far the head moves", low=0, high=LARGEST_GAIN, widest=3, step=0.05)
     pose_temperature: float = option(
         1.0, "variety of the codebook's motion: 0 the most likely, 1 as in people", low=0, widest=2, step=0.05
     )

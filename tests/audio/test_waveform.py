@@ -144,7 +144,14 @@ def test_bad_waveforms(waveform, rate, message):
 def test_silence_is_allowed_and_logged(caplog):
     with caplog.at_level(logging.WARNING, "vividtalk"):
         assert to_mono_16k(torch.zeros(100), 16_000).shape == (100,)
-    assert "silent" in caplog.text
+    assert "silent: every sample is 0" in caplog.text
+
+
+def test_channels_that_cancel_are_named(caplog):
+    wave = torch.sin(torch.arange(1600) / 5)
+    with caplog.at_level(logging.WARNING, "vividtalk"):
+        assert not to_mono_16k(torch.stack((wave, -wave)), 16_000).any()
+    assert "silent: its 2 channels cancel each other" in caplog.text
 
 
 def test_frames_and_fps():

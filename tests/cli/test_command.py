@@ -154,7 +154,7 @@ def test_same_seed_same_file(folder, tmp_path):
         ({"--pose": "video:flat.png"}, "'flat.png' is a single picture"),
         ({"--pose": "file:missing.npz"}, "there is no curve file 'missing.npz'"),
         ({"--pose": "file:face.npz"}, "'face.npz' holds no head pose"),
-        ({"--jaw-gain": "-1"}, "--jaw-gain must be 0 or more; got -1"),
+        ({"--jaw-gain": "-1"}, "--jaw-gain must be between 0 and 10; got -1"),
         ({"--strength": "1.5"}, "strength must be between 0 and 1; got 1.5"),
         ({"--threshold": "2"}, "threshold must be between 0 and 1; got 2"),
         ({"--weights": "nowhere"}, "weights 'nowhere': there is no such folder"),

@@ -367,6 +367,28 @@ def test_warnings_are_on_the_node_and_in_the_log(comfy, talk):
     assert notes(again, "3") in ("", text)
 
 
+def test_a_mask_that_marks_nothing_is_reported(comfy, stages):
+    graph = {key: stages[key] for key in ("1", "3", "4")}
+    graph["none"] = node("SolidMask", value=0.0, width=512, height=512)
+    graph["4"]["inputs"]["mask"] = ["none", 0]
+    graph["view"] = node("VividTalk_PreviewFace", face=["4", 0], view="crop")
+    graph["out"] = node("PreviewImage", images=["view", 0])
+    assert "The mask marks nothing: it is ignored." in notes(comfy.run(graph), "4")
+
+
+def test_sound_that_is_longer_than_the_motion_is_reported(comfy, film):
+    film["render"] = node(
+        "VividTalk_RenderVideo",
+        portrait=["1", 0],
+        face=["4", 0],
+        expression=["8", 0],
+        head_pose=["9", 0],
+        audio=["2", 0],
+    )
+    film["save"] = node("SaveVideo", video=["render", 0], filename_prefix="cut", format="auto", codec="auto")
+    assert "the sound is cut" in notes(comfy.run(film), "render")
+
+
 def test_each_node_shows_its_own_notes(comfy, stages):
     stages["slow"] = copy.deepcopy(stages["7"])
     stages["slow"]["inputs"]["fps"] = 20.0

@@ -101,7 +101,11 @@ def to_mono_16k(waveform: Tensor, sample_rate: int) -> Tensor:
     if bad:
         raise MediaError(f"the audio has {bad} of {mono.numel()} samples that are NaN or infinite; export it again.")
     if not mono.any():
-        logger.warning("The audio is silent: every sample is 0, so the mouth will stay closed.")
+        why = "every sample is 0"
+        if waveform.any():
+            # a microphone cable with one swapped wire gives such a sound, in which nothing is left of a centred voice
+            why = f"its {len(waveform)} channels cancel each other, use one of them"
+        logger.warning("The audio is silent: %s. The mouth will stay closed.", why)
     return resample(mono, int(sample_rate), SAMPLE_RATE)
 
 
