@@ -258,7 +258,7 @@ def test_prepare(tmp_path, monkeypatch, capsys):
         asked.append((folder, out, workers, settings))
         out.mkdir()
         progress(1, 1, None)
-        return SimpleNamespace(describe=lambda: "1 of 1 clips kept")
+        return SimpleNamespace(describe=lambda: "1 of 1 clips kept", kept=("a",))
 
     monkeypatch.setattr(preparation, "prepare", prepare)
     out = tmp_path / "out"
@@ -268,6 +268,16 @@ def test_prepare(tmp_path, monkeypatch, capsys):
     assert json.loads((out / "settings.json").read_text())["settings"]["lag"]["reach"] == 5
     stdout, stderr = capsys.readouterr()
     assert stdout == "1 of 1 clips kept\n" and stderr.startswith("prepare 100% [####")
+
+
+def test_a_folder_of_which_nothing_is_kept_is_an_error(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/text.mp4").write_text("no video")
+    assert run("prepare", tmp_path / "in", tmp_path / "out", "--no-progress") == 2
+    stdout, stderr = capsys.readouterr()
+    assert "0 of 1 clips kept" in stdout
+    folders = f"'{tmp_path / 'in'}' can be trained on: the report in '{tmp_path / 'out'}'"
+    assert stderr == f"vividtalk train: no clip of {folders} says why\n"
 
 
 def test_prepare_errors(tmp_path, capsys):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import SettingsError
+from ..errors import DatasetError, SettingsError
 from ..training.tasks.registry import TASKS
 from .options import add_options, given
 from .parser import add_progress
@@ -130,6 +130,10 @@ def _run_prepare(args: argparse.Namespace) -> None:
     report = prepare(args.folder, args.out, _workers(args), ProgressBar("prepare", args.progress), settings)
     write_json(args.out / SETTINGS, {"settings": dataclasses.asdict(settings)})
     sys.stdout.write(report.describe() + "\n")
+    if not report.kept:
+        raise DatasetError(
+            f"no clip of '{args.folder}' can be trained on: the report in '{args.out}' gives the reasons"
+        )
 
 
 def _run_phones(args: argparse.Namespace) -> None:
