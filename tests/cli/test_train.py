@@ -277,7 +277,7 @@ def test_a_folder_of_which_nothing_is_kept_is_an_error(tmp_path, capsys):
     stdout, stderr = capsys.readouterr()
     assert "0 of 1 clips kept" in stdout
     folders = f"'{tmp_path / 'in'}' can be trained on: the report in '{tmp_path / 'out'}'"
-    assert stderr == f"vividtalk train: no clip of {folders} says why\n"
+    assert stderr == f"vividtalk train: no clip of {folders} gives the reasons\n"
 
 
 def test_prepare_errors(tmp_path, capsys):
