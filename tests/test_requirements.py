@@ -54,3 +54,12 @@ def test_what_runs_is_what_is_declared():
             continue
         found = set(re.findall(r"^\s*(?:import|from) ([a-zA-Z_]\w*)", path.read_text(encoding="utf-8"), re.MULTILINE))
         assert not found & (forbidden - modules), f"{path.name} imports {found & forbidden}"
+
+
+def test_the_version_is_the_same_everywhere():
+    import vividtalk_core
+
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    version = re.search(r'^version = "(.+)"', text, re.MULTILINE)[1]
+    assert vividtalk_core.__version__ == version
+    assert f"## {version}\n" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
