@@ -185,3 +185,14 @@ def test_expression_neutral_must_have_the_same_names():
 def test_arkit_names_are_52_and_sorted():
     assert len(set(ARKIT_NAMES)) == 52
     assert list(ARKIT_NAMES) == sorted(ARKIT_NAMES)
+
+
+def test_joining_reads_one_part_at_a_time_and_counts_the_frames():
+    motion = DenseMotion(torch.rand(5, 4, 4, 2), torch.rand(5, 1, 4, 4))
+    parts = [motion.frames(slice(0, 2)), motion.frames(slice(2, 5))]
+    joined = DenseMotion.joined(iter(parts), 5)
+    assert torch.equal(joined.flow, motion.flow) and torch.equal(joined.occlusion, motion.occlusion)
+    assert DenseMotion.joined([motion], 5) is motion
+    for wrong, came in (([], 0), (parts[:1], 2)):
+        with pytest.raises(ValueError, match=f"5 frames were announced and {came} came"):
+            DenseMotion.joined(wrong, 5)

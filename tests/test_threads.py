@@ -78,7 +78,10 @@ def test_an_error_reaches_the_caller():
 def test_chunks_are_joined_in_order_and_progress_is_reported():
     seen = []
     whole = by_chunks(
-        lambda part: torch.arange(10)[part] * 2, 10, lambda parts: torch.cat(list(parts)), lambda *s: seen.append(s)
+        lambda part: torch.arange(10)[part] * 2,
+        10,
+        lambda parts, total: torch.cat(list(parts)),
+        lambda *s: seen.append(s),
     )
     assert torch.equal(whole, torch.arange(10) * 2)
     assert seen == [(4, 10), (8, 10), (10, 10)]

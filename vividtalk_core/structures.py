@@ -6,11 +6,10 @@ I identity components, D feature width, H W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -72,9 +71,24 @@ class FrameValue:
         return replace(self, **{name: _cut(getattr(self, name), part) for name in self.PER_FRAME})
 
     @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """The frames of all parts in a row, the inverse of `frames`; what belongs to all is the first part's."""
-        return replace(parts[0], **{name: _join([getattr(part, name) for part in parts]) for name in cls.PER_FRAME})
+    def joined(cls, parts: Iterable[Self], total: int) -> Self:
+        """The frames of all parts in a row, the inverse of `frames`; what belongs to all is the first part's.
+
+        Args:
+            parts: read one at a time, so that no more than one is held beside the result.
+            total: number of frames of all parts together.
+        """
+        whole: Self | None = None
+        done = 0
+        for part in parts:
+            # written in place, which is allowed here alone: nobody else has the value yet
+            whole = part if part.frame_count == total else whole or _room(part, total)
+            if whole is not part:
+                _put(whole, part, done)
+            done += part.frame_count
+        if whole is None or done != total:
+            raise ValueError(f"{total} frames were announced and {done} came")
+        return whole
 
 
 def _cut(value: Any, part: slice) -> Any:
@@ -86,13 +100,25 @@ def _cut(value: Any, part: slice) -> Any:
     return None if value is None else value[part]
 
 
-def _join(values: Sequence[Any]) -> Any:
-    """The inverse of `_cut`: tensors [t, ...] to [T, ...]."""
-    if isinstance(values[0], FrameValue):
-        return type(values[0]).joined(values)
-    if isinstance(values[0], tuple):
-        return tuple(type(layers[0]).joined(layers) for layers in zip(*values, strict=True))
-    return None if values[0] is None else torch.cat(list(values))
+def _room(value: Any, total: int) -> Any:
+    """A field of some frames as one of `total` frames, [t, ...] to [T, ...], not yet filled."""
+    if isinstance(value, FrameValue):
+        return replace(value, **{name: _room(getattr(value, name), total) for name in value.PER_FRAME})
+    if isinstance(value, tuple):
+        return tuple(_room(layer, total) for layer in value)
+    return None if value is None else value.new_empty((total, *value.shape[1:]))
+
+
+def _put(whole: Any, part: Any, start: int) -> None:
+    """Write a field of some frames [t, ...] into its place in all of them [T, ...]."""
+    if isinstance(part, FrameValue):
+        for name in part.PER_FRAME:
+            _put(getattr(whole, name), getattr(part, name), start)
+    elif isinstance(part, tuple):
+        for layer, own in zip(whole, part, strict=True):
+            _put(layer, own, start)
+    elif part is not None:
+        whole[start : start + len(part)] = part
 
 
 @dataclass(frozen=True, eq=False, slots=True)

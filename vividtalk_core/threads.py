@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -90,7 +90,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item], workers:
 def by_chunks(
     function: Callable[[slice], Result],
     total: int,
-    join: Callable[[Sequence[Result]], Result],
+    join: Callable[[Iterable[Result], int], Result],
     progress: Progress | None = None,
     workers: int = 0,
 ) -> Result:
@@ -99,16 +99,18 @@ def by_chunks(
     Args:
         function: makes the value of some of the frames; a frame's bits must not depend on the others.
         total: number of frames.
-        join: puts the values of all chunks together.
+        join: puts the values of all chunks, which come one at a time, together: `FrameValue.joined`.
         progress: called after each chunk, in the caller's thread.
         workers: threads; 0 is `default_workers`.
     """
     ranges = [slice(start, min(start + CHUNK, total)) for start in range(0, total, CHUNK)]
-    values = []
-    # for one worker too, which runs in the caller's thread
-    with single_threaded():
+
+    def values() -> Iterator[Result]:
         for part, value in zip(ranges, in_order(function, ranges, workers or default_workers()), strict=True):
-            values.append(value)
+            yield value
             if progress:
                 progress(part.stop, total)
-    return join(values)
+
+    # for one worker too, which runs in the caller's thread
+    with single_threaded():
+        return join(values(), total)

@@ -327,13 +327,13 @@ def test_parts_of_a_clip_joined_are_the_clip(view, driven, corrected, frame_gene
     renders = [render_ncc(view, mesh.frames(part)) for part in parts]
     motions = [estimate_motion(part) for part in renders]
     frames = [generate_frames(*pair, frame_generator) for pair in zip(renders, motions, strict=True)]
-    joined = NccRender.joined(renders)
+    joined = NccRender.joined(renders, 3)
     for name in ("ncc", "face_mask", "projected_texture", "lip_maps"):
         assert torch.equal(getattr(joined, name), getattr(render, name))
     assert torch.equal(joined.fragments.barycentric, render.fragments.barycentric)
     assert torch.equal(joined.mesh.vertices, mesh.vertices) and joined.view is view
-    assert torch.equal(DenseMotion.joined(motions).flow, motion.flow)
-    together = GeneratedFrames.joined(frames)
+    assert torch.equal(DenseMotion.joined(motions, 3).flow, motion.flow)
+    together = GeneratedFrames.joined(frames, 3)
     assert together.frame_count == 3 and len(together.paints) == len(corrected.paints)
     for found, expected in zip(together.paints, corrected.paints, strict=True):
         for name in ("color", "alpha", "box", "beneath"):
