@@ -55,8 +55,21 @@ class Phone:
     confidence: float = 1.0  # 0..1
 
 
+@dataclass(frozen=True, slots=True)
+class SpokenWord:
+    """A word of a known sentence with its phones; silence is a word without text."""
+
+    text: str
+    phones: tuple[Phone, ...]
+
+
 def align_phones(waveform: Tensor, sample_rate: int, transcript: str) -> list[Phone]:
-    """Find when the phones of a known English sentence are spoken.
+    """When the phones of a known English sentence are spoken; see `align_words`."""
+    return [phone for word in align_words(waveform, sample_rate, transcript) for phone in word.phones]
+
+
+def align_words(waveform: Tensor, sample_rate: int, transcript: str) -> list[SpokenWord]:
+    """Find when the words and the phones of a known English sentence are spoken.
 
     Args:
         waveform: [N] or [C, N], floats in −1..1 or integers.
@@ -89,16 +102,20 @@ def align_phones(waveform: Tensor, sample_rate: int, transcript: str) -> list[Ph
     raise MediaError(f"the sound does not fit the transcript '{transcript}': check that they belong together")
 
 
-def _aligned(decoder: Decoder, pad_s: float, duration_s: float) -> list[Phone]:
-    """The phones of a finished alignment, without the padding."""
-    phones: list[Phone] = []
+def _aligned(decoder: Decoder, pad_s: float, duration_s: float) -> list[SpokenWord]:
+    """The words of a finished alignment, without the padding."""
+    words: list[SpokenWord] = []
     for word in decoder.get_alignment():
+        phones: list[Phone] = []
         for phone in word:
             start, end = phone.start * FRAME_S - pad_s, (phone.start + phone.duration) * FRAME_S - pad_s
             # what lies in the padding alone is no part of the recording
             if end > 0 and start < duration_s:
                 phones.append(Phone(_plain(phone.name), max(start, 0.0), min(end, duration_s)))
-    return phones
+        # "read(2)" is the second pronunciation of "read"
+        text = "" if word.name in NOT_SPEECH else re.sub(r"\(\d+\)", "", word.name)
+        words.append(SpokenWord(text, tuple(phones)))
+    return words
 
 
 def _quiet(seconds: float) -> bytes:

@@ -63,6 +63,16 @@ def _add_prepare(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run_prepare)
 
 
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    from ..training.prepare.words import MODEL
+
+    parser.add_argument("data", type=Path, metavar="DATA", help="a prepared folder; gets words/")
+    parser.add_argument(
+        "--model", default=MODEL, help="a Whisper that faster-whisper knows, or a folder (default: %(default)s)"
+    )
+    parser.set_defaults(run=_run_words)
+
+
 def _add_phones(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="a prepared folder; gets phones/")
     parser.set_defaults(run=_run_phones)
@@ -105,10 +115,16 @@ STEPS = {
         "FOLDER DATA",
         _add_prepare,
     ),
+    "words": Step(
+        "motion shards → words",
+        "Hear the words of each clip, and in which language they are, with a whole Whisper. Existing files are kept.",
+        "DATA",
+        _add_words,
+    ),
     "phones": Step(
         "motion shards → phones",
-        "Find when each phone is spoken. Clips with a transcript in DATA/transcripts are aligned to it; the phones of "
-        "the others are recognised. Existing files are kept.",
+        "Find when each phone is spoken. Clips with words in DATA/transcripts, or English ones in DATA/words, are "
+        "aligned to it; the phones of the others are recognised. Existing files are kept.",
         "DATA",
         _add_phones,
     ),
@@ -134,6 +150,13 @@ def _run_prepare(args: argparse.Namespace) -> None:
         raise DatasetError(
             f"no clip of '{args.folder}' can be trained on: the report in '{args.out}' gives the reasons"
         )
+
+
+def _run_words(args: argparse.Namespace) -> None:
+    from ..training.prepare.words import label_words, whisper_listener
+
+    count = label_words(args.data, whisper_listener(args.model))
+    sys.stdout.write(f"{count} clips got words in {args.data / 'words'}\n")
 
 
 def _run_phones(args: argparse.Namespace) -> None:

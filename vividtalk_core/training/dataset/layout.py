@@ -5,6 +5,7 @@ tracks/NAME.npz               tracks of the videos, or NAME.npz.refused.txt: why
 pairs/NAME.FRAME.safetensors  image pairs of one portrait
 phones/NAME.json              phones of the speech
 transcripts/NAME.txt          the spoken words, where the user has them
+words/NAME.json               the spoken words and their language, as Whisper hears them
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from pathlib import Path
 
 from ...errors import DatasetError
 
-CLIPS, TRACKS, PAIRS, PHONES, TRANSCRIPTS = "clips", "tracks", "pairs", "phones", "transcripts"
+CLIPS, TRACKS, PAIRS = "clips", "tracks", "pairs"
+PHONES, TRANSCRIPTS, WORDS = "phones", "transcripts", "words"
 SHARD_SUFFIX = ".safetensors"
 
 
@@ -45,6 +47,11 @@ def phones_path(folder: Path, name: str) -> Path:
 def transcript_path(folder: Path, name: str) -> Path:
     """The transcript of a clip."""
     return folder / TRANSCRIPTS / f"{name}.txt"
+
+
+def words_path(folder: Path, name: str) -> Path:
+    """The words that Whisper hears in a clip."""
+    return folder / WORDS / f"{name}.json"
 
 
 def shard_paths(folder: Path, kind: str, command: str) -> list[Path]:
