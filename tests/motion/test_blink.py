@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from vividtalk_core.errors import SettingsError
-from vividtalk_core.motion.blink import BlinkSettings, add_blinks, blink_curve, blink_times, gaze_curve
+from vividtalk_core.motion.blink import (
+    BlinkSettings,
+    add_blinks,
+    blink_curve,
+    blink_times,
+    gaze_curve,
+    near_phrase_ends,
+)
 from vividtalk_core.structures import ARKIT_NAMES, Expression
 
 SETTINGS = BlinkSettings()
@@ -83,3 +90,28 @@ def test_settings_switch_things_off():
     assert add_blinks(still(0), 0).coefficients.shape == (0, 52)
     with pytest.raises(SettingsError, match="0 to 60 per minute; got 90"):
         add_blinks(still(3), 0, BlinkSettings(per_minute=90))
+
+
+def test_blinks_come_nearer_to_the_ends_of_phrases():
+    ends = [10.0, 20.0]
+    assert near_phrase_ends([9.5, 10.0, 15.0], ends, SETTINGS) == pytest.approx([9.69, 9.94, 15.0])
+    times = blink_times(1800.0, 5, SETTINGS)
+    ends = [float(second) for second in range(2, 1800, 3)]
+    moved = near_phrase_ends(times, ends, SETTINGS)
+    assert moved == sorted(moved)
+
+    def near(blinks):
+        """Share of the blinks within 0.3 s of the moment shortly before a phrase ends."""
+        return sum(min(abs(end - 0.12 - t) for end in ends) < 0.3 for t in blinks) / len(blinks)
+
+    # phrases are no more frequent there than elsewhere
+    assert near(times) == pytest.approx(0.2, abs=0.04)
+    assert near(moved) == pytest.approx(0.4, abs=0.05)
+
+
+def test_blinks_depend_on_the_phrases_nearby_only():
+    ends = [float(second) for second in range(2, 80, 3)]
+    long = add_blinks(still(2000), 7, phrase_ends=ends).coefficients
+    part = add_blinks(still(500), 7, phrase_ends=[end for end in ends if end < 20]).coefficients
+    assert torch.equal(part, long[:500])
+    assert not torch.equal(add_blinks(still(2000), 7).coefficients, long)

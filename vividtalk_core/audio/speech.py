@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import blur_rows
+from ..structures import MEL_RATE
 from .mel import band_centres
 
 # Hz. Voicing bar · first formant of closed, of open vowels · second of back, of front vowels · third · friction.
@@ -36,6 +37,9 @@ FLATTENING = 0.8  # exponent
 DIP = 3  # frames on either side
 # Lower limit where the F1 of open vowels is strong: o and aw are open, but have little energy above 1 kHz.
 DARK_OPENING = 0.5
+SPOKEN = 0.3  # of the loudness
+PAUSE = 20  # frames of silence that end a phrase
+PHRASE = 40  # frames before it, most of which are speech
 # A labial closure is held this long, so that a video frame, which covers four of these frames, shows it.
 HOLD = 3  # frames on either side
 
@@ -73,6 +77,20 @@ def analyse(mel: Tensor) -> Speech:
     spread = torch.tanh(1.5 * (tilt - _quantile(tilt[loud], 0.5))) * (2 * level).clamp(max=1)
     hiss = (share[:, 7] - share[:, 1:4].amax(-1)).clamp(0, 1)
     return Speech(level.clamp(max=1), opening.clamp(max=1.3), spread, hiss, _labial_closure(share))
+
+
+def phrase_ends(mel: Tensor) -> list[float]:
+    """When phrases end, in seconds, ascending: after speech comes a pause of 0.2 s or more.
+
+    Args:
+        mel: [M, 80] of `mel.log_mel`.
+    """
+    spoken = (analyse(mel).level > SPOKEN).cpu()
+    # the ends of runs of speech: the first frame of each run of silence
+    ends = (spoken[:-1] & ~spoken[1:]).nonzero()[:, 0] + 1
+    pauses = [int(end) for end in ends if end + PAUSE <= len(spoken) and not spoken[end : end + PAUSE].any()]
+    # a single click is no phrase
+    return [end / MEL_RATE for end in pauses if spoken[max(0, end - PHRASE) : end].float().mean() > 0.5]
 
 
 def band_energy(mel: Tensor) -> Tensor:
