@@ -19,9 +19,9 @@ class EncodeAudio(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_EncodeAudio",
-            display_name="Encode Audio (speech, wav2vec2)",
+            display_name="Encode Audio (speech, Whisper)",
             category="VividTalk/audio to mesh",
-            description="Turns speech into features at video rate: log-mel, or the states of a wav2vec2/HuBERT model.",
+            description="Turns speech into features: states of Whisper or another speech encoder, and the log-mel.",
             **convert.search_words(
                 "speech", "wav2vec", "wav2vec2", "HuBERT", "whisper", "mel spectrogram", "audio driven"
             ),

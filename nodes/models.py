@@ -10,6 +10,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
+from ..vividtalk_core.audio.encoder import MEL, WHISPER
 from ..vividtalk_core.errors import SettingsError
 from ..vividtalk_core.hub import FILE_NAMES
 from ..vividtalk_core.pipeline import load_models
@@ -17,7 +18,6 @@ from . import running, sockets
 
 FOLDER = "vividtalk"
 EMBEDDED = "embedded"
-MEL = "mel"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?")  # never a path: it may not begin with a dot or slash
 
 
@@ -53,27 +53,27 @@ def encoder_inputs(hub_id: str, optional: bool = False) -> list[io.Input]:
     return [
         io.Combo.Input(
             "encoder",
-            options=[MEL, *encoder_folders()],
-            default=MEL,
+            options=[WHISPER, MEL, *encoder_folders()],
+            default=WHISPER,
             optional=optional,
-            tooltip="The encoder that the expression weights were trained with. 'mel' needs no weights; others are "
-            "transformers folders in models/vividtalk.",
+            tooltip="What hears the speech. 'whisper' is inside the pack and moves the lips best; 'mel' uses no "
+            "network; others are transformers folders in models/vividtalk, for weights that were trained with them.",
         ),
         io.String.Input(
             hub_id,
             default="",
             optional=True,
             placeholder="OWNER/NAME@REVISION",
-            tooltip="A wav2vec2 or HuBERT model of the Hugging Face Hub to use instead.",
+            tooltip="A Whisper, wav2vec2, HuBERT or WavLM model of the Hugging Face Hub to use instead.",
         ),
     ]
 
 
 def encoder_source(encoder: str, hub_id: str) -> str:
-    """What the core calls an encoder: "mel", a folder or a Hub id; the Hub id wins if there is one."""
+    """What the core calls an encoder: "whisper", "mel", a folder or a Hub id; the Hub id wins if there is one."""
     if hub_id.strip():
         return checked_hub_id(hub_id)
-    return encoder if encoder == MEL else str(_folder(encoder_folders(), encoder))
+    return encoder if encoder in (WHISPER, MEL) else str(_folder(encoder_folders(), encoder))
 
 
 def _folder(known: dict[str, Path], name: str) -> Path:

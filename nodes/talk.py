@@ -7,6 +7,7 @@ from typing import Any
 from comfy_api.latest import Input, io
 from torch import Tensor
 
+from ..vividtalk_core.audio.encoder import WHISPER
 from ..vividtalk_core.pipeline import Models, TalkStream, embedded_models, talk
 from ..vividtalk_core.settings import ArticulationSettings, TalkSettings
 from ..vividtalk_core.structures import HeadMotion
@@ -76,7 +77,7 @@ def start(
     mask: Tensor | None = None,
     strength: float = 1.0,
     force: bool = False,
-    encoder: str = "mel",
+    encoder: str = WHISPER,
     encoder_hub_id: str = "",
 ) -> TalkStream:
     """The stream of frames for the inputs of `talk_inputs`; of the IMAGE [B, H, W, C] the first picture is used."""

@@ -329,3 +329,30 @@ def test_hub_set_is_found_again_without_a_network(hub_server, monkeypatch):
 def test_hub_errors(hub_server, source, kind, message):
     with pytest.raises(kind, match=message):
         resolve_weights(source)
+
+
+# --- whole numbers
+
+
+def test_quantised_weights_come_back_within_half_a_step():
+    tensors = {"weight": torch.randn(6, 4, 3) * torch.logspace(-1, 2, 6)[:, None, None], "bias": torch.randn(6)}
+    stored = hub.quantise(tensors)
+    assert {name: t.dtype for name, t in stored.items()} == {
+        "weight": torch.int8,
+        "weight.step": torch.float16,
+        "bias": torch.float16,
+    }
+    found = hub._dequantised(stored)
+    assert found.keys() == tensors.keys()
+    error = (found["weight"] - tensors["weight"]).abs().amax((1, 2))
+    assert bool((error <= 0.51 * stored["weight.step"].float() + 1e-9).all())
+
+
+def test_a_quantised_file_becomes_a_float_module(tmp_path):
+    module = Tiny(TinyConfig())
+    header = {"architecture": "Tiny", "config": json.dumps(asdict(TinyConfig()))}
+    hub.save_tensors(tmp_path / "small.safetensors", hub.quantise(module.state_dict()), header)
+    found = load_module(Tiny, TinyConfig, tmp_path / "small.safetensors")
+    for name, tensor in module.state_dict().items():
+        assert found.state_dict()[name].dtype == tensor.dtype
+        torch.testing.assert_close(found.state_dict()[name], tensor, atol=0.02, rtol=0.02)

@@ -373,7 +373,7 @@ def speech_model(tmp_path_factory):
 
 def weights_on_states(folder, width):
     """Models whose expression weights were trained on `width` states of a speech model."""
-    config = ExpressionConfig(front_end="states", feature_width=width, width=16, heads=2, encoder_layers=1)
+    config = ExpressionConfig(front_end="states", state_width=width, width=16, heads=2, encoder_layers=1)
     save_module(folder / "expression.safetensors", ExpressionGenerator(config), config)
     return load_models(str(folder))
 
@@ -386,6 +386,6 @@ def test_weights_of_another_encoder_talk_with_it(portrait, sound, speech_model, 
 
 def test_weights_of_another_encoder_refuse_the_wrong_one(portrait, sound, speech_model, tmp_path):
     models = weights_on_states(tmp_path, STATES + 4)
-    for encoder, width in (("mel", 320), (speech_model, STATES)):
-        with pytest.raises(MismatchError, match=rf"trained on 20 features per frame, .* gave {width}"):
+    for encoder, width in (("mel", 0), (speech_model, STATES), ("whisper", 512)):
+        with pytest.raises(MismatchError, match=rf"trained on 20 features per state, .* gave {width}"):
             talk(portrait, (sound, RATE), TalkSettings(encoder=encoder), models=models)

@@ -135,9 +135,10 @@ def test_from_rest_needs_no_frames():
     assert not Expression.from_rest(numbers(T, 52), numbers(T, V, 3), 25.0).neutral_coefficients.any()
 
 
-def test_features_have_as_many_states_as_frames():
-    with pytest.raises(ValueError, match=r"states must be \[7, D\]; got \[6, 32\]"):
-        AudioFeatures(numbers(28, 80), 7, 25.0, 0.28, numbers(6, 32))
+def test_features_have_rows_of_states_at_a_rate_of_their_own():
+    assert AudioFeatures(numbers(28, 80), 7, 25.0, 0.28, numbers(14, 32)).states.shape == (14, 32)
+    with pytest.raises(ValueError, match=r"states must be \[S, D\]; got \[14\]"):
+        AudioFeatures(numbers(28, 80), 7, 25.0, 0.28, numbers(14))
 
 
 @pytest.mark.parametrize(

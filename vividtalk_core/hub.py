@@ -33,11 +33,13 @@ EMBEDDED = Path(__file__).parent / "assets"
 FILE_NAMES = tuple(
     f"{part}.safetensors"
     for part in (
-        "head", "detector", "landmarks", "segmentation", "expression", "expression_causal", "pose", "motion",
-        "generator", "sync",
+        "head", "detector", "landmarks", "segmentation", "speech_encoder", "expression", "expression_mel",
+        "expression_causal", "pose", "motion", "generator", "sync",
     )
 )  # fmt: skip
 HUB_ID = re.compile(r"hub:(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>\S+))?")
+
+STEP = ".step"  # after the name of an int8 tensor: the name of its steps
 
 Config = TypeVar("Config", bound="DataclassInstance")
 # Class name in the header of a weight file → the class that reads it today, for files older than a renaming.
@@ -253,6 +255,35 @@ def save_module(path: str | os.PathLike[str], module: nn.Module, config: Any, dt
     save_tensors(path, state, header)
 
 
+def quantise(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Matrices and kernels [O, ...] as int8 with a step for each output channel; vectors [N] as float16.
+
+    The steps of NAME are the tensor NAME.step [O] float16: a channel's largest weight is 127 of them.
+    """
+    stored: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if tensor.ndim < 2:
+            stored[name] = tensor.half()
+            continue
+        rows = tensor.float().flatten(1)
+        # rounded to half precision first: the whole numbers must fit the step that is stored
+        step = (rows.abs().amax(1) / 127).clamp(min=1e-7).half()
+        stored[name] = (rows / step.float()[:, None]).round().clamp(-127, 127).to(torch.int8).view(tensor.shape)
+        stored[f"{name}{STEP}"] = step
+    return stored
+
+
+def _dequantised(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `quantise`: tensors [O, ...] that have steps [O] become float32; all others stay as they are."""
+    steps = {name.removesuffix(STEP): step for name, step in tensors.items() if name.endswith(STEP)}
+    found = {name: tensor for name, tensor in tensors.items() if not name.endswith(STEP)}
+    for name, step in steps.items():
+        whole = found.get(name)
+        if whole is not None and whole.dtype == torch.int8 and whole.shape[:1] == step.shape:
+            found[name] = whole.float() * step.float().view(-1, *[1] * (whole.ndim - 1))
+    return found
+
+
 def load_module(cls: Architecture[Config, Module], config_cls: type[Config], path: str | os.PathLike[str]) -> Module:
     """Read a module that `save_module` wrote.
 
@@ -284,7 +315,7 @@ def load_module(cls: Architecture[Config, Module], config_cls: type[Config], pat
             f"'{path}': no {cls.__name__} can be made with the config in its header ({error})"
         ) from error
     expected = module.state_dict()
-    tensors = load_finite_tensors(path)
+    tensors = _dequantised(load_finite_tensors(path))
     _compare_states(path, expected, tensors)
     # assigned, because tensors on the meta device have no memory to copy into
     module.load_state_dict({k: v.to(expected[k].dtype) for k, v in tensors.items()}, assign=True)

@@ -39,7 +39,7 @@ class ArticulationSettings:
         step=0.01,
         name="smoothing",
     )
-    closure: float = 2.0  # factor on the probability of p, b or m, by which lips are closed; 0 = not at all
+    closure: float = 1.0  # factor on the probability of p, b or m, by which lips are closed; 0 = not at all
     style: float = 1.0  # factor on z_style, which comes from α; 0 is the average speaker
 
     def __post_init__(self) -> None:
@@ -76,7 +76,8 @@ class TalkSettings:
         choices=MODES,
     )
     encoder: str = option(
-        "mel", "speech encoder with which the expression weights were trained: mel, a folder or a Hub id"
+        "whisper",
+        "speech encoder: whisper is inside the pack, mel is none, a folder or Hub id is for weights trained with it",
     )
     articulation: ArticulationSettings = field(default_factory=ArticulationSettings)
     strength: float = option(

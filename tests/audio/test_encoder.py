@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio import encoder as encoder_module
-from vividtalk_core.audio.encoder import encode_audio, feature_rows, mel_windows
+from vividtalk_core.audio.encoder import MEL, encode_audio, mel_rows, mel_windows
 from vividtalk_core.audio.mel import band_centres, log_mel, mel_bank
 from vividtalk_core.errors import MissingFileError, WeightsError
 from vividtalk_core.time_grid import sample_rows
@@ -69,16 +69,16 @@ def test_mel_looks_at_25_ms_only():
 def test_a_click_lands_in_its_video_frame(fps, seconds):
     audio = 1e-4 * noise(2)
     audio[round(seconds * RATE)] = 1.0
-    features = feature_rows(encode_audio(audio, RATE, fps)).exp().sum(1)
+    features = mel_rows(encode_audio(audio, RATE, fps, MEL)).exp().sum(1)
     middle = (float(features.argmax()) + 0.5) / fps
     assert abs(middle - seconds) <= 0.5 / fps + 0.005  # half a frame, half a mel step
 
 
 def test_features_at_25_fps_are_the_four_mel_frames_of_a_video_frame():
-    result = encode_audio(noise(1).expand(2, -1), RATE)
-    assert feature_rows(result).shape == (25, 320)
+    result = encode_audio(noise(1).expand(2, -1), RATE, encoder=MEL)
+    assert mel_rows(result).shape == (25, 320)
     assert (result.fps, result.duration_s) == (25.0, 1.0)
-    torch.testing.assert_close(feature_rows(result)[10].view(4, 80), result.mel[40:44])
+    torch.testing.assert_close(mel_rows(result)[10].view(4, 80), result.mel[40:44])
 
 
 def test_features_depend_on_a_bounded_window():
@@ -91,6 +91,7 @@ def test_level_does_not_matter():
     loud = encode_audio(noise(1), RATE)
     quiet = encode_audio(noise(1) * 0.01, RATE)
     torch.testing.assert_close(loud.mel, quiet.mel, atol=1e-3, rtol=0)
+    torch.testing.assert_close(loud.states, quiet.states, atol=0.02, rtol=0.02)
 
 
 def test_sample_rows():
@@ -99,9 +100,10 @@ def test_sample_rows():
     torch.testing.assert_close(sample_rows(rows, at)[:, 0], torch.tensor([0.0, 5.0, 15.0, 30.0]))
 
 
-def test_hidden_states_at_video_rate(speech_model):
-    result = encode_audio(noise(2), RATE, 25.0, str(speech_model))
-    assert result.states.shape == (50, 16)
+def test_hidden_states_fifty_times_a_second(speech_model):
+    result = encode_audio(noise(2), RATE, 24.0, str(speech_model))
+    assert result.frame_count == 48
+    assert result.states.shape == (100, 16)
     assert result.mel.shape == (200, 80)
     assert torch.equal(result.states, encode_audio(noise(2), RATE, 25.0, str(speech_model)).states)
 
@@ -131,7 +133,7 @@ def test_very_short_audio_has_a_state(speech_model, samples):
 
 def test_missing_models_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(MissingFileError, match=r"vividtalk/none@abc is neither a folder .* use the encoder \"mel\""):
+    with pytest.raises(MissingFileError, match=r"none@abc is neither a folder .* use the encoder \"whisper\""):
         encoder_module.load_speech_model("vividtalk/none@abc")
     with pytest.raises(MissingFileError, match=r"neither a folder with config.json and model.safetensors"):
         encoder_module.load_speech_model(str(tmp_path))
@@ -150,5 +152,5 @@ def test_other_models_are_refused(tmp_path):
     config = BertConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=9)
     BertModel(config).save_pretrained(tmp_path, safe_serialization=True)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "bert"
-    with pytest.raises(WeightsError, match=r"is a bert model; a speech model like wav2vec2"):
+    with pytest.raises(WeightsError, match=r"is a bert model; a speech model like Whisper"):
         encode_audio(noise(0.1), RATE, 25.0, str(tmp_path))

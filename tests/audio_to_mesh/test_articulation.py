@@ -5,14 +5,23 @@ from dataclasses import replace
 import pytest
 import torch
 
-from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio.encoder import MEL, encode_audio
 from vividtalk_core.audio_to_mesh import articulation
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings, generate_expression
 from vividtalk_core.audio_to_mesh.expression import LABIALS, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
 
 TINY = ExpressionConfig(
-    width=16, heads=2, identity_components=5, lip_vertices=7, components=3, style_width=4, before=3, after=2
+    front_end="mel",
+    state_width=0,
+    width=16,
+    heads=2,
+    identity_components=5,
+    lip_vertices=7,
+    components=3,
+    style_width=4,
+    before=3,
+    after=2,
 )
 
 
@@ -29,7 +38,7 @@ def make(**changes):
 
 def sound(seconds=2.0, fps=25.0):
     torch.manual_seed(2)
-    return encode_audio(0.1 * torch.randn(1, round(16_000 * seconds)), 16_000, fps)
+    return encode_audio(0.1 * torch.randn(1, round(16_000 * seconds)), 16_000, fps, MEL)
 
 
 def columns(*prefixes):
@@ -125,15 +134,35 @@ def test_style_follows_the_face():
 
 
 def test_states_of_a_speech_model_are_retimed():
-    model = make(front_end="states", feature_width=24)
-    features = AudioFeatures(torch.zeros(200, 80), 60, 30.0, 2.0, torch.randn(60, 24), "tiny")
+    model = make(front_end="states", state_width=24)
+    states = torch.randn(100, 24)
+    features = AudioFeatures(torch.zeros(200, 80), 60, 30.0, 2.0, states, "tiny")
     assert generate_expression(model, features).coefficients.shape == (60, 52)
+    # at the network's 25 fps a frame covers exactly two of the fifty states per second
+    torch.testing.assert_close(articulation.feature_rows(features, model.config, 50), states.view(50, 48))
+
+
+def test_both_front_ends_hear_states_and_mel():
+    model = make(front_end="both", state_width=24)
+    states, mel = torch.randn(100, 24), torch.randn(200, 80)
+    features = AudioFeatures(mel, 50, 25.0, 2.0, states, "tiny")
+    plain = generate_expression(model, features).coefficients
+    assert plain.shape == (50, 52)
+    for changed in (replace(features, states=states.flip(0)), replace(features, mel=mel.flip(0))):
+        assert not torch.allclose(generate_expression(model, changed).coefficients, plain)
+
+
+def test_a_network_for_the_mel_leaves_states_alone():
+    features = AudioFeatures(torch.randn(200, 80), 50, 25.0, 2.0)
+    with_states = replace(features, states=torch.randn(100, 24), encoder="tiny")
+    first, second = (generate_expression(make(), f).coefficients for f in (features, with_states))
+    assert torch.equal(first, second)
 
 
 def test_features_of_another_encoder_are_refused():
     features = AudioFeatures(torch.zeros(200, 80), 50, 25.0, 2.0)
-    with pytest.raises(ValueError, match="trained on 24 features per frame, the audio encoder 'mel' gave 320"):
-        generate_expression(make(front_end="states", feature_width=24), features)
+    with pytest.raises(ValueError, match="trained on 24 features per state, the audio encoder 'mel' gave 0"):
+        generate_expression(make(front_end="states", state_width=24), features)
 
 
 @pytest.mark.parametrize("wrong", [{"jaw_gain": -1.0}, {"smoothing_s": float("nan")}, {"style": float("inf")}])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vividtalk_core import pipeline
-from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio.encoder import MEL, WHISPER, encode_audio
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.audio_to_mesh.articulation import generate_expression
 from vividtalk_core.head.mouth_shape import lip_curves
@@ -29,16 +29,16 @@ def speech():
     return waveform[0]
 
 
-@pytest.fixture(params=["parallel", "causal"])
+@pytest.fixture(params=[("parallel", WHISPER), ("parallel", MEL), ("causal", MEL)], ids=["parallel", "mel", "causal"])
 def opening(request, models):
     """A function: sound [N] → how far the inner lips are apart [T], IOD above the head at rest."""
     head = models.face.head
     rest = Expression.from_rest(torch.zeros(1, 52), torch.zeros(1, len(head.lip_vertices), 3), FPS)
 
     def run(sound):
-        curves = generate_expression(
-            models.audio_to_mesh.expression(request.param), encode_audio(sound[None], RATE, FPS)
-        )
+        mode, encoder = request.param
+        features = encode_audio(sound[None], RATE, FPS, encoder)
+        curves = generate_expression(models.audio_to_mesh.expression(mode, encoder), features)
         return lip_curves(curves, head)[0] - lip_curves(rest, head)[0]
 
     return run
@@ -66,6 +66,34 @@ def test_noise_and_music_do_not_make_it_chatter(opening):
         aperture = opening(sound)[5:-5]
         assert aperture.max() < 0.03
         assert aperture.diff().abs().mean() < 0.003
+
+
+def chords(seconds):
+    """A progression of plucked chords with a bass, a beat of noise and vibrato."""
+    time_s = torch.arange(round(seconds * RATE)) / RATE
+    beat = (time_s * 2).floor()
+    since = time_s - beat / 2
+    sound = torch.zeros_like(time_s)
+    for number, root in enumerate((220.0, 174.6, 130.8, 196.0)):
+        here = beat % 4 == number
+        for step in (-12, 0, 4, 7, 12):
+            hertz = root * 2 ** (step / 12)
+            for harmonic in (1, 2, 3):
+                tone = torch.sin(2 * math.pi * harmonic * hertz * time_s + 0.3 * torch.sin(2 * math.pi * 5 * time_s))
+                sound += torch.where(here, tone / harmonic, 0.0) * torch.exp(-3 * since)
+    drum = torch.randn(len(sound), generator=torch.Generator().manual_seed(0)) * torch.exp(-40 * since)
+    return 0.05 * sound + 0.1 * drum
+
+
+def test_the_mouth_is_shut_during_music_and_speaks_when_speech_begins(opening, speech):
+    intro_s = 3.0
+    aperture, plain = opening(torch.cat((chords(intro_s), speech))), opening(speech)
+    start = round(intro_s * FPS)
+    assert aperture[: start - 5].quantile(0.95) < 0.03
+    assert aperture[: start - 5].max() < 0.06
+    # as without the music, from a fifth of a second after the beginning at the latest
+    r = torch.corrcoef(torch.stack((aperture[start + 5 : start + 60], plain[5:60])))[0, 1]
+    assert r > 0.9
 
 
 def test_the_end_of_a_clip_does_not_reach_its_beginning(opening, speech):

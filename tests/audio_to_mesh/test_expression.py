@@ -16,7 +16,16 @@ from vividtalk_core.hub import load_module, save_module
 from vividtalk_core.structures import ARKIT_NAMES
 
 TINY = ExpressionConfig(
-    width=16, heads=2, identity_components=5, lip_vertices=7, components=3, style_width=4, before=3, after=2
+    front_end="mel",
+    state_width=0,
+    width=16,
+    heads=2,
+    identity_components=5,
+    lip_vertices=7,
+    components=3,
+    style_width=4,
+    before=3,
+    after=2,
 )
 SIZE = len(ARKIT_NAMES) + TINY.components
 
@@ -37,10 +46,12 @@ def test_the_groups_share_all_coefficients():
     assert "eyeBlinkLeft" in OTHER_NAMES
 
 
-@pytest.mark.parametrize(("front_end", "width"), [("mel", 320), ("states", 24)])
-def test_both_front_ends_give_the_same_kind_of_motion(front_end, width):
-    model = make(front_end=front_end, feature_width=width)
+@pytest.mark.parametrize(("front_end", "states", "width"), [("mel", 0, 320), ("states", 12, 24), ("both", 12, 344)])
+def test_every_front_end_gives_the_same_kind_of_motion(front_end, states, width):
+    model = make(front_end=front_end, state_width=states)
+    assert model.config.feature_width == width
     assert model(torch.randn(2, 9, width), torch.zeros(2, 4)).shape == (2, 9, SIZE)
+    assert model.audio_encoder.silence().shape == (1, width)
 
 
 def test_an_untrained_model_gives_the_mean_motion():

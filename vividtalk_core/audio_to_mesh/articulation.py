@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from ..audio.encoder import feature_rows, mel_windows
-from ..audio.mel import FLOOR
+from ..audio.encoder import WHISPER, mel_windows, state_windows
 from ..errors import MismatchError
 from ..filters import blur_rows
 from ..motion.edit import GROUPS, scale_groups
 from ..settings import DEFAULT_ARTICULATION, ArticulationSettings
 from ..structures import ARKIT_NAMES, AudioFeatures, Expression
 from ..time_grid import frame_count, resampled_positions, sample_rows
-from .expression import ExpressionGenerator, RollState
+from .expression import ExpressionConfig, ExpressionGenerator, RollState
 
 # Clips are computed in blocks: the memory of the network does not grow with their length.
 BLOCK = 250  # frames
@@ -71,11 +69,10 @@ def expression_blocks(
     Yields:
         Coefficients [t, 52] and lip offsets [t, L, 3] of the frames that follow.
     """
-    rows, frames = rows_at_model_rate(model, features), features.frame_count
-    blocks = _motion_blocks(model, rows, _style(model, id_coefficients, settings.style))
-    # the rows of a whole clip are small; the curves are made part by part, because their lip offsets are not
+    blocks = _motion_blocks(model, features, _style(model, id_coefficients, settings.style))
+    # the motion of a whole clip is small; the curves are made part by part, because their lip offsets are not
     motion = blur_rows(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
-    position = resampled_positions(frames, model.config.fps, features.fps).to(motion.device)
+    position = resampled_positions(features.frame_count, model.config.fps, features.fps).to(motion.device)
     for part in torch.split(sample_rows(motion, position), BLOCK):
         yield _curves(model, part, settings, features.fps)
 
@@ -99,28 +96,35 @@ def apply_gains(expression: Expression, settings: ArticulationSettings) -> Expre
     )
 
 
-def rows_at_model_rate(model: ExpressionGenerator, features: AudioFeatures) -> Tensor:
-    """The model's input at its own frame rate, of features with mel [M, 80] or states [T, D].
+def feature_rows(features: AudioFeatures, config: ExpressionConfig, frames: int, first: int = 0) -> Tensor:
+    """The input of a network, a row for each of T of its own frames, which depends on the sound under it alone.
+
+    Args:
+        features: with mel [M, 80] and, but for the front end "mel", states [S, D].
+        config: of the network.
+        frames: T, at `config.fps`.
+        first: number of the first one.
 
     Returns:
-        [T', D'] for the T' frames of the sound at `model.config.fps`.
+        [T, D'], D' = `config.feature_width`.
 
     Raises:
         MismatchError: another encoder made the features.
     """
-    config = model.config
-    frames = max(1, frame_count(features.duration_s, config.fps))
-    # such a model takes the log-mel, even where a speech model has given states too
-    if config.front_end == "mel":
-        return mel_windows(features.mel, frames, config.fps)
-    rows = feature_rows(features, frames, config.fps)
-    if rows.shape[1] != config.feature_width or features.states is None:
-        raise MismatchError(
-            f"these weights were trained on {config.feature_width} features per frame, the audio encoder "
-            f"'{features.encoder}' gave {rows.shape[1]}: choose the encoder that they were trained with, or the "
-            "embedded weights with the encoder 'mel'."
-        )
-    return rows
+    parts = []
+    # a network of the front end "mel" takes the mel, even where a speech encoder has given states too
+    if config.front_end != "mel":
+        width = 0 if features.states is None else features.states.shape[1]
+        if features.states is None or width != config.state_width:
+            raise MismatchError(
+                f"these weights were trained on {config.state_width} features per state, the audio encoder "
+                f"'{features.encoder}' gave {width}: choose the encoder that they were trained with, or the embedded "
+                f"weights with the encoder '{WHISPER}'."
+            )
+        parts.append(state_windows(features.states, frames, config.fps, first))
+    if config.front_end != "states":
+        parts.append(mel_windows(features.mel, frames, config.fps, first))
+    return torch.cat(parts, -1)
 
 
 def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength: float) -> Tensor:
@@ -132,18 +136,20 @@ def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength:
 
 
 @torch.no_grad()
-def _motion_blocks(model: ExpressionGenerator, rows: Tensor, style: Tensor) -> Iterator[Tensor]:
-    """Standardised motion and, last, the probability of closed lips, [t, M + 1], block by block of rows [T, D]."""
-    rows = rows.to(model.motion_mean)
-    reach, frames, state = model.reach, len(rows), RollState()
-    # before and after the clip there is silence
-    quiet = math.log(FLOOR) if model.config.front_end == "mel" else 0.0
-    edge = rows.new_full((reach, rows.shape[1]), quiet)
-    rows = torch.cat((edge, rows, edge))
+def _motion_blocks(model: ExpressionGenerator, features: AudioFeatures, style: Tensor) -> Iterator[Tensor]:
+    """Standardised motion [M] and, last, the probability of closed lips of the model's own frames, [t, M + 1] each."""
+    reach, state = model.reach, RollState()
+    frames = max(1, frame_count(features.duration_s, model.config.fps))
+    silence = model.audio_encoder.silence()
     for start in range(0, frames, BLOCK):
         length = min(BLOCK, frames - start)
-        piece = rows[None, start : start + length + 2 * reach]
-        audio = model.encode(piece, style)
+        first, stop = max(0, start - reach), min(frames, start + length + reach)
+        # the rows of a block only: those of an hour would take 370 MB
+        rows = feature_rows(features, model.config, stop - first, first).to(model.motion_mean)
+        # before and after the clip there is silence
+        before, after = first - (start - reach), start + length + reach - stop
+        rows = torch.cat((silence.expand(before, -1), rows, silence.expand(after, -1)))
+        audio = model.encode(rows[None], style)
         # frames near the ends of a piece lack sound around them: `reach` on either side are computed and dropped
         inside = audio[:, reach : reach + length]
         # the causal form continues from the last frame of the block before; the parallel one depends on the sound alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..audio.speech import phrase_ends
 from ..errors import SettingsError
 from ..motion.blink import add_blinks
 from ..motion.edit import smooth_all
@@ -46,9 +47,11 @@ def choose_expression(
         # the rules have no gains of their own, whereas `generate_expression` applies them block by block
         expression = smooth_all(apply_gains(expression, gains), gains.smoothing_s)
     else:
-        expression = generate_expression(models.expression(mode), features, face.id_coefficients, gains)
+        expression = generate_expression(
+            models.expression(mode, features.encoder), features, face.id_coefficients, gains
+        )
     # after gains and smoothing, which are for speech: a smoothed blink would not close the eye
-    return add_blinks(expression, seed) if blinks else expression
+    return add_blinks(expression, seed, phrase_ends=phrase_ends(features.mel)) if blinks else expression
 
 
 def choose_pose(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..audio.mel import FLOOR
 from ..nn import Cache, TransformerLayer, modules_of
 from ..structures import ARKIT_NAMES
 from .style import StyleEncoder
@@ -17,6 +19,8 @@ LIP_NAMES = tuple(name for name in ARKIT_NAMES if name.startswith(("jaw", "mouth
 OTHER_NAMES = tuple(name for name in ARKIT_NAMES if name not in LIP_NAMES)  # β_other
 MEL_STEPS = 4  # mel frames under one video frame at the model's rate
 MEL_BANDS = 80
+MEL_WIDTH = MEL_STEPS * MEL_BANDS
+STATE_STEPS = 2  # states of a speech encoder under one video frame
 
 # ARPAbet, the phone set of PocketSphinx and its dictionary
 PHONES = (
@@ -43,8 +47,8 @@ class ExpressionConfig:
 
     causal: bool = False  # True: the paper's autoregression over past motion; False: a window of sound at once
     fps: float = 25.0  # frames per second of the motion
-    front_end: str = "mel"  # "mel": the embedded encoder; "states": hidden states of a speech model
-    feature_width: int = MEL_STEPS * MEL_BANDS  # D of the audio features: 768 for the base speech models
+    front_end: str = "states"  # "states" of a speech encoder, "mel", or "both"
+    state_width: int = 512  # D of the states; 0 for the front end "mel"
     identity_components: int = 80  # I, length of α
     lip_vertices: int = 426  # L
     components: int = 16  # of the basis of O_lip; they hold 99 % of the tracked lips' variance
@@ -55,7 +59,14 @@ class ExpressionConfig:
     heads: int = 4
     before: int = 8  # frames of the past in each layer's band, 0.3 s: with three layers one second
     after: int = 8  # and of the future; lips begin to form a sound 0.1 to 0.2 s before it
-    dropout: float = 0.2
+    dropout: float = 0.3
+    state_dropout: float = 0.7  # of whole dimensions of the states
+
+    @property
+    def feature_width(self) -> int:
+        """D of the rows of features, one for each video frame: first the states, then the mel."""
+        mel = MEL_WIDTH if self.front_end in ("mel", "both") else 0
+        return STATE_STEPS * self.state_width + mel
 
 
 class MelEncoder(nn.Module):
@@ -80,6 +91,56 @@ class MelEncoder(nn.Module):
         x = F.gelu(self.conv_in(x))  # [B, D, 4T]
         x = x + F.gelu(self.conv_fine(x))
         return rearrange(F.gelu(self.conv_down(x)), "b d t -> b t d")
+
+
+class StateEncoder(nn.Module):
+    """Hidden states of a speech encoder, two for each video frame → audio features A."""
+
+    mean: Tensor  # [D] of the states of the training clips
+    std: Tensor  # [D]
+    quiet: Tensor  # [D] the state of silence
+
+    def __init__(self, config: ExpressionConfig) -> None:
+        super().__init__()
+        self.register_buffer("quiet", torch.zeros(config.state_width))
+        # a few dimensions of the states are a hundred times as large as the others, and would hide them
+        self.register_buffer("mean", torch.zeros(config.state_width))
+        self.register_buffer("std", torch.ones(config.state_width))
+        # whole dimensions, so that no feature relies on a single one: speakers differ in which of them move
+        self.drop = nn.Dropout1d(config.state_dropout)
+        self.inward = nn.Linear(config.state_width, config.width)
+        self.conv_fine = nn.Conv1d(config.width, config.width, 3, padding=1)
+        self.conv_down = nn.Conv1d(config.width, config.width, 2 * STATE_STEPS, stride=STATE_STEPS, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features [B, T, 2·D] → [B, T, W]."""
+        x = rearrange(features, "b t (steps d) -> b (t steps) d", steps=STATE_STEPS)
+        x = self.drop(((x - self.mean) / self.std).mT).mT  # [B, 2T, D]
+        x = F.gelu(self.inward(x)).mT  # [B, W, 2T]
+        x = x + F.gelu(self.conv_fine(x))
+        return F.gelu(self.conv_down(x)).mT
+
+
+class AudioEncoder(nn.Module):
+    """The encoders that the front end asks for; "both" adds up what they give."""
+
+    def __init__(self, config: ExpressionConfig) -> None:
+        super().__init__()
+        self.split = [STATE_STEPS * config.state_width, config.feature_width - STATE_STEPS * config.state_width]
+        self.states = StateEncoder(config) if config.front_end in ("states", "both") else None
+        self.mel = MelEncoder(config) if config.front_end in ("mel", "both") else None
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Rows of features [B, T, D] → [B, T, W]."""
+        states, mel = torch.split(features, self.split, -1)
+        parts = [net(x) for net, x in ((self.states, states), (self.mel, mel)) if net is not None]
+        return torch.stack(parts).sum(0)
+
+    def silence(self) -> Tensor:
+        """[1, D] the row of features of silence."""
+        quiet = self.states.quiet.repeat(STATE_STEPS) if self.states else torch.zeros(0)
+        mel = quiet.new_full((self.split[1],), math.log(FLOOR))
+        return torch.cat((quiet, mel))[None]
 
 
 class Branch(nn.Module):
@@ -139,9 +200,7 @@ class ExpressionGenerator(nn.Module):
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
         self.config = config
-        self.audio_encoder: nn.Module = (
-            MelEncoder(config) if config.front_end == "mel" else nn.Linear(config.feature_width, config.width)
-        )
+        self.audio_encoder = AudioEncoder(config)
         self.context = nn.ModuleList(
             TransformerLayer(config.width, config.heads, config.before, config.after, config.dropout)
             for _ in range(config.encoder_layers)
@@ -161,7 +220,7 @@ class ExpressionGenerator(nn.Module):
     def reach(self) -> int:
         """Frames of sound on either side of a frame that its motion depends on, for the parallel form."""
         layers = self.config.encoder_layers + (0 if self.config.causal else self.config.branch_layers)
-        # the convolutions of `MelEncoder` reach 1.5 video frames to either side, rounded up
+        # the convolutions of both encoders reach at most 1.5 video frames to either side, rounded up
         return 2 + layers * max(self.config.before, self.config.after)
 
     def encode(self, features: Tensor, style: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import torch
 
+from ..audio.encoder import MEL, WHISPER
 from ..errors import WeightsError
 from ..hub import WeightSet, load_module
 from ..settings import ACOUSTIC
@@ -15,6 +16,7 @@ from .pose_sampler import PoseSampler, PoseSamplerConfig
 
 # Modes of the expression generator: a window of sound at once, or the paper's autoregression over past motion.
 EXPRESSION_FILES = {"parallel": "expression.safetensors", "causal": "expression_causal.safetensors"}
+MEL_FILE = "expression_mel.safetensors"  # the parallel form for the log-mel alone, without a speech encoder
 POSE_FILE = "pose.safetensors"
 
 
@@ -29,24 +31,28 @@ class AudioToMeshModels:
 
     def __init__(self, weights: WeightSet, device: torch.device | str = "cpu") -> None:
         self.weights, self.device = weights, torch.device(device)
-        self._expression: dict[str, ExpressionGenerator] = {}
+        self._expression: dict[str, ExpressionGenerator] = {}  # by file
 
     @property
     def modes(self) -> tuple[str, ...]:
         """Names of the modes that the weight set has files for."""
         return tuple(mode for mode, file in EXPRESSION_FILES.items() if file in self.weights)
 
-    def expression(self, mode: str) -> ExpressionGenerator:
-        """The expression generator of a mode; WeightsError if the set has none."""
-        if mode not in self._expression:
-            if mode not in self.modes:
-                known = ", ".join((*self.modes, ACOUSTIC))
-                raise WeightsError(
-                    f"There is no expression mode '{mode}' in the weights '{self.weights.source}': choose {known}."
-                )
-            file = self.weights.file(EXPRESSION_FILES[mode])
-            self._expression[mode] = load_module(ExpressionGenerator, ExpressionConfig, file).to(self.device)
-        return self._expression[mode]
+    def expression(self, mode: str, encoder: str = WHISPER) -> ExpressionGenerator:
+        """The expression generator of a mode, for features of an encoder; WeightsError if the set has none."""
+        if mode not in self.modes:
+            known = ", ".join((*self.modes, ACOUSTIC))
+            raise WeightsError(
+                f"There is no expression mode '{mode}' in the weights '{self.weights.source}': choose {known}."
+            )
+        file = EXPRESSION_FILES[mode]
+        # a user's own weights of the mode come before the pack's network for the mel
+        if mode == "parallel" and encoder == MEL and (MEL_FILE in self.weights.files or file not in self.weights.files):
+            file = MEL_FILE
+        if file not in self._expression:
+            network = load_module(ExpressionGenerator, ExpressionConfig, self.weights.file(file))
+            self._expression[file] = network.to(self.device)
+        return self._expression[file]
 
     @cached_property
     def pose(self) -> PoseSampler:
@@ -62,5 +68,5 @@ class AudioToMeshModels:
         """The same networks on another device; these stay where they are."""
         moved = AudioToMeshModels(self.weights, device)
         # copies, because `Module.to` would move the caller's networks themselves
-        moved._expression = {mode: copy.deepcopy(net).to(device) for mode, net in self._expression.items()}
+        moved._expression = {file: copy.deepcopy(net).to(device) for file, net in self._expression.items()}
         return moved

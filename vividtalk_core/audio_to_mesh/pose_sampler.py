@@ -56,8 +56,12 @@ class PoseSamplerConfig(HeadPoseVqVaeConfig):
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """How a clip begins and how closely it follows the sound."""
+    """How a clip begins, how closely it follows the sound and how far the head moves."""
 
+    # Most of the training clips are read sentences, during which heads hardly move: people who speak freely move 1.6
+    # times as far as what is sampled.
+    liveliness: float = 1.6
+    limit_deg: float = 16.0  # angle that is not reached, pitch, yaw and roll together; at amplitude 1 or less
     guidance: float = 3.0  # see `PoseSampler.sample`; at 1 sampled heads follow the loudness less than real ones
     ease_in_s: float = 1.2  # over which the difference of start pose and first decoded frame fades out
 
@@ -276,7 +280,7 @@ def sample_head_pose(
         sampler: on the CPU, from `hub.load_module`.
         features: of T frames; only their mel is used.
         temperature: 0 is the most probable motion, the same for any seed; 1 is as varied as real speakers.
-        amplitude: 1 = an average speaker's, 0 = still.
+        amplitude: 1 = a person who speaks freely, 0 = still; beyond 1 the limit of the angle grows too.
         seed: of the samples; each seed gives another motion.
         start: P⁰, the pose of the first frame relative to the portrait, T = 1 (the last one counts, so that a clip
             can go on where another ended); None is the portrait's own.
@@ -294,7 +298,7 @@ def sample_head_pose(
     fps, config = check_fps(features.fps), sampler.config
     position = torch.arange(features.frame_count, dtype=torch.float64) * (config.fps / fps)
     codes = int(position[-1]) // config.stride + 2  # one more than the last frame needs between two frames
-    scales = torch.tensor(config.scales) * config.gain
+    scales = torch.tensor(config.scales) * (config.gain * settings.liveliness)
     first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
     initial = (first / (scales * max(amplitude, LEAST_AMPLITUDE))).clamp(-WIDEST_START, WIDEST_START)
     with torch.no_grad():
@@ -307,11 +311,21 @@ def sample_head_pose(
         generator = torch.Generator().manual_seed(seed)
         chosen = sampler.sample(audio, style, initial, temperature, generator, settings.guidance)
         motion = sampler.codebook.decode(chosen) * (scales * amplitude)
+        motion = soft_limit(motion, settings.limit_deg * max(1.0, amplitude))
     # the decoded first frame is near P⁰, but not at it: what is missing fades out instead of jumping
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
     # exactly, so that a clip continues another one without a jump
     motion[0] = first
     return HeadMotion(motion[:, :3], motion[:, 3:], fps)
+
+
+def soft_limit(motion: Tensor, limit_deg: float) -> Tensor:
+    """Head motion [T, 6] whose angle approaches a limit as tanh does: small motion stays, the largest is bent back.
+
+    The three angles shrink by one factor, and so does the translation, so that the direction of a turn is kept.
+    """
+    share = motion[:, :3].norm(dim=1, keepdim=True) / math.radians(limit_deg)
+    return motion * torch.where(share > 0, share.tanh() / share, 1.0)
 
 
 def _ease_in(offset: Tensor, seconds: Tensor, duration: float) -> Tensor:

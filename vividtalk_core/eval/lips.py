@@ -104,15 +104,32 @@ def closure_recall(
     Returns:
         0..1; NaN without a closure.
     """
+    return extreme_recall(aperture, [(start - reach_s, end + reach_s) for start, end in closures], fps, share)
+
+
+def extreme_recall(curve: Tensor, spans: Sequence[Span], fps: float, share: float, low: bool = True) -> float:
+    """Share of the spans in which a curve reaches into the lowest, or highest, part of the clip's own range.
+
+    Args:
+        curve: [T]; its range goes from the 2nd to the 95th percentile, or upside down.
+        spans: start and end in seconds.
+        fps: frames per second of the curve.
+        share: of the range, 0..1.
+        low: the lowest part; otherwise the highest.
+
+    Returns:
+        0..1; NaN without a span.
+    """
+    curve = curve.double() if low else -curve.double()
     # Not minimum and maximum, which may be single errors of the tracker.
-    low, high = torch.quantile(aperture.double(), aperture.new_tensor((0.02, 0.95), dtype=torch.float64))
-    limit = low + share * (high - low)
+    least, most = torch.quantile(curve, curve.new_tensor((0.02, 0.95)))
+    limit = least + share * (most - least)
     # frame t shows the time (t + 0.5) / fps
-    time = (torch.arange(len(aperture)) + 0.5) / fps
+    time = (torch.arange(len(curve)) + 0.5) / fps
     # So that each span holds a frame, however short the phone is.
     half = 0.5 / fps
-    spans = [(time >= start - reach_s - half) & (time <= end + reach_s + half) for start, end in closures]
-    met = [bool(aperture[span].amin() <= limit) for span in spans if span.any()]
+    inside = [(time >= start - half) & (time <= end + half) for start, end in spans]
+    met = [bool(curve[span].amin() <= limit) for span in inside if span.any()]
     return sum(met) / len(met) if met else float("nan")
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..audio.encoder import encode_audio, feature_rows
+from ..audio.encoder import MEL, encode_audio, mel_rows
 from ..critics.sync_expert import SyncConfig, SyncExpert
 from ..errors import MediaError
 from ..hub import WeightSet, load_module, resolve_weights
@@ -56,7 +56,7 @@ def sync_score(
     check_shapes(curves=(curves, "T 2"))
     # The expert knows one frame rate: lips are resampled to it, sound is encoded at it.
     rate = expert.config.fps
-    features = feature_rows(encode_audio(waveform, sample_rate, rate))
+    features = mel_rows(encode_audio(waveform, sample_rate, rate, MEL))
     lips = at_rate(curves.float(), fps, rate)
     # Sound and picture of a file rarely end together.
     count = min(len(features), len(lips))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+Option = TypeVar("Option")
 
 
 def happens(probability: float, generator: torch.Generator) -> bool:
@@ -28,9 +31,9 @@ def ratio(bounds: tuple[float, float], generator: torch.Generator) -> float:
     return float(low * (high / low) ** share)
 
 
-def choice(names: tuple[str, ...], generator: torch.Generator) -> str:
-    """One of the names."""
-    return names[int(torch.randint(len(names), (1,), generator=generator))]
+def choice(options: tuple[Option, ...], generator: torch.Generator) -> Option:
+    """One of the options."""
+    return options[int(torch.randint(len(options), (1,), generator=generator))]
 
 
 def speaker_weights(clips: Sequence[tuple[str, int]], balance: float) -> Tensor:

@@ -6,10 +6,13 @@ import wave
 import pytest
 import torch
 
-from vividtalk_core.audio_to_mesh.expression import PHONES
+from vividtalk_core.audio.encoder import MEL
+from vividtalk_core.audio_to_mesh.expression import PHONES, ExpressionConfig
 from vividtalk_core.errors import DatasetError
 from vividtalk_core.training.dataset.speech_clips import SoundtrackSettings
 from vividtalk_core.training.dataset.voices import load_voices
+
+MEL_ALONE = ExpressionConfig(front_end="mel", state_width=0)
 
 
 @pytest.fixture
@@ -24,7 +27,9 @@ def folder(tmp_path):
 
 
 def test_a_recording_is_a_clip_without_motion(folder):
-    (clip,) = load_voices(folder, 7, 5, SoundtrackSettings(25.0, variants=1), torch.Generator().manual_seed(0))
+    (clip,) = load_voices(
+        folder, 7, 5, SoundtrackSettings(MEL_ALONE, MEL, variants=1), torch.Generator().manual_seed(0)
+    )
     assert (clip.name, clip.identity) == ("ann_one", "ann")
     assert clip.features[0].shape == (25, 320)
     assert clip.motion[0].shape == (25, 7)
@@ -35,4 +40,4 @@ def test_a_recording_is_a_clip_without_motion(folder):
 
 def test_a_folder_without_phones_is_refused(tmp_path):
     with pytest.raises(DatasetError, match="has no speech with phones"):
-        load_voices(tmp_path, 7, 5, SoundtrackSettings(25.0), torch.Generator())
+        load_voices(tmp_path, 7, 5, SoundtrackSettings(MEL_ALONE, MEL), torch.Generator())

@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from vividtalk_core.audio.encoder import encode_audio, feature_rows
+from vividtalk_core.audio.encoder import MEL, encode_audio, mel_rows
+from vividtalk_core.audio.phones import Phone
 from vividtalk_core.audio_to_mesh.expression import LIP_NAMES, PHONES, ExpressionConfig, ExpressionGenerator
-from vividtalk_core.errors import DatasetError, SettingsError
+from vividtalk_core.errors import DatasetError, SettingsError, WeightsError
 from vividtalk_core.eval.lips import pearson
 from vividtalk_core.head.morphable import load_morphable
 from vividtalk_core.head.mouth_shape import lip_curves
 from vividtalk_core.hub import load_module, resolve_weights
 from vividtalk_core.pipeline import load_models
 from vividtalk_core.structures import ARKIT_NAMES, Expression
-from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
+from vividtalk_core.training.dataset.motion_shard import Shard, encode_shard, write_shard
 from vividtalk_core.training.dataset.speech_clips import (
     SoundtrackSettings,
     make_clip,
@@ -29,15 +30,25 @@ from vividtalk_core.training.dataset.speech_clips import (
 from vividtalk_core.training.loop.trainer import TrainSettings, train
 from vividtalk_core.training.losses.motion_maps import make_maps
 from vividtalk_core.training.prepare.av_offset import estimate_lags, shift_sound
-from vividtalk_core.training.reports.expression import rows_of, score_row, summarise
+from vividtalk_core.training.reports.expression import Clip, rows_of, score_row, summarise
 from vividtalk_core.training.tasks import expression
 from vividtalk_core.training.tasks.expression import ExpressionSettings, ExpressionTask, align_sound
 
 FRAMES = 100
 JAW = ARKIT_NAMES.index("jawOpen")
 TINY = ExpressionSettings(
-    width=16, components=2, encoder_layers=1, window=30, variants=0, dropout=0.0, style_drop=0.0, phone=0.0
+    encoder=MEL,
+    width=16,
+    components=2,
+    encoder_layers=1,
+    window=30,
+    variants=0,
+    dropout=0.0,
+    style_drop=0.0,
+    phone=0.0,
+    no_speech=0,
 )
+TINY_CONFIG = ExpressionConfig(front_end="mel", state_width=0, width=16, heads=2, components=2)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +112,7 @@ def test_statistics_standardise_and_come_back(shards, model):
     assert statistics.ranges["Bo"] / statistics.ranges["Ada"] == pytest.approx(
         mouth_range(shards[2:]) / mouth_range(shards[:2])
     )
-    generator = ExpressionGenerator(ExpressionConfig(width=16, heads=2, components=2))
+    generator = ExpressionGenerator(TINY_CONFIG)
     generator.motion_mean.copy_(statistics.mean)
     generator.motion_std.copy_(statistics.std)
     generator.lip_basis.copy_(statistics.lip_basis)
@@ -147,7 +158,9 @@ def test_a_faster_soundtrack_takes_its_motion_along(shards, monkeypatch):
         lambda sound, settings, generator: (sound[::2], 2.0),
     )
     motion = torch.arange(FRAMES, dtype=torch.float32)[:, None].expand(FRAMES, 54)
-    clip = make_clip(shards[0], motion, torch.arange(FRAMES), SoundtrackSettings(25.0, variants=1), torch.Generator())
+    clip = make_clip(
+        shards[0], motion, torch.arange(FRAMES), SoundtrackSettings(TINY_CONFIG, MEL, variants=1), torch.Generator()
+    )
     assert len(clip.features[1]) == len(clip.motion[1]) == len(clip.valid[1]) == FRAMES // 2
     # the middle of a frame of the fast clip is the border of two frames of the original
     torch.testing.assert_close(clip.motion[1][:3, 0], torch.tensor([0.5, 2.5, 4.5]))
@@ -208,10 +221,10 @@ def test_it_learns_what_opens_the_mouth(shards, validation, model, tmp_path, cau
     # what it learned aligns clips that are late
     if not causal:
         late = [shift_sound(shard, -3) for shard in validation]
-        again = align_sound(late, saved, model)
-        right = feature_rows(encode_audio(validation[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
-        found = feature_rows(encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
-        worse = feature_rows(encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0))[5:-5]
+        again = align_sound(late, saved, model, MEL)
+        right = mel_rows(encode_audio(validation[0].waveform[None].float() / 32768, 16_000, 25.0, MEL))[5:-5]
+        found = mel_rows(encode_audio(again[0].waveform[None].float() / 32768, 16_000, 25.0, MEL))[5:-5]
+        worse = mel_rows(encode_audio(late[0].waveform[None].float() / 32768, 16_000, 25.0, MEL))[5:-5]
         assert (found - right).abs().mean() < 0.5 * (worse - right).abs().mean()
 
 
@@ -229,12 +242,12 @@ def test_features_of_a_speech_model_can_be_used_instead(shards, validation, mode
     settings = replace(TINY, encoder=str(tmp_path / "ear"))
     task = ExpressionTask(shards[:1], validation[:1], tmp_nowhere(), model, settings)
     batch = task.batch(torch.Generator().manual_seed(0), 2)
-    assert batch["features"].shape == (2, 30, 24)
+    assert batch["features"].shape == (2, 30, 48)  # two states under each frame
     assert all(torch.isfinite(term) for term in task.losses(task.module, batch).values())
     assert "aperture" in task.evaluate(task.module.eval())
     task.save(tmp_path / "weights.safetensors", task.module)
     saved = load_module(ExpressionGenerator, ExpressionConfig, tmp_path / "weights.safetensors")
-    assert (saved.config.front_end, saved.config.feature_width) == ("states", 24)
+    assert (saved.config.front_end, saved.config.state_width) == ("states", 24)
 
 
 def test_one_part_of_earlier_weights_is_trained_on(shards, validation, model, tmp_path):
@@ -287,11 +300,15 @@ def test_a_prepared_folder_is_a_task(shards, validation, tmp_path, monkeypatch):
     assert phones == tmp_path / "phones"
 
 
-def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, model, tmp_path):
+def save_sound(path):
     sound = 3000 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))
-    with wave.open(str(tmp_path / "ann_one.wav"), "wb") as file:
+    with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(sound.to(torch.int16).numpy().tobytes())
+
+
+def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, model, tmp_path):
+    save_sound(tmp_path / "ann_one.wav")
     (tmp_path / "ann_one.json").write_text(json.dumps([["B", 0.0, 0.4], ["AA", 0.4, 1.0]]))
     settings = replace(TINY, window=20, voices=str(tmp_path), voice_share=0.5)
     task = ExpressionTask(shards, shards[:1], tmp_nowhere(), model, settings)
@@ -304,23 +321,69 @@ def test_voices_are_drawn_as_often_as_asked_and_pull_the_lips_together(shards, m
     assert losses["mesh"] == losses["curve"] == losses["velocity"] == 0
 
 
+def test_a_teacher_gives_voices_motion_and_phones(shards, validation, model, tmp_path):
+    first = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, gain=1.0))
+    torch.nn.init.normal_(first.module.branches[0].out.weight)
+    first.save(tmp_path / "teacher.safetensors", first.module)
+    (tmp_path / "voices").mkdir()
+    save_sound(tmp_path / "voices/ann_one.wav")
+    settings = replace(TINY, window=20, variants=1, voices=str(tmp_path / "voices"), voice_share=0.5)
+    with pytest.raises(DatasetError, match="no speech with phones"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, settings)
+    settings = replace(settings, teacher=str(tmp_path / "teacher.safetensors"))
+    clip = ExpressionTask(shards, validation, tmp_nowhere(), model, settings).clips[-1]
+    assert clip.name == "ann_one" and len(clip.features) == 2
+    assert bool(clip.valid[0].all()) and bool(clip.known.all())
+    rows = torch.cat((clip.features[0],)).float()[None]
+    with torch.no_grad():
+        expected = first.module.eval()(rows, torch.zeros(1, 16))[0]
+    torch.testing.assert_close(clip.motion[0], expected, atol=0.02, rtol=0.02)
+    assert clip.phones[0].unique().numel() >= 1 and clip.phones[0].min() >= 0
+
+
+def test_a_teacher_of_other_clips_is_refused(shards, validation, model, tmp_path):
+    first = ExpressionTask(shards, validation, tmp_nowhere(), model, TINY)
+    first.module.lip_basis.mul_(-1)
+    first.save(tmp_path / "teacher.safetensors", first.module)
+    save_sound(tmp_path / "ann_one.wav")
+    settings = replace(TINY, voices=str(tmp_path), teacher=str(tmp_path / "teacher.safetensors"))
+    with pytest.raises(WeightsError, match="must be of the parallel form and trained on the same clips"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, settings)
+
+
+def test_the_mouth_rests_while_nobody_speaks(shards, validation, model):
+    settings = replace(TINY, no_speech=3, no_speech_share=0.5)
+    task = ExpressionTask(shards, validation, tmp_nowhere(), model, settings)
+    clip = task.clips[-1]
+    assert (clip.identity, len(clip.motion[0])) == ("no speech", 150)
+    coefficients, lips = task.module.to_curves(clip.motion[0])
+    assert coefficients.abs().max() < 1e-5 and lips.abs().max() < 1e-5
+    batch = task.batch(torch.Generator().manual_seed(0), 64)
+    silent = (batch["phones"] == PHONES.index("SIL")).all(1)
+    assert 16 < int(silent.sum()) < 48
+
+
 def test_figures_of_rows_are_medians_and_counts(shards, model):
-    closures = [[(0.4, 0.6)], []]
+    phones = [[Phone("B", 0.4, 0.6), Phone("IY", 0.6, 0.8), Phone("V", 0.8, 0.9, 0.2)], []]
+    heard = [encode_shard(shard) for shard in shards]
+    clips = [Clip(shards[i], heard[i], heard[1 - i], phones[i]) for i in range(2)]
 
     def itself(features, face):  # the curves that the clips were made from, half as strong
         match = next(s for s in shards if len(s.waveform) == 640 * features.frame_count)
         return Expression.from_rest(match.coefficients / 2, match.lip_offsets.float() / 2, 25.0)
 
-    real = summarise(score_row(None, shards[:2], closures, model), closures)
-    assert (real["clips"], real["aperture_correlation"], real["in_sync"], real["closures"]) == (2, 1.0, 1.0, 1)
-    generated = summarise(score_row(itself, shards[:1], closures[:1], model), closures[:1])
+    real = summarise(*score_row(None, clips, model), phones)
+    assert (real["clips"], real["aperture_correlation"], real["in_sync"]) == (2, 1.0, 1.0)
+    assert (real["shut_phones"], real["spread_phones"]) == (1, 1)
+    assert "bite_phones" not in real  # the only one is not certain
+    generated = summarise(*score_row(itself, clips[:1], model), phones[:1])
     assert generated["aperture_correlation"] == pytest.approx(1, abs=0.01)
     assert generated["amplitude_ratio"] == pytest.approx(0.5, abs=0.05)
     assert generated["audio_gain"] == 1  # it ignores the sound
 
 
 def test_the_embedded_weights_have_a_row_each():
-    assert {"acoustic", "parallel"} <= rows_of(load_models()).keys()
+    assert list(rows_of(load_models())) == ["acoustic", "mel", "parallel", "causal"]
 
 
 def test_both_splits_are_needed(shards, model):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...audio.encoder import encode_audio
+from ...audio.encoder import MEL, encode_audio
 from ...critics.sync_expert import SyncExpert
 from ...errors import MismatchError
 from ...face.track import Track, track_video
@@ -168,5 +168,5 @@ def _sync(expert: SyncExpert | None, footage: Footage, curves: Tensor) -> SyncSc
 def _head(video: TrackedVideo, count: int) -> HeadScore:
     pose, audio, fps = video.track.pose, video.footage.audio, video.footage.fps
     pose = pose.frames(slice(count))
-    beats = None if audio is None else beat_alignment(pose, encode_audio(*audio, fps).mel)
+    beats = None if audio is None else beat_alignment(pose, encode_audio(*audio, fps, MEL).mel)
     return HeadScore(diversity(pose), energy_below(pose), beats)

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...audio.encoder import encode_audio
+from ...audio.encoder import MEL, encode_audio
 from ...errors import DatasetError, MissingFileError, SettingsError
 from ...hub import load_tensors, read_header, save_tensors
 from ...structures import ARKIT_NAMES, SAMPLE_RATE, AudioFeatures, check_shapes
@@ -107,8 +107,8 @@ class Shard:
         return torch.tensor([name in self.known for name in ARKIT_NAMES])
 
 
-def encode_shard(shard: Shard, encoder: str = "mel") -> AudioFeatures:
-    """Audio features [T, D] of a clip with sound; see `encode_audio`."""
+def encode_shard(shard: Shard, encoder: str = MEL) -> AudioFeatures:
+    """Audio features of a clip with sound, T = frames of the shard; see `encode_audio`."""
     return encode_audio(shard.sound, SAMPLE_RATE, FPS, encoder)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from ...audio.encoder import feature_rows
+from ...audio.encoder import mel_windows
 from ...geometry import rotation_angles, rotation_matrix
 from ...time_grid import sample_rows
 from ..sampling import speaker_weights
@@ -84,7 +84,7 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
     # Each speaker at its own amplitude, so that the codes describe how a head moves and not how much.
     gain = max(least_gain, activity(pose, scales))
     index = valid.nonzero()[:, 0]
-    features = feature_rows(encode_shard(shard))[index] if sound else None
+    features = mel_windows(encode_shard(shard).mel, shard.frames, FPS)[index] if sound else None
     # a stretch ends where a frame was left out, and where the head is too far or too fast to be tracked reliably
     degrees = pose[:, :3].rad2deg()
     fine = degrees.abs().amax(1) < FARTHEST

@@ -10,13 +10,17 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from ...audio.encoder import encode_audio, feature_rows
+from ...audio.encoder import encode_audio
 from ...audio.phones import read_phones
-from ...audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES
+from ...audio_to_mesh.articulation import feature_rows
+from ...audio_to_mesh.expression import LIP_NAMES, OTHER_NAMES, PHONES, ExpressionConfig
 from ...structures import ARKIT_NAMES, SAMPLE_RATE
 from ..augment.speech import SpeechAugmentation, augment_speech, retime
+from ..sampling import between
 from .motion_shard import Shard
 
+# By which the level of an augmented soundtrack differs from that to which `encode_audio` brings it.
+LOUDER_DB = (-3.0, 3.0)
 NO_PHONE = -1  # label of frames whose phone is not known
 LIP_COLUMNS = [ARKIT_NAMES.index(name) for name in LIP_NAMES]
 OTHER_COLUMNS = [ARKIT_NAMES.index(name) for name in OTHER_NAMES]
@@ -38,7 +42,7 @@ class SpeechClip:
 
     name: str
     identity: str
-    features: tuple[Tensor, ...]  # [T, D] each: the clip as it is, then augmented
+    features: tuple[Tensor, ...]  # [T, D] float16 each: the clip as it is, then augmented
     motion: tuple[Tensor, ...]  # [T, M] standardised motion for each of the features, whose tempo may differ
     phones: tuple[Tensor, ...]  # [T] int64 into PHONES, NO_PHONE where unknown
     valid: tuple[Tensor, ...]  # [T] bool, frames whose motion counts
@@ -123,15 +127,15 @@ def phone_labels(path: Path, frames: int, fps: float) -> Tensor:
 class SoundtrackSettings:
     """How soundtracks become features, and how many augmented ones there are."""
 
-    fps: float  # frames per second
-    encoder: str = "mel"  # of `encode_audio`
+    config: ExpressionConfig  # of the network: which features, and at what frame rate
+    encoder: str  # of `encode_audio`
     variants: int = 0  # augmented soundtracks of every clip
 
 
 class Variants(NamedTuple):
     """The soundtracks of a clip with the motion that follows each of them; see `SpeechClip`."""
 
-    features: tuple[Tensor, ...]  # [T, D] each
+    features: tuple[Tensor, ...]  # [T, D] float16 each
     motion: tuple[Tensor, ...]  # [T, M] each
     phones: tuple[Tensor, ...]  # [T] int64 each
     valid: tuple[Tensor, ...]  # [T] bool each
@@ -161,9 +165,11 @@ def augmented_clip(
 ) -> Variants:
     """A sound [N] at 16 kHz, as it is and augmented, with motion [T, M], phones [T] and valid [T] that follow it."""
     # The clip as it was recorded stays in: augmented voices alone would shift what is learned.
-    sounds = [(sound, 1.0)]
-    sounds += [augment_speech(sound, SpeechAugmentation(), generator) for _ in range(soundtracks.variants)]
-    rows = [_variant(one, tempo, motion, phones, valid, soundtracks) for one, tempo in sounds]
+    sounds = [(sound, 1.0, 0.0)]
+    for _ in range(soundtracks.variants):
+        other, tempo = augment_speech(sound, SpeechAugmentation(), generator)
+        sounds.append((other, tempo, between(LOUDER_DB, generator)))
+    rows = [_variant(*one, motion, phones, valid, soundtracks) for one in sounds]
     return Variants(
         features=tuple(row[0] for row in rows),
         motion=tuple(row[1] for row in rows),
@@ -173,13 +179,21 @@ def augmented_clip(
 
 
 def _variant(
-    sound: Tensor, tempo: float, motion: Tensor, phones: Tensor, valid: Tensor, soundtracks: SoundtrackSettings
+    sound: Tensor,
+    tempo: float,
+    louder_db: float,
+    motion: Tensor,
+    phones: Tensor,
+    valid: Tensor,
+    soundtracks: SoundtrackSettings,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features [T', D] of a soundtrack [N] that runs `tempo` times as fast, with its motion, phones and valid frames.
 
     Those are given as [T, M], [T] and [T], and become [T', M], [T'] and [T'].
     """
-    features = feature_rows(encode_audio(sound[None], SAMPLE_RATE, soundtracks.fps, soundtracks.encoder))
+    heard = encode_audio(sound[None], SAMPLE_RATE, soundtracks.config.fps, soundtracks.encoder, louder_db)
+    # half precision: the rows of all soundtracks are in memory at once
+    features = feature_rows(heard, soundtracks.config, heard.frame_count).half()
     motion, phones, valid = retime(motion, tempo), retime(phones, tempo), retime(valid, tempo)
     # The lengths are rounded independently and may differ by one frame.
     frames = min(len(features), len(motion))

@@ -11,9 +11,18 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from ...audio.encoder import feature_rows
-from ...audio_to_mesh.articulation import generate_expression
-from ...audio_to_mesh.expression import LABIALS, MEL_BANDS, MEL_STEPS, ExpressionConfig, ExpressionGenerator, RollState
+from ...audio.encoder import MEL, WHISPER, encode_audio, speech_states
+from ...audio_to_mesh.articulation import feature_rows, generate_expression
+from ...audio_to_mesh.expression import (
+    LABIALS,
+    MEL_BANDS,
+    MEL_WIDTH,
+    STATE_STEPS,
+    ExpressionConfig,
+    ExpressionGenerator,
+    RollState,
+    StateEncoder,
+)
 from ...critics.sync_expert import sync_loss
 from ...errors import DatasetError, SettingsError, WeightsError
 from ...eval.lips import amplitude_ratio, pearson, velocity_ratio
@@ -21,7 +30,7 @@ from ...eval.sync import load_sync_expert
 from ...head.morphable import load_morphable
 from ...head.mouth_shape import lip_curves
 from ...hub import load_module, resolve_weights, save_module
-from ...structures import MorphableModel
+from ...structures import SAMPLE_RATE, MorphableModel
 from ..augment.mel import MelAugmentation, augment_mel
 from ..dataset.motion_shard import Shard, encode_shard, load_shards
 from ..dataset.speech_clips import (
@@ -34,7 +43,7 @@ from ..dataset.speech_clips import (
     phone_labels,
     standardise,
 )
-from ..dataset.voices import load_voices
+from ..dataset.voices import Teacher, load_voices, no_speech
 from ..loop.settings import TrainSettings, check_counts, check_shares, check_weights
 from ..losses.motion import (
     closure_loss,
@@ -51,16 +60,15 @@ from ..sampling import speaker_weights
 
 log = logging.getLogger("vividtalk")
 
-# What the embedded weights were trained with, in a quarter of an hour on one core.
+# What the embedded weights were trained with, in two minutes on one core after the sounds are encoded.
 TRAINING = TrainSettings(
-    steps=1500,
+    steps=300,
     batch=24,
     learning_rate=1e-3,
     warmup=100,
     weight_decay=0.05,
     ema=0.99,
-    precision="bf16",
-    evaluate_every=150,
+    evaluate_every=50,
     patience=0,
 )
 
@@ -70,7 +78,9 @@ SHUT = 0.02
 # of them.
 ROLL_PASSES = 2
 WEIGHTS = ("coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone", "sync")  # of the losses
-CONFIG_FIELDS = ("causal", "width", "components", "encoder_layers", "branch_layers", "dropout")
+CONFIG_FIELDS = (
+    "causal", "width", "components", "encoder_layers", "branch_layers", "after", "dropout", "state_dropout",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +88,17 @@ class ExpressionSettings:
     """Size and losses of an expression generator; `train expression` makes an option of every field."""
 
     causal: bool = False  # the paper's autoregression; otherwise all frames of a window at once
-    encoder: str = "mel"  # or a folder or Hub id of a wav2vec2/HuBERT model: `audio.encoder.encode_audio`
+    encoder: str = WHISPER  # or "mel", or a folder or Hub id of a speech model: `audio.encoder.encode_audio`
+    mel: bool = False  # the log-mel beside the states of the speech encoder
     width: int = 128  # features per frame
     components: int = 16  # of the basis of O_lip
     encoder_layers: int = 2  # transformer layers that all branches share
     branch_layers: int = 1  # of each of the three branches
-    dropout: float = 0.2  # of attention and feed-forward outputs
+    after: int = 8  # frames of the future in the band of each layer
+    dropout: float = 0.3  # of attention and feed-forward outputs
+    state_dropout: float = 0.7  # of whole dimensions of the states
     window: int = 75  # frames of a training example
-    variants: int = 1  # augmented soundtracks of every clip
+    variants: int = 3  # augmented soundtracks of every clip
     range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
     balance: float = 0.3  # exponent of a speaker's frames in its sampling probability; 0 = all speakers alike
     style_drop: float = 0.5  # share of examples without a style
@@ -99,10 +112,13 @@ class ExpressionSettings:
     phone: float = 0.3  # weight of the auxiliary phone classifier; 0 = off
     sync: float = 0.0  # weight of the sync expert's distance between lips and sound; 0 = off
     gain: float = (
-        1.3  # of lips and jaw in the weights file: curves of least error have a smaller amplitude than real ones
+        1.75  # of lips and jaw in the weights file: curves of least error have a smaller amplitude than real ones
     )
     voices: str = ""  # folder of speech without pictures, see `voices.load_voices`
     voice_share: float = 0.25  # share of the examples that come from it
+    teacher: str = ""  # weights of a parallel network trained on the same clips, whose motion the voices get
+    no_speech: int = 60  # sounds of 6 s that are no speech: noise, hum, music, with the mouth at rest
+    no_speech_share: float = 0.05  # share of the examples that come from them
     start: str = ""  # weights to begin with, of an earlier training on the same clips
     only: str = ""  # train only weights whose names begin with this, e.g. phones; empty = all
     align_with: str = (
@@ -112,9 +128,11 @@ class ExpressionSettings:
 
     def __post_init__(self) -> None:
         check_counts(self, "width", "components", "encoder_layers", "branch_layers", "window")
-        check_shares(self, "dropout", "voice_share", below=True)
+        check_shares(self, "dropout", "state_dropout", "voice_share", "no_speech_share", below=True)
         check_shares(self, "style_drop")
-        check_weights(self, "variants", "style_noise", "gain", *WEIGHTS)
+        check_weights(self, "after", "variants", "no_speech", "style_noise", "gain", *WEIGHTS)
+        if self.sync and self.encoder != MEL and not self.mel:
+            raise SettingsError("the sync expert hears the log-mel: --sync needs --mel, or the encoder mel")
         # each head attends with an equal part of the features
         heads = ExpressionConfig().heads
         if self.width % heads:
@@ -151,10 +169,12 @@ class ExpressionTask:
         lip_numbers = 3 * len(model.lip_vertices)
         if settings.components > lip_numbers:
             raise SettingsError(f"components must be at most {lip_numbers}; got {settings.components}")
+        states = None if settings.encoder == MEL else speech_states(torch.zeros(SAMPLE_RATE), settings.encoder)
+        state_width = 0 if states is None else states.shape[1]
         config = ExpressionConfig(
             **{name: getattr(settings, name) for name in CONFIG_FIELDS},
-            front_end="mel" if settings.encoder == "mel" else "states",
-            feature_width=feature_rows(encode_shard(speech[0], settings.encoder)).shape[1],
+            front_end=_front_end(settings),
+            state_width=state_width,
             identity_components=len(model.id_basis),
             lip_vertices=len(model.lip_vertices),
         )
@@ -167,11 +187,16 @@ class ExpressionTask:
         generator.motion_mean.copy_(statistics.mean)
         generator.motion_std.copy_(statistics.std)
         generator.lip_basis.copy_(statistics.lip_basis)
-        _begin(generator, settings)
-        self.soundtracks = SoundtrackSettings(config.fps, settings.encoder, settings.variants)
+        self.soundtracks = SoundtrackSettings(config, settings.encoder, settings.variants)
         self.clips, self.sampling_weights = self._prepare(train, phones, statistics)
-        if settings.voices:
-            self._add_voices(Path(settings.voices))
+        self.heard = [
+            feature_rows(encode_shard(clip, settings.encoder), config, clip.frames) for clip in self.validation
+        ]
+        if generator.audio_encoder.states is not None and states is not None:
+            # the middle of a second of silence
+            _set_statistics(generator.audio_encoder.states, self.clips, states[len(states) // 2])
+        _begin(generator, settings)
+        self._add_sounds()
         # Frozen: an expert that is trained along would learn to accept what the generator makes.
         self.expert = load_sync_expert().requires_grad_(False) if settings.sync else None
         self.maps = make_maps(
@@ -189,23 +214,31 @@ class ExpressionTask:
                 if shard.frames < settings.window:
                     continue
                 motion = standardise(shard, statistics, statistics.ranges.get(identity, 1.0))
-                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.soundtracks.fps)
+                labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.soundtracks.config.fps)
                 clips.append(make_clip(shard, motion, labels, self.soundtracks, random))
                 lengths.append((identity, shard.frames))
         return clips, speaker_weights(lengths, settings.balance)
 
-    def _add_voices(self, folder: Path) -> None:
-        """Add speech without video, each recording weighted by its length."""
-        config, settings = self.module.config, self.settings
-        random = Generator().manual_seed(settings.seed + 1)
-        size = sum(self.module.sizes)
-        voices = load_voices(folder, size, config.identity_components, self.soundtracks, random)
-        weights = torch.tensor([float(len(clip.phones[0])) for clip in voices])
-        # The weights of the voices must be this multiple of the others', so that they get their share of the sum.
-        share = settings.voice_share / (1 - settings.voice_share)
-        weights = weights * (share * self.sampling_weights.sum() / weights.sum())
+    def _add_sounds(self) -> None:
+        """Add speech without video, and sounds that are no speech."""
+        module, settings = self.module, self.settings
+        size, id_size = sum(module.sizes), module.config.identity_components
+        if settings.voices:
+            random = Generator().manual_seed(settings.seed + 1)
+            teacher = make_teacher(settings, module) if settings.teacher else None
+            voices = load_voices(Path(settings.voices), size, id_size, self.soundtracks, random, teacher)
+            self._add(voices, settings.voice_share)
+        if settings.no_speech and settings.no_speech_share:
+            random = Generator().manual_seed(settings.seed + 2)
+            rest = -module.motion_mean / module.motion_std  # of zero coefficients and offsets
+            self._add(no_speech(settings.no_speech, rest, id_size, self.soundtracks, random), settings.no_speech_share)
+
+    def _add(self, clips: list[SpeechClip], share: float) -> None:
+        """Add clips, each weighted by its length, that together get a share of the examples."""
+        weights = torch.tensor([float(len(clip.phones[0])) for clip in clips])
+        weights = weights * (share / (1 - share) * self.sampling_weights.sum() / weights.sum())
         self.sampling_weights = torch.cat((self.sampling_weights, weights))
-        self.clips += voices
+        self.clips += clips
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
         """`size` windows: features [B, T, D], motion [B, T, M], phones and valid [B, T], α [B, I]."""
@@ -230,7 +263,7 @@ class ExpressionTask:
         index = (start + torch.arange(window)).clamp(max=frames - 1)
         inside = start + torch.arange(window) < frames
         return {
-            "features": augment_features(features[index], generator),
+            "features": augment_features(features[index].float(), self.module.config, generator),
             "motion": motion[index],
             "phones": clip.phones[variant][index].masked_fill(~inside, -1),
             "valid": clip.valid[variant][index] & inside,
@@ -270,7 +303,9 @@ class ExpressionTask:
             "phone": settings.phone * phone_loss(generator.phones(audio), batch["phones"]),
         }
         if self.expert is not None:
-            terms["sync"] = settings.sync * sync_loss(self.expert.to(predicted.device), batch["features"], lips)
+            terms["sync"] = settings.sync * sync_loss(
+                self.expert.to(predicted.device), batch["features"][..., -MEL_WIDTH:], lips
+            )
         return terms
 
     def _decode(self, generator: ExpressionGenerator, audio: Tensor, batch: dict[str, Tensor]) -> Tensor:
@@ -292,17 +327,16 @@ class ExpressionTask:
     @torch.no_grad()
     def evaluate(self, module: ExpressionGenerator) -> dict[str, float]:
         """Means over the validation clips; the score is 1 minus the weighted correlations of aperture and width."""
-        rows = [self._compare(module, clip) for clip in self.validation]
+        rows = [self._compare(module, clip, heard) for clip, heard in zip(self.validation, self.heard, strict=True)]
         metrics = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
         # The aperture counts three times as much, because closing lips are what people notice first.
         return metrics | {"score": 1 - 0.75 * metrics["aperture"] - 0.25 * metrics["width"]}
 
-    def _compare(self, generator: ExpressionGenerator, clip: Shard) -> dict[str, float]:
-        """Metrics of one clip against its landmarks."""
+    def _compare(self, generator: ExpressionGenerator, clip: Shard, heard: Tensor) -> dict[str, float]:
+        """Metrics of one clip, whose rows of features are `heard` [T, D], against its landmarks."""
         weight = generator.motion_std
         style = generator.style(clip.id_coefficients[None].to(weight))
-        features = feature_rows(encode_shard(clip, self.settings.encoder))[None, : clip.frames].to(weight)
-        audio = generator.encode(features, style)
+        audio = generator.encode(heard[None].to(weight), style)
         # As at inference: the causal form on its own past, frame by frame.
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
@@ -343,13 +377,62 @@ def _begin(generator: ExpressionGenerator, settings: ExpressionSettings) -> None
         weight.requires_grad_(name.startswith(settings.only))
 
 
-def augment_features(features: Tensor, generator: Generator) -> Tensor:
-    """Mel windows [T, 320] of another voice and microphone; features [T, D] of other encoders are not changed."""
-    if features.shape[-1] != MEL_STEPS * MEL_BANDS:
+def make_teacher(settings: ExpressionSettings, student: ExpressionGenerator) -> Teacher:
+    """The answers of earlier weights, for the average speaker, in the standardised motion of a student.
+
+    Raises:
+        WeightsError: the weights are of the causal form, or were trained on other clips, so that their motion is
+            standardised in another way.
+    """
+    net = load_module(ExpressionGenerator, ExpressionConfig, settings.teacher)
+    same = net.lip_basis.shape == student.lip_basis.shape
+    if net.config.causal or not same or not torch.allclose(net.lip_basis, student.lip_basis, atol=2e-3):
+        raise WeightsError(
+            f"the teacher '{settings.teacher}' must be of the parallel form and trained on the same clips"
+        )
+    encoder = _encoder_of(net, settings)
+
+    @torch.no_grad()
+    def teach(sound: Tensor) -> tuple[Tensor, Tensor]:
+        heard = encode_audio(sound[None], SAMPLE_RATE, net.config.fps, encoder)
+        rows = feature_rows(heard, net.config, heard.frame_count)[None]
+        audio = net.encode(rows, rows.new_zeros(1, net.config.style_width))
+        return net.decode(audio)[0], net.phones(audio)[0].argmax(-1)
+
+    return teach
+
+
+def _encoder_of(earlier: ExpressionGenerator, settings: ExpressionSettings) -> str:
+    """The encoder that earlier weights were trained with: the same as now, unless one of the two had none."""
+    if earlier.config.front_end == "mel":
+        return MEL
+    return WHISPER if settings.encoder == MEL else settings.encoder
+
+
+def _front_end(settings: ExpressionSettings) -> str:
+    if settings.encoder == MEL:
+        return "mel"
+    return "both" if settings.mel else "states"
+
+
+def _set_statistics(encoder: StateEncoder, clips: Sequence[SpeechClip], quiet: Tensor) -> None:
+    """Mean and standard deviation of the states of all clips, and the state of silence, of shape [D]."""
+    width = STATE_STEPS * len(encoder.mean)
+    # every tenth frame is enough: neighbouring states are alike
+    rows = torch.cat([clip.features[0][::10, :width] for clip in clips]).float().reshape(-1, len(encoder.mean))
+    encoder.mean.copy_(rows.mean(0))
+    encoder.std.copy_(rows.std(0).clamp(min=1e-3))
+    encoder.quiet.copy_(quiet)
+
+
+def augment_features(features: Tensor, config: ExpressionConfig, generator: Generator) -> Tensor:
+    """Rows of features [T, D] whose mel is that of another voice and microphone; states are not changed."""
+    if config.front_end == "states":
         return features
+    states, windows = torch.split(features, [config.feature_width - MEL_WIDTH, MEL_WIDTH], -1)
     # At 25 fps the windows do not overlap: they are the mel frames themselves.
-    mel = features.reshape(-1, MEL_BANDS)
-    return augment_mel(mel, MelAugmentation(), generator).reshape(features.shape)
+    mel = augment_mel(windows.reshape(-1, MEL_BANDS), MelAugmentation(), generator)
+    return torch.cat((states, mel.reshape(windows.shape)), -1)
 
 
 def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
@@ -358,19 +441,22 @@ def task(data: Path, settings: ExpressionSettings) -> ExpressionTask:
     train, validation = (load_shards(data, split) for split in ("train", "validation"))
     if settings.align_with:
         generator = load_module(ExpressionGenerator, ExpressionConfig, settings.align_with)
-        train, validation = (align_sound(shards, generator, model) for shards in (train, validation))
+        encoder = _encoder_of(generator, settings)
+        train, validation = (align_sound(shards, generator, model, encoder) for shards in (train, validation))
     return ExpressionTask(train, validation, data / "phones", model, settings)
 
 
 @torch.no_grad()
-def align_sound(shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel) -> list[Shard]:
-    """The clips with sound, each corrected by the delay that a trained generator estimates."""
+def align_sound(
+    shards: Sequence[Shard], generator: ExpressionGenerator, model: MorphableModel, encoder: str
+) -> list[Shard]:
+    """The clips with sound, each corrected by the delay that a generator, trained with an encoder, estimates."""
     aligned = []
     # Speaker by speaker, because clips of one recording share a delay.
     for group in by_identity([shard for shard in shards if len(shard.waveform)]).values():
         expected = []
         for shard in group:
-            curves = generate_expression(generator, encode_shard(shard), shard.id_coefficients)
+            curves = generate_expression(generator, encode_shard(shard, encoder), shard.id_coefficients)
             expected.append(lip_curves(curves, model)[0][: shard.frames])
         for shard, lag in zip(group, estimate_lags(expected, group), strict=True):
             log.info("%s: the sound is %+.2f frames late", shard.name, lag)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ...audio.encoder import feature_rows
+from ...audio.encoder import mel_rows
 from ...audio.mel import BANDS
 from ...critics.sync_expert import LIP_UNIT, SyncConfig, SyncExpert
 from ...errors import DatasetError, SettingsError
@@ -149,7 +149,7 @@ def with_sound(shards: Sequence[Shard]) -> list[Shard]:
 
 def make_clip(shard: Shard) -> SyncClip:
     """Features and lip curves of a shard."""
-    features = feature_rows(encode_shard(shard))
+    features = mel_rows(encode_shard(shard))
     return SyncClip(shard.identity, features, torch.stack((shard.aperture, shard.width), -1), shard.valid.bool())
 
 
