@@ -19,7 +19,7 @@ class EncodeAudio(io.ComfyNode):
     def define_schema(cls) -> io.Schema:
         return io.Schema(
             node_id="VividTalk_EncodeAudio",
-            display_name="Encode Audio (speech, Whisper)",
+            display_name="Encode Audio (speech, Whisper, wav2vec2)",
             category="VividTalk/audio to mesh",
             description="Turns speech into features: states of Whisper or another speech encoder, and the log-mel.",
             **convert.search_words(

@@ -158,6 +158,9 @@ def test_speech_model_of_a_models_folder(comfy, stages):
     config = Wav2Vec2Config(**sizes, conv_dim=(8,) * 7, num_conv_pos_embeddings=4, num_conv_pos_embedding_groups=2)
     Wav2Vec2Model(config).save_pretrained(comfy.base / "models/vividtalk/tiny")
     stages["7"]["inputs"]["encoder"] = "tiny"
+    # the pack's network for the parallel mode was trained on Whisper's states, the causal one takes the log-mel alone
+    assert "choose the encoder" in error_of(comfy, stages)
+    stages["8"]["inputs"]["mode"] = "causal"
     assert len(comfy.files(comfy.run(stages), "12")) == round(SHORT_S * 25)
 
 
