@@ -11,10 +11,10 @@ from vividtalk_core.audio import phones
 from vividtalk_core.audio.phones import (
     Phone,
     align_phones,
-    closures_of,
     decode_phones,
     grid_transcript,
     read_phones,
+    spans_of,
     write_phones,
 )
 from vividtalk_core.errors import DatasetError, MediaError, MissingPackageError
@@ -23,9 +23,9 @@ WORDS = [Phone("B", 0.1, 0.2), Phone("AY", 0.2, 0.4), Phone("M", 0.4, 0.5, 0.3),
 
 
 def test_closures_are_confident_labials():
-    assert closures_of(WORDS) == [(0.1, 0.2), (0.6, 0.7)]
-    assert closures_of(WORDS, 0.0) == [(0.1, 0.2), (0.4, 0.5), (0.6, 0.7)]
-    assert closures_of([]) == []
+    assert spans_of(WORDS) == [(0.1, 0.2), (0.6, 0.7)]
+    assert spans_of(WORDS, least_confidence=0.0) == [(0.1, 0.2), (0.4, 0.5), (0.6, 0.7)]
+    assert spans_of([]) == []
 
 
 def test_phones_survive_a_file(tmp_path):

@@ -11,18 +11,7 @@ from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings, gene
 from vividtalk_core.audio_to_mesh.expression import LABIALS, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
 
-TINY = ExpressionConfig(
-    front_end="mel",
-    state_width=0,
-    width=16,
-    heads=2,
-    identity_components=5,
-    lip_vertices=7,
-    components=3,
-    style_width=4,
-    before=3,
-    after=2,
-)
+TINY = ExpressionConfig(front_end="mel", width=16, heads=2, identity_components=5, lip_vertices=7, components=3)
 
 
 def make(**changes):

@@ -12,7 +12,7 @@ from vividtalk_core.hub import resolve_weights, save_module
 
 def own(folder, *names):
     """A weight set of a user, with tiny networks of these files."""
-    config = ExpressionConfig(front_end="mel", state_width=0, width=16, heads=2, encoder_layers=1)
+    config = ExpressionConfig(front_end="mel", width=16, heads=2, encoder_layers=1)
     torch.manual_seed(0)
     for name in names:
         save_module(folder / name, ExpressionGenerator(config), config)

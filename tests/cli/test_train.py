@@ -286,7 +286,7 @@ def test_prepare_errors(tmp_path, capsys):
 
 
 def test_phones(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(labelling, "label_folder", lambda data: 3)
+    monkeypatch.setattr(labelling, "label_folder", lambda data: labelling.Labelled(3, ()))
     assert run("phones", tmp_path) == 0
     assert capsys.readouterr().out == "3 clips labelled\n"
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vividtalk_core.audio.phones import Phone
-from vividtalk_core.eval.gestures import GESTURES, gesture_recall, spans_of
+from vividtalk_core.eval.gestures import GESTURES, gesture_recall
 
 FPS = 25.0
 
@@ -15,7 +15,7 @@ def curves(aperture, width):
 
 def test_only_certain_phones_of_the_gesture_count():
     phones = [Phone("F", 0.0, 0.1), Phone("V", 0.1, 0.2, 0.4), Phone("AA", 0.2, 0.3)]
-    assert spans_of(phones, GESTURES["bite"]) == [(0.0, 0.1)]
+    assert gesture_recall([(curves([0.0] * 5, [1.0] * 5), phones)], GESTURES["bite"], FPS) == (1.0, 1)
 
 
 def test_lips_shut_and_spread_where_they_should():

@@ -210,9 +210,11 @@ def grid_transcript(name: str) -> str | None:
     return " ".join(words[c] for c, words in zip(letters, GRID_WORDS, strict=True))
 
 
-def closures_of(phones: Iterable[Phone], least_confidence: float = 0.5) -> list[tuple[float, float]]:
-    """Start and end in seconds of each p, b and m of at least some confidence."""
-    return [(p.start_s, p.end_s) for p in phones if p.name in CLOSURES and p.confidence >= least_confidence]
+def spans_of(
+    phones: Iterable[Phone], names: Sequence[str] = CLOSURES, least_confidence: float = 0.5
+) -> list[tuple[float, float]]:
+    """Start and end in seconds of each phone of some names, by default p, b and m, of at least some confidence."""
+    return [(p.start_s, p.end_s) for p in phones if p.name in names and p.confidence >= least_confidence]
 
 
 def write_phones(path: Path, phones: Iterable[Phone]) -> None:

@@ -106,14 +106,14 @@ def feature_rows(features: AudioFeatures, config: ExpressionConfig, frames: int,
         first: number of the first one.
 
     Returns:
-        [T, D'], D' = `config.feature_width`.
+        [T, D'], D' the sum of `config.feature_widths`.
 
     Raises:
         MismatchError: another encoder made the features.
     """
     parts = []
     # a network of the front end "mel" takes the mel, even where a speech encoder has given states too
-    if config.front_end != "mel":
+    if config.hears_states:
         width = 0 if features.states is None else features.states.shape[1]
         if features.states is None or width != config.state_width:
             raise MismatchError(
@@ -122,7 +122,7 @@ def feature_rows(features: AudioFeatures, config: ExpressionConfig, frames: int,
                 f"weights with the encoder '{WHISPER}'."
             )
         parts.append(state_windows(features.states, frames, config.fps, first))
-    if config.front_end != "states":
+    if config.hears_mel:
         parts.append(mel_windows(features.mel, frames, config.fps, first))
     return torch.cat(parts, -1)
 

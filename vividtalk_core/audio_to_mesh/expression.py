@@ -48,7 +48,7 @@ class ExpressionConfig:
     causal: bool = False  # True: the paper's autoregression over past motion; False: a window of sound at once
     fps: float = 25.0  # frames per second of the motion
     front_end: str = "states"  # "states" of a speech encoder, "mel", or "both"
-    state_width: int = 512  # D of the states; 0 for the front end "mel"
+    state_width: int = 512  # D of the states; not used by the front end "mel"
     identity_components: int = 80  # I, length of α
     lip_vertices: int = 426  # L
     components: int = 16  # of the basis of O_lip; they hold 99 % of the tracked lips' variance
@@ -63,10 +63,19 @@ class ExpressionConfig:
     state_dropout: float = 0.7  # of whole dimensions of the states
 
     @property
-    def feature_width(self) -> int:
-        """D of the rows of features, one for each video frame: first the states, then the mel."""
-        mel = MEL_WIDTH if self.front_end in ("mel", "both") else 0
-        return STATE_STEPS * self.state_width + mel
+    def feature_widths(self) -> tuple[int, int]:
+        """Of the states and of the mel in a row of features, one row for each video frame."""
+        return STATE_STEPS * self.state_width * self.hears_states, MEL_WIDTH * self.hears_mel
+
+    @property
+    def hears_states(self) -> bool:
+        """Whether the states of a speech encoder are an input."""
+        return self.front_end != "mel"
+
+    @property
+    def hears_mel(self) -> bool:
+        """Whether the log-mel is an input."""
+        return self.front_end != "states"
 
 
 class MelEncoder(nn.Module):
@@ -126,20 +135,20 @@ class AudioEncoder(nn.Module):
 
     def __init__(self, config: ExpressionConfig) -> None:
         super().__init__()
-        self.split = [STATE_STEPS * config.state_width, config.feature_width - STATE_STEPS * config.state_width]
-        self.states = StateEncoder(config) if config.front_end in ("states", "both") else None
-        self.mel = MelEncoder(config) if config.front_end in ("mel", "both") else None
+        self.widths = config.feature_widths
+        self.states = StateEncoder(config) if config.hears_states else None
+        self.mel = MelEncoder(config) if config.hears_mel else None
 
     def forward(self, features: Tensor) -> Tensor:
         """Rows of features [B, T, D] → [B, T, W]."""
-        states, mel = torch.split(features, self.split, -1)
+        states, mel = torch.split(features, list(self.widths), -1)
         parts = [net(x) for net, x in ((self.states, states), (self.mel, mel)) if net is not None]
         return torch.stack(parts).sum(0)
 
     def silence(self) -> Tensor:
         """[1, D] the row of features of silence."""
         quiet = self.states.quiet.repeat(STATE_STEPS) if self.states else torch.zeros(0)
-        mel = quiet.new_full((self.split[1],), math.log(FLOOR))
+        mel = quiet.new_full((self.widths[1],), math.log(FLOOR))
         return torch.cat((quiet, mel))[None]
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..audio.phones import closures_of, read_phones
+from ..audio.phones import read_phones, spans_of
 from ..audio.waveform import read_audio
 from ..critics.face_embedder import FaceEmbedder
 from ..errors import MediaError
@@ -74,7 +74,7 @@ def _single(evaluators: Evaluators, args: argparse.Namespace) -> tuple[str, dict
     generated = read_footage(args.generated, audio=args.audio)
     # at the rate of the generated video, because frames are compared in pairs
     reference, wrong = (read_footage(p, generated.fps) if p else None for p in (args.reference, args.wrong))
-    closures = closures_of(read_phones(Path(args.phones))) if args.phones else ()
+    closures = spans_of(read_phones(Path(args.phones))) if args.phones else ()
     bar = ProgressBar("track", args.progress)
     evaluation = evaluate(evaluators, generated, reference, closures, wrong, bar)
     return _describe(evaluation), flat(evaluation)

@@ -162,7 +162,7 @@ def _run_words(args: argparse.Namespace) -> None:
 def _run_phones(args: argparse.Namespace) -> None:
     from ..training.prepare.phones import label_folder
 
-    sys.stdout.write(f"{label_folder(args.data)} clips labelled\n")
+    sys.stdout.write(label_folder(args.data).describe() + "\n")
 
 
 def _run_pairs(args: argparse.Namespace) -> None:

@@ -7,14 +7,14 @@ meet every gesture either, are measured in the same way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..audio.phones import Phone
+from ..audio.phones import CLOSURES, Phone, spans_of
 from ..structures import check_shapes
-from .lips import Span, extreme_recall
+from .lips import extreme_recall
 
 APERTURE, WIDTH = 0, 1  # columns of lip curves
 
@@ -30,17 +30,12 @@ class Gesture:
 
 
 GESTURES: Mapping[str, Gesture] = {
-    "shut": Gesture(("P", "B", "M"), APERTURE, True, 0.25),
-    # the lower lip touches the upper teeth, so that the inner lips nearly meet
+    "shut": Gesture(CLOSURES, APERTURE, True, 0.25),
+    # the lower lip touches the upper teeth, so that the inner lips nearly meet; a shut mouth meets it too
     "bite": Gesture(("F", "V"), APERTURE, True, 0.4),
     "round": Gesture(("W", "UW", "UH", "OW", "OY"), WIDTH, True, 0.4),
     "spread": Gesture(("IY", "EY"), WIDTH, False, 0.4),
 }
-
-
-def spans_of(phones: Iterable[Phone], gesture: Gesture, least_confidence: float = 0.5) -> list[Span]:
-    """Start and end in seconds of the phones of a gesture."""
-    return [(p.start_s, p.end_s) for p in phones if p.name in gesture.phones and p.confidence >= least_confidence]
 
 
 def gesture_recall(
@@ -59,7 +54,7 @@ def gesture_recall(
     met, count = 0.0, 0
     for curves, phones in clips:
         check_shapes(curves=(curves, "T 2"))
-        spans = [span for span in spans_of(phones, gesture) if round(span[0] * fps) < len(curves)]
+        spans = [span for span in spans_of(phones, gesture.phones) if round(span[0] * fps) < len(curves)]
         if spans:
             met += extreme_recall(curves[:, gesture.curve], spans, fps, gesture.share, gesture.low) * len(spans)
             count += len(spans)

@@ -22,7 +22,7 @@ class BlinkSettings:
     spread: float = 0.5  # standard deviation of the logarithm of the pauses between blinks
     shortest_pause_s: float = 1.2
     first_s: float = 0.5  # nobody blinks at the first frame
-    # In 36 minutes of tracked speech, blinks were twice as frequent around the end of a phrase as elsewhere.
+    # In 25 minutes of tracked speech, blinks were twice as frequent around the end of a phrase as elsewhere.
     phrase_reach_s: float = 0.6  # blinks this near to the end of a phrase come nearer
     phrase_pull: float = 0.5  # by this share of the distance
     phrase_lead_s: float = 0.12  # most come a little before the voice ends

@@ -12,7 +12,7 @@ from vividtalk_core.errors import DatasetError
 from vividtalk_core.training.dataset.speech_clips import SoundtrackSettings
 from vividtalk_core.training.dataset.voices import load_voices
 
-MEL_ALONE = ExpressionConfig(front_end="mel", state_width=0)
+MEL_ALONE = ExpressionConfig(front_end="mel")
 
 
 @pytest.fixture

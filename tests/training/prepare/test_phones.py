@@ -9,8 +9,15 @@ from vividtalk_core.structures import ARKIT_NAMES
 from vividtalk_core.training.dataset.layout import shard_path
 from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
 from vividtalk_core.training.prepare import phones
-from vividtalk_core.training.prepare.phones import label, label_folder, sentences, start_differences, transcript_of
-from vividtalk_core.training.prepare.words import Speech, Word, write_words
+from vividtalk_core.training.prepare.phones import (
+    Labelled,
+    label,
+    label_folder,
+    sentences,
+    start_differences,
+    transcript_of,
+)
+from vividtalk_core.training.prepare.words import Utterance, Word, write_words
 
 
 def shard(name, samples=640 * 3):
@@ -50,7 +57,7 @@ def transcripts(monkeypatch):
 
 
 def test_words_are_aligned_where_they_are_known(data, transcripts, caplog):
-    assert label_folder(data) == 3
+    assert label_folder(data) == Labelled(3, ())
     assert transcripts == ["bin blue at f two now", "My name"]
     assert read_phones(data / "phones/grid__s1_bbaf2n.mp4.json") == [Phone("B", 0.0, 0.1)]
     assert read_phones(data / "phones/told.mp4.json") == [Phone("M", 0.0, 0.1, 0.4)]
@@ -58,16 +65,17 @@ def test_words_are_aligned_where_they_are_known(data, transcripts, caplog):
     assert not (data / "phones/silent.mp4.json").exists()
 
 
-def test_words_that_whisper_heard_are_aligned_if_they_are_english(data, transcripts, caplog):
-    caplog.set_level("INFO")
+def test_words_that_whisper_heard_are_aligned_if_they_are_english(data, transcripts):
     (data / "words").mkdir()
-    write_words(data / "words/untold.mp4.json", Speech("en", (Word("B!", 0.03, 0.4, 0.9),)))
-    write_words(data / "words/told.mp4.json", Speech("zh", (Word("你好", 0.0, 0.4, 0.9),)))
+    write_words(data / "words/untold.mp4.json", Utterance("en", (Word("B!", 0.03, 0.4, 0.9),)))
+    write_words(data / "words/told.mp4.json", Utterance("zh", (Word("你好", 0.0, 0.4, 0.9),)))
     (data / "transcripts/told.mp4.txt").unlink()
-    assert label_folder(data) == 3
+    result = label_folder(data)
+    assert result.clips == 3
     assert transcripts == ["bin blue at f two now", "B!"]
     assert read_phones(data / "phones/told.mp4.json") == [Phone("F", 0.0, 0.1, 0.4)]
-    assert "time 1 words: their starts differ by 0.03 s (median), 100 % by at most 0.1 s" in caplog.text
+    assert "1 words are timed" in result.describe()
+    assert "differ by 0.03 s (median), 100 % by at most 0.1 s" in result.describe()
 
 
 def test_long_speech_is_aligned_sentence_by_sentence(data, transcripts):
@@ -77,18 +85,18 @@ def test_long_speech_is_aligned_sentence_by_sentence(data, transcripts):
         Word("three", 2.5, 3.0, 1.0),
         Word("x", 3.4, 4, 1.0),
     )
-    speech = Speech("en", said)
+    speech = Utterance("en", said)
     assert sentences(speech, 5.0) == [(0.0, 2.3, "one two"), (2.3, 5.0, "three x")]
     words, found = label(shard("long.mp4"), None, speech)
     assert transcripts == ["one two", "three x"]
     assert [word.phones[0] for word in words] == found
     assert [round(phone.start_s, 3) for phone in found] == [0.0, 2.3]
-    assert sentences(Speech("en", ()), 5.0) == []
+    assert sentences(Utterance("en", ()), 5.0) == []
 
 
 def test_starts_are_compared_only_where_both_hear_the_same_words():
     spoken = [SpokenWord("", (Phone("SIL", 0.0, 0.1),)), SpokenWord("my", (Phone("M", 0.1, 0.2),))]
-    same, other = (Speech("en", (Word(text, 0.15, 0.3, 0.9),)) for text in (" My,", "may"))
+    same, other = (Utterance("en", (Word(text, 0.15, 0.3, 0.9),)) for text in (" My,", "may"))
     assert start_differences(spoken, same) == pytest.approx([0.05])
     assert start_differences(spoken, other) == start_differences(spoken, None) == []
 
@@ -96,7 +104,7 @@ def test_starts_are_compared_only_where_both_hear_the_same_words():
 def test_what_is_there_is_kept(data, transcripts):
     label_folder(data)
     (data / "phones/untold.mp4.json").write_text("[]")
-    assert label_folder(data) == 0
+    assert label_folder(data).clips == 0
     assert (data / "phones/untold.mp4.json").read_text() == "[]"
 
 

@@ -10,9 +10,16 @@ from vividtalk_core.errors import DatasetError, MissingPackageError
 from vividtalk_core.structures import ARKIT_NAMES
 from vividtalk_core.training.dataset.layout import shard_path
 from vividtalk_core.training.dataset.motion_shard import Shard, write_shard
-from vividtalk_core.training.prepare.words import Speech, Word, label_words, read_words, whisper_listener, write_words
+from vividtalk_core.training.prepare.words import (
+    Utterance,
+    Word,
+    label_words,
+    read_words,
+    whisper_listener,
+    write_words,
+)
 
-HELLO = Speech("en", (Word("Hello", 0.1, 0.4, 0.9), Word("there.", 0.4, 0.8, 0.75)))
+HELLO = Utterance("en", (Word("Hello", 0.1, 0.4, 0.9), Word("there.", 0.4, 0.8, 0.75)))
 
 
 def shard(name, samples=640 * 3):
@@ -65,7 +72,7 @@ def test_whisper_is_asked_for_the_times_of_words(monkeypatch):
             return [SimpleNamespace(words=[word]), SimpleNamespace(words=None)], SimpleNamespace(language="en")
 
     monkeypatch.setitem(sys.modules, "faster_whisper", SimpleNamespace(WhisperModel=Model))
-    assert whisper_listener("tiny")(torch.zeros(1600)) == Speech("en", HELLO.words[:1])
+    assert whisper_listener("tiny")(torch.zeros(1600)) == Utterance("en", HELLO.words[:1])
     assert asked["name"] == "tiny" and asked["word_timestamps"] and asked["samples"] == 1600
 
 

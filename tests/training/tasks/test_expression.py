@@ -48,7 +48,7 @@ TINY = ExpressionSettings(
     phone=0.0,
     no_speech=0,
 )
-TINY_CONFIG = ExpressionConfig(front_end="mel", state_width=0, width=16, heads=2, components=2)
+TINY_CONFIG = ExpressionConfig(front_end="mel", width=16, heads=2, components=2)
 
 
 @pytest.fixture(scope="module")
@@ -334,11 +334,12 @@ def test_a_teacher_gives_voices_motion_and_phones(shards, validation, model, tmp
     clip = ExpressionTask(shards, validation, tmp_nowhere(), model, settings).clips[-1]
     assert clip.name == "ann_one" and len(clip.features) == 2
     assert bool(clip.valid[0].all()) and bool(clip.known.all())
-    rows = torch.cat((clip.features[0],)).float()[None]
     with torch.no_grad():
-        expected = first.module.eval()(rows, torch.zeros(1, 16))[0]
+        rows, quiet = clip.features[0].float()[None], torch.zeros(1, 16)
+        expected, audio = first.module.eval()(rows, quiet)[0], first.module.encode(rows, quiet)
     torch.testing.assert_close(clip.motion[0], expected, atol=0.02, rtol=0.02)
-    assert clip.phones[0].unique().numel() >= 1 and clip.phones[0].min() >= 0
+    agree = clip.phones[0] == first.module.phones(audio)[0].argmax(-1)  # but for the rounding of the file
+    assert agree.float().mean() > 0.8
 
 
 def test_a_teacher_of_other_clips_is_refused(shards, validation, model, tmp_path):

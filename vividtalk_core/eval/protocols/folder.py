@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 
-from ...audio.phones import closures_of, read_phones
+from ...audio.phones import read_phones, spans_of
 from ...errors import MissingFileError
 from ..evaluators import Evaluators
 from ..footage import read_footage
@@ -68,7 +68,7 @@ def _track_wrong(evaluators: Evaluators, folder: Path, name: str, video: Tracked
 
 
 def _closures(path: Path) -> list[Span]:
-    return closures_of(read_phones(path)) if path.is_file() else []
+    return spans_of(read_phones(path)) if path.is_file() else []
 
 
 def find_rows(folder: Path) -> dict[str, dict[str, Path]]:

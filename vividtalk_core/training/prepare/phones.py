@@ -11,7 +11,7 @@ import itertools
 import logging
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -22,7 +22,7 @@ from ...errors import MediaError
 from ...structures import SAMPLE_RATE
 from ..dataset.layout import CLIPS, PHONES, phones_path, shard_paths, transcript_path, words_path
 from ..dataset.motion_shard import Shard, read_shard
-from .words import Speech, read_words
+from .words import Utterance, read_words
 
 log = logging.getLogger("vividtalk")
 
@@ -32,8 +32,27 @@ PAUSE_S = 0.2  # between words, in which a recording may be cut
 SENTENCE_S = 2.0  # shortest piece
 
 
-def label_folder(data: Path) -> int:
-    """Write the phones of every clip with sound that has none yet, and return how many were written.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What `label_folder` did."""
+
+    clips: int  # whose phones were written
+    differences_s: tuple[float, ...]  # between the starts of the words that PocketSphinx and Whisper time alike
+
+    def describe(self) -> str:
+        """One line, or two where words could be compared."""
+        text = f"{self.clips} clips labelled"
+        if self.differences_s:
+            close = sum(d <= CLOSE_S for d in self.differences_s) / len(self.differences_s)
+            text += (
+                f"\n{len(self.differences_s)} words are timed by Whisper and PocketSphinx: their starts differ by "
+                f"{median(self.differences_s):.2f} s (median), {100 * close:.0f} % by at most {CLOSE_S} s"
+            )
+        return text
+
+
+def label_folder(data: Path) -> Labelled:
+    """Write the phones of every clip with sound that has none yet.
 
     Raises:
         DatasetError: the folder was not made by `train prepare`.
@@ -52,16 +71,7 @@ def label_folder(data: Path) -> int:
             write_phones(out, phones)
             differences += start_differences(words, speech)
             written += 1
-    if differences:
-        close = sum(d <= CLOSE_S for d in differences) / len(differences)
-        log.info(
-            "Whisper and PocketSphinx time %d words: their starts differ by %.2f s (median), %.0f %% by at most %.1f s",
-            len(differences),
-            median(differences),
-            100 * close,
-            CLOSE_S,
-        )
-    return written
+    return Labelled(written, tuple(differences))
 
 
 def transcript_of(data: Path, name: str) -> str | None:
@@ -70,7 +80,7 @@ def transcript_of(data: Path, name: str) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else grid_transcript(name)
 
 
-def label(shard: Shard, transcript: str | None, speech: Speech | None) -> tuple[list[SpokenWord], list[Phone]]:
+def label(shard: Shard, transcript: str | None, speech: Utterance | None) -> tuple[list[SpokenWord], list[Phone]]:
     """Words, if they could be aligned, and phones of a shard, timed by its sound after the delay was removed.
 
     Args:
@@ -108,7 +118,7 @@ def _later(phones: Iterable[Phone], by_s: float) -> list[Phone]:
     return [replace(phone, start_s=phone.start_s + by_s, end_s=phone.end_s + by_s) for phone in phones]
 
 
-def sentences(speech: Speech, duration_s: float) -> list[tuple[float, float, str]]:
+def sentences(speech: Utterance, duration_s: float) -> list[tuple[float, float, str]]:
     """Start and end in seconds and text of pieces of a recording, cut in pauses; together they cover all of it."""
     pieces, start, text = [], 0.0, list[str]()
     for word, after in itertools.pairwise((*speech.words, None)):
@@ -120,7 +130,7 @@ def sentences(speech: Speech, duration_s: float) -> list[tuple[float, float, str
     return [*pieces, (start, duration_s, " ".join(text))] if text else pieces
 
 
-def start_differences(words: list[SpokenWord], speech: Speech | None) -> list[float]:
+def start_differences(words: list[SpokenWord], speech: Utterance | None) -> list[float]:
     """Seconds between the starts of the words that an alignment and Whisper have in common, in order."""
     spoken = [word for word in words if word.text and word.phones]
     heard = [] if speech is None else [word for word in speech.words if word.text]

@@ -36,7 +36,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class Utterance:
     """What is said in a recording."""
 
     language: str  # ISO 639-1, e.g. "en"
@@ -48,7 +48,7 @@ class Speech:
         return " ".join(word.text for word in self.words)
 
 
-Listener = Callable[[Tensor], Speech]  # mono [N] float32 at 16 kHz → words
+Listener = Callable[[Tensor], Utterance]  # mono [N] float32 at 16 kHz → words
 
 
 def label_words(data: Path, listener: Listener) -> int:
@@ -107,9 +107,9 @@ def whisper_listener(model: str = MODEL) -> Listener:
         raise MissingPackageError("words need faster-whisper: pip install faster-whisper") from error
     network = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=1)
 
-    def listen(mono: Tensor) -> Speech:
+    def listen(mono: Tensor) -> Utterance:
         segments, info = network.transcribe(mono.numpy(), word_timestamps=True, condition_on_previous_text=False)
-        return Speech(str(info.language), tuple(_words(segments)))
+        return Utterance(str(info.language), tuple(_words(segments)))
 
     return listen
 
@@ -120,14 +120,14 @@ def _words(segments: Iterable[_Segment]) -> Iterable[Word]:
             yield Word(word.word.strip(), float(word.start), float(word.end), float(word.probability))
 
 
-def write_words(path: Path, speech: Speech) -> None:
+def write_words(path: Path, speech: Utterance) -> None:
     """Write {"language": …, "words": [[word, start_s, end_s, probability], …]} as JSON."""
     rows = [[w.text, round(w.start_s, 3), round(w.end_s, 3), round(w.probability, 3)] for w in speech.words]
     with whole_file(path) as part:
         part.write_text(json.dumps({"language": speech.language, "words": rows}, ensure_ascii=False), encoding="utf-8")
 
 
-def read_words(path: Path) -> Speech | None:
+def read_words(path: Path) -> Utterance | None:
     """The words of a file of `write_words`, or None if there is no such file.
 
     Raises:
@@ -138,7 +138,7 @@ def read_words(path: Path) -> Speech | None:
     try:
         found = json.loads(path.read_text("utf-8"))
         words = tuple(Word(str(t), float(start), float(end), float(p)) for t, start, end, p in found["words"])
-        return Speech(str(found["language"]), words)
+        return Utterance(str(found["language"]), words)
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise DatasetError(
             f"'{path}' is not a JSON object with language and words [word, start_s, end_s, probability]: {error}"

@@ -37,7 +37,10 @@ def rows_of(models: Models) -> dict[str, Row]:
     """Every method that the weights allow, by name."""
     lip_vertices = len(models.face.head.lip_vertices)
     rows: dict[str, Row] = {ACOUSTIC: lambda features, face: acoustic_expression(features, lip_vertices)}
-    rows[MEL] = _learned(models.audio_to_mesh.expression("parallel", MEL))
+    mel = models.audio_to_mesh.expression("parallel", MEL)
+    # a set of the user's own may have no network for the log-mel alone
+    if not mel.config.hears_states:
+        rows[MEL] = _learned(mel)
     return rows | {mode: _learned(models.audio_to_mesh.expression(mode)) for mode in models.audio_to_mesh.modes}
 
 

@@ -404,7 +404,7 @@ def make_teacher(settings: ExpressionSettings, student: ExpressionGenerator) -> 
 
 def _encoder_of(earlier: ExpressionGenerator, settings: ExpressionSettings) -> str:
     """The encoder that earlier weights were trained with: the same as now, unless one of the two had none."""
-    if earlier.config.front_end == "mel":
+    if not earlier.config.hears_states:
         return MEL
     return WHISPER if settings.encoder == MEL else settings.encoder
 
@@ -427,9 +427,9 @@ def _set_statistics(encoder: StateEncoder, clips: Sequence[SpeechClip], quiet: T
 
 def augment_features(features: Tensor, config: ExpressionConfig, generator: Generator) -> Tensor:
     """Rows of features [T, D] whose mel is that of another voice and microphone; states are not changed."""
-    if config.front_end == "states":
+    if not config.hears_mel:
         return features
-    states, windows = torch.split(features, [config.feature_width - MEL_WIDTH, MEL_WIDTH], -1)
+    states, windows = torch.split(features, list(config.feature_widths), -1)
     # At 25 fps the windows do not overlap: they are the mel frames themselves.
     mel = augment_mel(windows.reshape(-1, MEL_BANDS), MelAugmentation(), generator)
     return torch.cat((states, mel.reshape(windows.shape)), -1)
