@@ -128,9 +128,11 @@ def hear(encoder: WhisperEncoder, mono: Tensor) -> Iterator[Tensor]:
     states, margin = max(1, math.ceil(len(mono) / STEP)), encoder.config.margin
     # before and after the clip is silence
     for start in range(0, states, KEPT):
-        mel = whisper_mel(mono, 2 * (start - margin), 2 * (KEPT + 2 * margin), encoder.config.bands)
-        part: Tensor = encoder(mel[None])[0, margin : margin + KEPT]
-        yield part[: states - start]
+        kept = min(KEPT, states - start)
+        # attention over the whole window would notice a shorter one
+        length = (kept if encoder.config.reach else KEPT) + 2 * margin
+        mel = whisper_mel(mono, 2 * (start - margin), 2 * length, encoder.config.bands)
+        yield encoder(mel[None])[0, margin : margin + kept]
 
 
 def whisper_mel(mono: Tensor, first: int, frames: int, bands: int = 80) -> Tensor:
