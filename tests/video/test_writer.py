@@ -211,6 +211,30 @@ def test_a_stream_is_written_with_its_sound(tmp_path):
     assert read_video(tmp_path / "mute.mp4").audio is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="MALLOC_PERTURB_ is a setting of glibc")
+def test_the_bytes_do_not_depend_on_what_is_in_memory(tmp_path):
+    """x264 reads beyond its rows of blocks: with other values in memory, it would write another file."""
+    script = """
+import sys, torch
+from vividtalk_core.video.writer import VideoWriter
+
+for height, width in ((48, 64), (192, 192), (80, 320), (34, 62), (32, 128)):
+    blocks = torch.rand(3, height // 8 + 1, width // 8 + 1, generator=torch.Generator().manual_seed(0))
+    picture = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :height, :width]
+    with VideoWriter(f"{sys.argv[1]}/{width}.mp4", 25.0, height, width) as writer:
+        writer.write(torch.stack([picture.roll(3 * i, 2) for i in range(10)]))
+"""
+    written = []
+    for value in ("0", "85", "170"):  # 0: memory is left as it is
+        (tmp_path / value).mkdir()
+        # a high threshold, because memory that is mapped apart is always zero
+        env = {**os.environ, "MALLOC_PERTURB_": value, "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+        subprocess.run([sys.executable, "-c", script, str(tmp_path / value)], check=True, cwd=ROOT, env=env)
+        written.append({file.name: file.read_bytes() for file in (tmp_path / value).iterdir()})
+    for name, content in written[0].items():
+        assert all(other[name] == content for other in written), name
+
+
 def test_progress_counts_frames_and_shows_the_last_of_each_chunk(tmp_path):
     frames, calls = smooth_frames(8, 32, 32), []
     write_video(tmp_path / "a.mp4", Stream(frames), progress=lambda *step: calls.append(step))

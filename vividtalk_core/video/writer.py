@@ -28,6 +28,9 @@ from .stream import chunk_frames
 
 AUDIO_RATE = 48_000  # Hz, supported by every player
 AUDIO_BITS = 96_000  # bits/s of each channel
+MACROBLOCK = 16  # px, the side of a block of H.264
+# x264's mb-tree reads memory beyond a row of blocks, whatever is there, unless the row is a multiple of this.
+MB_TREE_BLOCKS = 8
 BT709 = 1  # FFmpeg's number of the primaries, the transfer and the matrix
 # Frames per second of which television uses 1/1.001 too, e.g. 29.97.
 NTSC = (24, 30, 48, 60, 120)
@@ -229,9 +232,13 @@ class VideoWriter:
             sound.flush()
 
     def _picture_stream(self, container: av.container.OutputContainer) -> av.VideoStream:
-        # veryfast: it encodes 145 frames of 512² in a second on two cores, more than are generated
-        stream = container.add_stream("libx264", self.rate, options={"crf": str(self._crf), "preset": "veryfast"})
         _, height, width = self._shape
+        # veryfast: it encodes 145 frames of 512² in a second on two cores, more than are generated
+        options = {"crf": str(self._crf), "preset": "veryfast"}
+        if math.ceil(width // 2 * 2 / MACROBLOCK) % MB_TREE_BLOCKS:
+            # otherwise two writes of the same frames would differ; the file is up to twice as large without
+            options["mbtree"] = "0"
+        stream = container.add_stream("libx264", self.rate, options=options)
         # 4:2:0 has one colour sample for 2 × 2 px: an odd last row or column cannot be written
         stream.height, stream.width, stream.pix_fmt = height // 2 * 2, width // 2 * 2, "yuv420p"
         codec = stream.codec_context
