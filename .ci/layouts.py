@@ -144,7 +144,7 @@ FULL_GRAPH: Layout = [
         Group("Portrait → 3DMM", PORTRAIT, [[1, 3], [4, 5, 6]]),
     ],
     [
-        Group("Stage 1: audio → mesh", STAGE_1, [[2, 7], [8, 9], [10, 22, 11], [23, 12]]),
+        Group("Stage 1: audio → mesh", STAGE_1, [[2, 7], [9, 8], [10, 22, 11], [23, 12]]),
         Group(
             "Other sources of head motion (not connected, they do not run)",
             PARKED,

@@ -75,6 +75,12 @@ class GenerateExpression(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Models; the weights inside the pack if nothing is linked.",
                 ),
+                sockets.Expression.Input(
+                    "upper_face",
+                    optional=True,
+                    tooltip="Brows, cheeks, lids and gaze, instead of those that follow from the sound: from Sample "
+                    "Head Pose, or from Track Video with blinks off.",
+                ),
             ],
             outputs=[sockets.Expression.Output(display_name="expression")],
         )
@@ -93,10 +99,11 @@ class GenerateExpression(io.ComfyNode):
         smoothing: float,
         mode: str,
         model: Models | None = None,
+        upper_face: Expression | None = None,
     ) -> io.NodeOutput:
         gains = ArticulationSettings(lip_strength, jaw_gain, lip_gain, smoothing_s=smoothing)
         networks = (model or embedded_models()).audio_to_mesh
-        return io.NodeOutput(choose_expression(networks, mode, audio_features, face, gains, seed, blinks))
+        return io.NodeOutput(choose_expression(networks, mode, audio_features, face, gains, seed, blinks, upper_face))
 
 
 class DriveMesh(io.ComfyNode):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_pose
+from ..vividtalk_core.audio_to_mesh.pose_sampler import sample_head_and_face
 from ..vividtalk_core.motion.head_pose import fit_to_length, idle_pose, still_pose
 from ..vividtalk_core.pipeline import Models, embedded_models
 from ..vividtalk_core.settings import TalkSettings
@@ -71,9 +71,9 @@ class SampleHeadPose(io.ComfyNode):
             node_id="VividTalk_SampleHeadPose",
             display_name="Sample Head Pose",
             category="VividTalk/head pose",
-            description="Makes head motion for the speech, learned from people who talk: a network samples codes of "
-            "motion one after the other, and they are decoded.",
-            **convert.search_words("head motion", "head movement", "codebook", "VQ-VAE"),
+            description="Makes motion of the head and of brows, cheeks, lids and gaze for the speech, learned from "
+            "people who talk: a network samples codes of motion one after the other, and they are decoded.",
+            **convert.search_words("head motion", "head movement", "codebook", "VQ-VAE", "brows", "gaze"),
             inputs=[
                 sockets.AudioFeatures.Input(
                     "audio_features", tooltip="From Encode Audio: the speech, the number of frames and the fps."
@@ -106,8 +106,18 @@ class SampleHeadPose(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Models; the weights inside the pack if nothing is linked.",
                 ),
+                # optional and last, so that older graphs, which do not have it, run
+                convert.widget(
+                    TalkSettings,
+                    "face_amplitude",
+                    tooltip="How far brows, cheeks and lids move in 'upper_face'; 0 is still.",
+                    optional=True,
+                ),
             ],
-            outputs=[sockets.HeadPose.Output(display_name="head_pose")],
+            outputs=[
+                sockets.HeadPose.Output(display_name="head_pose"),
+                sockets.Expression.Output(display_name="upper_face"),
+            ],
         )
 
     @classmethod
@@ -121,10 +131,21 @@ class SampleHeadPose(io.ComfyNode):
         face: FaceFit | None = None,
         start_pose: HeadMotion | None = None,
         model: Models | None = None,
+        face_amplitude: float = 1.0,
     ) -> io.NodeOutput:
         sampler = (model or embedded_models()).audio_to_mesh.pose
         style = None if face is None else face.id_coefficients
-        return io.NodeOutput(sample_head_pose(sampler, audio_features, temperature, amplitude, seed, start_pose, style))
+        drawn = sample_head_and_face(
+            sampler,
+            audio_features,
+            temperature,
+            amplitude,
+            seed,
+            start_pose,
+            style,
+            face_amplitude=face_amplitude,
+        )
+        return io.NodeOutput(drawn.pose, drawn.face)
 
 
 class VideoPose(io.ComfyNode):

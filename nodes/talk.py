@@ -60,6 +60,12 @@ def talk_inputs() -> list[io.Input]:
         ),
         convert.widget(TalkSettings, "force", tooltip=face.FORCE, optional=True),
         *encoder_inputs("encoder_hub_id", optional=True),
+        convert.widget(
+            TalkSettings,
+            "face_amplitude",
+            tooltip="How far brows, cheeks and lids move; 0 leaves them to the network of the lips.",
+            optional=True,
+        ),
     ]
 
 
@@ -79,6 +85,7 @@ def start(
     force: bool = False,
     encoder: str = WHISPER,
     encoder_hub_id: str = "",
+    face_amplitude: float = 1.0,
 ) -> TalkStream:
     """The stream of frames for the inputs of `talk_inputs`; of the IMAGE [B, H, W, C] the first picture is used."""
     models, picture = model or embedded_models(), convert.one_picture(portrait)
@@ -89,6 +96,7 @@ def start(
         seed=seed,
         pose=motion,
         pose_amplitude=amplitude,
+        face_amplitude=face_amplitude,
         encoder=encoder_source(encoder, encoder_hub_id),
         articulation=ArticulationSettings(lip_strength=lip_strength),
         strength=strength,

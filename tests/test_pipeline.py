@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from vividtalk_core import pipeline
+from vividtalk_core.audio.encoder import encode_audio
 from vividtalk_core.audio.waveform import read_audio
-from vividtalk_core.audio_to_mesh.choose import choose_pose
+from vividtalk_core.audio_to_mesh.choose import choose_head_and_face
 from vividtalk_core.audio_to_mesh.expression import ExpressionConfig, ExpressionGenerator
 from vividtalk_core.errors import MismatchError, MissingFileError, NoFaceError, SettingsError, WeightsError
 from vividtalk_core.hub import WeightSet, save_module
@@ -196,15 +197,30 @@ def test_a_given_pose_is_fitted_to_the_clip(models, portrait, sound):
 
 
 def test_pose_sources_are_chosen_by_name():
-    assert (choose_pose("still", 3, 25.0).rotation == 0).all()
-    first, other = (choose_pose("idle", 30, 25.0, seed=seed).rotation for seed in (0, 1))
+    features = encode_audio(torch.rand(1, 19200) - 0.5, 16000, 25.0, "mel")
+    still, face = choose_head_and_face("still", features)
+    assert (still.rotation == 0).all() and still.frame_count == 30
+    assert face is None  # without models
+    first, other = (choose_head_and_face("idle", features, seed=seed)[0].rotation for seed in (0, 1))
     assert not torch.equal(first, other)
-    quiet = choose_pose("idle", 3, 25.0, amplitude=0.0)
-    torch.testing.assert_close(quiet.rotation, torch.zeros(3, 3))
-    with pytest.raises(SettingsError, match="'codebook' needs the models and the audio features"):
-        choose_pose("codebook", 3, 25.0)
+    quiet, _ = choose_head_and_face("idle", features, amplitude=0.0)
+    torch.testing.assert_close(quiet.rotation, torch.zeros(30, 3))
+    with pytest.raises(SettingsError, match="'codebook' needs the models"):
+        choose_head_and_face("codebook", features)
     with pytest.raises(SettingsError, match="no head pose source 'nod': choose codebook, idle, still"):
-        choose_pose("nod", 3, 25.0)
+        choose_head_and_face("nod", features)
+
+
+def test_brows_and_gaze_are_drawn_with_the_head(models, portrait, sound):
+    def talked(**choices):
+        stream = talk(portrait, (sound.repeat(1, 10), RATE), TalkSettings(blinks=False, **choices))
+        names = ("browDownLeft", "browInnerUp", "eyeLookUpLeft", "jawOpen")
+        return [stream.expression.coefficients[:, ARKIT_NAMES.index(name)] for name in names]
+
+    lively, still, none = talked(), talked(pose="still"), talked(face_amplitude=0.0)
+    assert (lively[0] + lively[1]).max() > (none[0] + none[1]).max() + 0.05
+    assert torch.equal(lively[0], still[0]) and torch.equal(lively[3], none[3])
+    assert lively[2].max() > 0.02 and still[2].max() == 0
 
 
 @pytest.mark.parametrize("mode", ["parallel", "causal", "acoustic"])
@@ -212,8 +228,10 @@ def test_every_mode_moves_the_lips_and_the_gains_stop_them(models, portrait, mod
     waveform, rate = read_audio(Path(pipeline.__file__).parent / "assets/demo/speech.flac")
     sound = waveform[:, : 2 * rate]
     still = ArticulationSettings(lip_strength=0, face_gain=0)
-    moving = talk(portrait, (sound, rate), TalkSettings(mode=mode, blinks=False)).expression
-    stopped = talk(portrait, (sound, rate), TalkSettings(mode=mode, blinks=False, articulation=still)).expression
+    moving = talk(portrait, (sound, rate), TalkSettings(mode=mode, blinks=False, face_amplitude=0)).expression
+    stopped = talk(
+        portrait, (sound, rate), TalkSettings(mode=mode, blinks=False, face_amplitude=0, articulation=still)
+    ).expression
     assert moving.coefficients.std(0).max() > 0.02
     assert stopped.coefficients.abs().max() == stopped.lip_offsets.abs().max() == 0
 

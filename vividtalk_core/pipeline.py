@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .audio.encoder import encode_audio
-from .audio_to_mesh.choose import choose_expression, choose_pose
+from .audio_to_mesh.choose import choose_expression, choose_head_and_face
 from .audio_to_mesh.models import AudioToMeshModels
 from .face.fit import fit_face
 from .face.models import FaceModels, load_face_models
@@ -210,21 +210,27 @@ def _talk(
     with timer("audio"):
         waveform, sample_rate = audio
         features = encode_audio(waveform, sample_rate, settings.fps, settings.encoder)
-    with timer("expression"):
-        expression = choose_expression(
-            models.audio_to_mesh, settings.mode, features, face, settings.articulation, settings.seed, settings.blinks
-        )
     with timer("pose"):
-        pose = choose_pose(
+        pose, upper_face = choose_head_and_face(
             settings.pose if pose is None else pose,
-            features.frame_count,
-            settings.fps,
-            features=features,
+            features,
             models=models.audio_to_mesh,
             face=face,
             amplitude=settings.pose_amplitude,
             temperature=settings.pose_temperature,
             seed=settings.seed,
+            face_amplitude=settings.face_amplitude,
+        )
+    with timer("expression"):
+        expression = choose_expression(
+            models.audio_to_mesh,
+            settings.mode,
+            features,
+            face,
+            settings.articulation,
+            settings.seed,
+            settings.blinks,
+            upper_face,
         )
     return TalkStream(portrait, face, expression, pose, models, settings, timer)
 

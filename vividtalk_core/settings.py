@@ -69,6 +69,14 @@ class TalkSettings:
     pose_temperature: float = option(
         1.0, "variety of the codebook's motion: 0 the most likely, 1 as in people", low=0, widest=2, step=0.05
     )
+    face_amplitude: float = option(
+        1.0,
+        "how far brows, cheeks and lids move, drawn with the head from the codebook; 0: as the lips' network has them",
+        low=0,
+        high=LARGEST_GAIN,
+        widest=3,
+        step=0.05,
+    )
     blinks: bool = option(True, "add blinks and small movements of the eyes")
     mode: str = option(
         "parallel",

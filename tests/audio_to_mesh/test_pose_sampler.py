@@ -9,30 +9,43 @@ import torch.nn.functional as F
 
 from vividtalk_core.audio.encoder import MEL, encode_audio, mel_rows
 from vividtalk_core.audio.waveform import read_audio
-from vividtalk_core.audio_to_mesh.choose import choose_pose
+from vividtalk_core.audio_to_mesh.choose import choose_head_and_face
 from vividtalk_core.audio_to_mesh.models import AudioToMeshModels
 from vividtalk_core.audio_to_mesh.pose_sampler import (
     PoseSampler,
     PoseSamplerConfig,
     SampleSettings,
     draw_code,
-    sample_head_pose,
+    sample_head_and_face,
     soft_limit,
 )
 from vividtalk_core.hub import WeightSet, load_module, save_module
+from vividtalk_core.motion.gaze import hold_gaze
 from vividtalk_core.pipeline import load_models
-from vividtalk_core.structures import AudioFeatures, HeadMotion
+from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures, Expression, HeadMotion
 
 DEMO = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo"
 TINY = PoseSamplerConfig(
-    codes=8, latent=4, width=8, dilations=(1, 2), bands=4, ahead=7, audio=6, identity_components=5, style=3, memory=12
+    codes=8,
+    levels=1,
+    face_levels=1,
+    latent=2,
+    face_latent=2,
+    width=8,
+    dilations=(1, 2),
+    bands=4,
+    ahead=7,
+    audio=6,
+    identity_components=5,
+    style=3,
+    memory=12,
 )
 
 
 def model(seed=0, config=TINY):
     torch.manual_seed(seed)
     sampler = PoseSampler(config).eval()
-    sampler.codebook.codebook.vectors.normal_()
+    sampler.codebook.codebook.vectors.normal_().mul_(sampler.codebook.codebook.parts[:, None])
     sampler.map.set_spread(sampler.codebook.codebook.vectors)
     return sampler
 
@@ -51,6 +64,10 @@ def cut(features, frames):
     return AudioFeatures(features.mel[:rows], frames, features.fps, frames / features.fps)
 
 
+def sample_head_pose(*arguments, **options):
+    return sample_head_and_face(*arguments, **options).pose
+
+
 # ---- Φ_map
 
 
@@ -59,7 +76,7 @@ def test_shapes():
     loudness = sampler.audio.loudness_features(torch.randn(2, 22, 320))
     assert loudness.shape == (2, 22, 5)
     codes = torch.randint(8, (2, 6, 2))
-    latents, logits = sampler(loudness, sampler.style(torch.randn(2, 5)), torch.randn(2, 6), codes, codes)
+    latents, logits = sampler(loudness, sampler.style(torch.randn(2, 5)), torch.randn(2, 9), codes, codes)
     assert latents.shape == (2, 6, 2, 4)
     assert logits.shape == (2, 6, 2, 8)
     assert logits.max() <= 0  # minus squared distances
@@ -110,7 +127,7 @@ def test_encoding_in_chunks_is_encoding_at_once():
 def test_sampling_agrees_with_teacher_forcing():
     """Step by step with a memory = all at once: the argmin of the logits are the codes of temperature 0."""
     sampler = model()
-    features, start = mel_rows(speech()), torch.randn(6)
+    features, start = mel_rows(speech()), torch.randn(9)
     audio = sampler.audio.encode(features, 25)
     style = sampler.style(torch.randn(1, 5))
     codes = sampler.sample(audio, style[0], start, 0.0, torch.Generator())
@@ -120,7 +137,7 @@ def test_sampling_agrees_with_teacher_forcing():
 
 def test_guidance_exaggerates_the_reaction_to_sound():
     sampler, draw = model(), lambda: torch.Generator().manual_seed(0)
-    style, start = torch.zeros(3), torch.zeros(6)
+    style, start = torch.zeros(3), torch.zeros(9)
     loudness = sampler.audio.encode(mel_rows(speech()), 25)
     silent = sampler.audio.encode(mel_rows(encode_audio(torch.zeros(64000), 16000, encoder=MEL)), 25)
     torch.testing.assert_close(silent, sampler.audio.silence().expand_as(silent))
@@ -227,6 +244,51 @@ def test_large_angles_are_bent_back_together():
     torch.testing.assert_close(limited[2] / limited[2, 3], motion[2])  # in the same direction
 
 
+def column(face, name):
+    return face.coefficients[:, ARKIT_NAMES.index(name)]
+
+
+def test_the_upper_face_is_drawn_with_the_head():
+    sampler, sound = model(), speech()
+    drawn = sample_head_and_face(sampler, sound)
+    face = drawn.face
+    assert (face.frame_count, face.fps, face.lip_offsets.shape) == (100, 25.0, (100, 426, 3))
+    moved = {name for name in ARKIT_NAMES if column(face, name).any()}
+    assert {"browDownLeft", "browInnerUp", "eyeSquintRight", "cheekSquintLeft"} <= moved
+    assert not any(name.startswith(("jaw", "mouth", "eyeBlink")) for name in moved)
+    assert column(face, "browInnerUp")[0] == column(face, "browDownLeft")[0] == 0  # from the portrait's own
+    # neither changes when the other is scaled, but for the gaze, which follows the head
+    calm = sample_head_and_face(sampler, sound, face_amplitude=0.5)
+    assert torch.equal(calm.pose.rotation, drawn.pose.rotation)
+    assert column(calm.face, "browDownLeft").max() < column(face, "browDownLeft").max()
+    steady = sample_head_and_face(sampler, sound, amplitude=0.0)
+    torch.testing.assert_close(column(steady.face, "browDownLeft"), column(face, "browDownLeft"))
+    assert column(steady.face, "eyeLookUpLeft").max() == 0 < column(face, "eyeLookUpLeft").max()
+    still = sample_head_and_face(sampler, sound, face_amplitude=0.0)
+    assert torch.equal(still.face.coefficients, hold_gaze(still_face(), drawn.pose).coefficients)
+
+
+def still_face():
+    return Expression.from_rest(torch.zeros(100, 52), torch.zeros(100, 426, 3), 25.0)
+
+
+def test_a_head_motion_from_elsewhere_keeps_the_face_and_turns_the_eyes():
+    sampler, sound = model(), speech()
+    angles = torch.linspace(0, 0.2, 100)[:, None] * torch.tensor([0.0, 1.0, 0.0])
+    own = HeadMotion(angles, torch.zeros(100, 3), 25.0)
+    drawn, given = sample_head_and_face(sampler, sound), sample_head_and_face(sampler, sound, pose=own)
+    assert given.pose is own
+    assert torch.equal(column(given.face, "browDownLeft"), column(drawn.face, "browDownLeft"))
+    gaze = hold_gaze(still_face(), own)
+    assert torch.equal(column(given.face, "eyeLookInLeft"), column(gaze, "eyeLookInLeft"))
+
+
+def test_a_codebook_of_the_head_alone_leaves_the_face_still():
+    sampler = model(config=dataclasses.replace(TINY, scales=TINY.scales[:6], face_levels=0, face_latent=0))
+    drawn = sample_head_and_face(sampler, speech())
+    assert torch.equal(drawn.face.coefficients, hold_gaze(still_face(), drawn.pose).coefficients)
+
+
 def test_temperature_zero_needs_no_luck():
     sampler, sound = model(), speech()
     poses = [sample_head_pose(sampler, sound, temperature=0.0, seed=seed).rotation for seed in (0, 1)]
@@ -240,7 +302,7 @@ def test_style_and_start_change_the_motion():
         sampler.audio.loudness_features(mel_rows(speech())[None]),
         torch.zeros(1, 25, 2, dtype=torch.long),
     )
-    face, start = torch.randn(1, 5), torch.randn(1, 6)
+    face, start = torch.randn(1, 5), torch.randn(1, 9)
 
     def latents(identity, initial):
         return sampler(loudness, sampler.style(identity), initial, codes, codes)[0]
@@ -264,6 +326,7 @@ def test_random_numbers_of_others_are_left_alone():
     [
         ({"temperature": -0.1}, "the temperature of the head pose must be 0 or more; got -0.1"),
         ({"amplitude": math.nan}, "the amplitude of the head pose must be 0 or more; got nan"),
+        ({"face_amplitude": -1.0}, "the face amplitude of the head pose must be 0 or more; got -1.0"),
         ({"start": HeadMotion(torch.zeros(0, 3), torch.zeros(0, 3), 25.0)}, "the start pose has 0 frames"),
         ({"id_coefficients": torch.zeros(7)}, "trained for 5 identity components, this face has 7"),
     ],
@@ -309,10 +372,15 @@ def test_shipped_weights_move_like_a_person(models):
 def test_pipeline_takes_the_codebook(models):
     features = encode_audio(*read_audio(DEMO / "speech.flac"), encoder=MEL)
     controls = {"seed": 2, "amplitude": 0.5, "temperature": 0.8}
-    pose = choose_pose(
-        "codebook", features.frame_count, 25.0, features=features, models=models.audio_to_mesh, **controls
-    )
-    assert torch.equal(pose.rotation, sample_head_pose(models.audio_to_mesh.pose, features, 0.8, 0.5, 2).rotation)
+    pose, face = choose_head_and_face("codebook", features, models=models.audio_to_mesh, **controls)
+    drawn = sample_head_and_face(models.audio_to_mesh.pose, features, 0.8, 0.5, 2)
+    assert torch.equal(pose.rotation, drawn.pose.rotation)
+    assert torch.equal(face.coefficients, drawn.face.coefficients)
+    still, lively = choose_head_and_face("still", features, models=models.audio_to_mesh, **controls)
+    assert still.rotation.abs().max() == 0
+    assert torch.equal(column(lively, "browDownLeft"), column(face, "browDownLeft"))
+    _, nothing = choose_head_and_face("codebook", features, models=models.audio_to_mesh, face_amplitude=0.0)
+    assert nothing is None
 
 
 def test_a_set_without_a_sampler_says_so(monkeypatch, tmp_path):

@@ -130,7 +130,8 @@ def speech_shard(name, split, identity, seed, seconds=4):
     return Shard(
         name, identity, split, "none", 0, False, False, ARKIT_NAMES, torch.zeros(frames, 52), offsets,
         torch.zeros(frames, 3), torch.zeros(frames, 3), torch.zeros(52), torch.zeros(2, 3), 0.1 * loud,
-        0.5 - 0.05 * loud, torch.ones(frames, dtype=torch.uint8), torch.zeros(3), waveform.to(torch.int16),
+        0.5 - 0.05 * loud, torch.zeros(frames, 3), torch.ones(frames, dtype=torch.uint8), torch.zeros(3),
+        waveform.to(torch.int16),
     )  # fmt: skip
 
 

@@ -10,9 +10,10 @@ from vividtalk_core.motion.blink import (
     blink_curve,
     blink_times,
     gaze_curve,
-    near_phrase_ends,
+    near_moments,
 )
-from vividtalk_core.structures import ARKIT_NAMES, Expression
+from vividtalk_core.motion.gaze import hold_gaze
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
 
 SETTINGS = BlinkSettings()
 
@@ -30,7 +31,7 @@ def test_statistics_of_talking_people():
         times = torch.tensor(blink_times(1800.0, seed, SETTINGS))
         pauses = times.diff()
         doubles = (pauses < 0.5).float().mean()
-        assert 12 <= len(times) / 30 <= 20
+        assert 18 <= len(times) / 30 <= 27
         assert 0.01 < doubles < 0.12
         assert pauses[pauses >= 0.5].min() >= SETTINGS.shortest_pause_s - 1e-6
         assert times[0] >= SETTINGS.first_s + SETTINGS.closing_s
@@ -92,21 +93,34 @@ def test_settings_switch_things_off():
         add_blinks(still(3), 0, BlinkSettings(per_minute=90))
 
 
-def test_blinks_come_nearer_to_the_ends_of_phrases():
-    ends = [10.0, 20.0]
-    assert near_phrase_ends([9.5, 10.0, 15.0], ends, SETTINGS) == pytest.approx([9.69, 9.94, 15.0])
+def test_blinks_come_nearer_to_moments():
+    moments = [10.0, 20.0]
+    assert near_moments([9.5, 10.0, 15.0], moments, SETTINGS) == pytest.approx([9.75, 10.0, 15.0])
     times = blink_times(1800.0, 5, SETTINGS)
-    ends = [float(second) for second in range(2, 1800, 3)]
-    moved = near_phrase_ends(times, ends, SETTINGS)
+    moments = [float(second) for second in range(2, 1800, 3)]
+    moved = near_moments(times, moments, SETTINGS)
     assert moved == sorted(moved)
 
     def near(blinks):
-        """Share of the blinks within 0.3 s of the moment shortly before a phrase ends."""
-        return sum(min(abs(end - 0.12 - t) for end in ends) < 0.3 for t in blinks) / len(blinks)
+        """Share of the blinks within 0.3 s of a moment."""
+        return sum(min(abs(moment - t) for moment in moments) < 0.3 for t in blinks) / len(blinks)
 
-    # phrases are no more frequent there than elsewhere
+    # blinks are no more frequent there than elsewhere
     assert near(times) == pytest.approx(0.2, abs=0.04)
     assert near(moved) == pytest.approx(0.4, abs=0.05)
+
+
+def test_blinks_come_nearer_to_the_ends_of_phrases_and_to_turns_of_the_head():
+    early = column(add_blinks(still(500), 7), "eyeBlinkLeft")
+    (first, *_) = (early == early.max()).nonzero()[:, 0].tolist()
+    end = (first + 0.5) / 25 + 0.3
+    angles = torch.zeros(500, 3)
+    angles[:, 1] = 0.15 * torch.tanh((torch.arange(500) / 25 - end) * 6)  # 9 degrees to either side
+    turning = hold_gaze(still(500), HeadMotion(angles, torch.zeros(500, 3), 25.0))
+    by_phrase = add_blinks(still(500), 7, phrase_ends=[end + SETTINGS.phrase_lead_s])
+    for moved in (by_phrase, add_blinks(turning, 7)):
+        curve = column(moved, "eyeBlinkLeft")
+        assert (curve[:100].argmax() - first) / 25 == pytest.approx(0.15, abs=0.05)
 
 
 def test_blinks_depend_on_the_phrases_nearby_only():

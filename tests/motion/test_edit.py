@@ -93,6 +93,20 @@ def test_mix_needs_one_length_and_one_model(expression, pose):
         groups.mix_poses(pose, dataclasses.replace(pose, fps=30.0), 0.5)
 
 
+def test_the_upper_face_of_another_motion(expression):
+    other = tracked(Expression.from_rest(expression.coefficients.flip(0), torch.zeros(8, 0, 3), 25.0))
+    both = groups.with_upper_face(expression, other)
+    # the change from the tracked neutral, whatever the head model of the lips
+    expected = (other.coefficients - other.neutral_coefficients).clamp(0, 1)
+    for index, name in enumerate(ARKIT_NAMES):
+        lower = name.startswith(("jaw", "mouth", "tongue"))
+        source = expression.coefficients if lower else expected
+        torch.testing.assert_close(both.coefficients[:, index], source[:, index])
+    assert torch.equal(both.lip_offsets, expression.lip_offsets)
+    with pytest.raises(MismatchError, match="these have 8 frames at 25 fps and 5 at 25"):
+        groups.with_upper_face(expression, other.frames(slice(5)))
+
+
 def test_pose_edits(pose):
     nod = groups.scale_angles(pose, pitch=1.0, yaw=0.0, roll=-1.0, shift=2.0)
     torch.testing.assert_close(nod.rotation[0], torch.tensor((0.1, 0.0, -0.1)))

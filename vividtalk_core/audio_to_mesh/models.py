@@ -54,10 +54,15 @@ class AudioToMeshModels:
             self._expression[file] = network.to(self.device)
         return self._expression[file]
 
+    @property
+    def has_pose(self) -> bool:
+        """Whether the weight set has a pose sampler."""
+        return POSE_FILE in self.weights
+
     @cached_property
     def pose(self) -> PoseSampler:
         """The pose sampler; WeightsError if the set has none."""
-        if POSE_FILE not in self.weights:
+        if not self.has_pose:
             raise WeightsError(
                 f"pose 'codebook' needs the weights '{POSE_FILE}', which the set '{self.weights.source}' does not "
                 "contain; use the idle pose, or load a set that has them"

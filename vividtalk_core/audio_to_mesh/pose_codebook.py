@@ -1,6 +1,9 @@
 """VQ-VAE of head motion, phase 1 of the paper's pose codebook sampler: z_q = argmin_k ‖ẑ − z_k‖, P̂ = D(q(E(P))).
 
 P is the head pose relative to where the head rests: the clip's median pose in training, the portrait's own in use.
+Beyond the paper, P also holds the slow curves of the upper face (`head.upper_face`): like the head, they are not
+determined by the sound, and people raise brows and head together. z has two parts with codes of their own, as
+training finds one for the head and one for the face, which together describe both better than as many common codes.
 Encoder and decoder are convolutions with a bounded receptive field, and before a clip begins its first pose is
 repeated, so that clips of any length have no seams. The decoder uses no code that comes after the one it decodes.
 """
@@ -14,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-CHANNELS = 6  # pitch, yaw, roll, and translation x, y, z
+HEAD = 6  # channels of P that are the head: pitch, yaw, roll, and translation x, y, z
 KERNEL = 3  # taps of the convolutions between codes
 FINISH = 5  # taps of the ones between frames
 CHUNK = 64  # codes decoded at once
@@ -27,14 +30,27 @@ class HeadPoseVqVaeConfig:
     fps: float = 25.0  # frames per second of the motion
     stride: int = 4  # frames per code: 0.16 s, half a period of 3 Hz, above which heads hardly move
     codes: int = 64  # K of each level
-    levels: int = 2  # G; each level quantises the residual of the one before it
-    latent: int = 16  # width of z
+    levels: int = 3  # of the first part of z; each level quantises the residual of the one before it
+    face_levels: int = 2  # of the second part
+    latent: int = 16  # width of the first part of z
+    face_latent: int = 8  # width of the second part
     width: int = 64  # of the hidden layers
     dilations: tuple[int, ...] = (1, 2, 4)  # of the residual blocks, in codes
-    # standard deviation of each channel of an average speaker, rad and model units: amplitude 1
-    scales: tuple[float, ...] = (0.037, 0.052, 0.032, 0.05, 0.03, 0.1)
+    # standard deviation of each of the C channels of an average speaker: amplitude 1. Of the head in rad and model
+    # units, and of the curves of the upper face in IOD
+    scales: tuple[float, ...] = (0.037, 0.052, 0.032, 0.05, 0.03, 0.1, 0.019, 0.007, 0.004)
     decay: float = 0.98  # of the moving averages that the codes follow
     least_use: float = 0.02  # of the mean use of a code; one that is used less is moved to where the error is largest
+
+    @property
+    def all_levels(self) -> int:
+        """G, of both parts."""
+        return self.levels + self.face_levels
+
+    @property
+    def all_latent(self) -> int:
+        """D, the width of z."""
+        return self.latent + self.face_latent
 
 
 class ResidualBlock(nn.Module):
@@ -65,14 +81,14 @@ class PoseEncoder(nn.Module):
     def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.stride, width = config.stride, config.width
-        self.frames = nn.Conv1d(CHANNELS, width, FINISH)
+        self.frames = nn.Conv1d(len(config.scales), width, FINISH)
         self.down = nn.Conv1d(width, width, 2 * config.stride, stride=config.stride)
         self.blocks = nn.Sequential(*(ResidualBlock(width, d, ahead=d) for d in config.dilations))
-        self.out = nn.Conv1d(width, config.latent, 1)
+        self.out = nn.Conv1d(width, config.all_latent, 1)
         self.reach = sum(config.dilations)  # codes on either side
 
     def forward(self, pose: Tensor) -> Tensor:
-        """Pose [B, T, 6], normalised → latents [B, N, D], N = ceil(T / stride)."""
+        """P [B, T, C], normalised → latents [B, N, D], N = ceil(T / stride)."""
         stride, frames = self.stride, pose.shape[1]
         codes = -(-frames // stride)
         # the kernel of `down` reaches half a stride beyond the frames of a code, that of `frames` two frames
@@ -90,42 +106,49 @@ class PoseDecoder(nn.Module):
     def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.stride, width = config.stride, config.width
-        self.inward = nn.Conv1d(config.latent, width, KERNEL)
+        self.inward = nn.Conv1d(config.all_latent, width, KERNEL)
         self.blocks = nn.Sequential(*(ResidualBlock(width, d, ahead=0) for d in config.dilations))
         self.up = nn.Conv1d(width, width // 2 * config.stride, 1)
         self.finish = nn.Conv1d(width // 2, width // 2, FINISH)
-        self.out = nn.Conv1d(width // 2, CHANNELS, FINISH)
+        self.out = nn.Conv1d(width // 2, len(config.scales), FINISH)
         self.finish_codes = -(-2 * (FINISH - 1) // config.stride)  # codes whose frames the last two layers consume
         self.reach = (KERNEL - 1) * (1 + sum(config.dilations)) + self.finish_codes
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Latents [B, reach + N, D] → pose [B, N · stride, 6], normalised."""
+        """Latents [B, reach + N, D] → P̂ [B, N · stride, C], normalised."""
         x = self.blocks(self.inward(rearrange(latents, "b n d -> b d n")))  # [B, W, finish_codes + N]
         x = rearrange(self.up(F.silu(x)), "b (w stride) n -> b w (n stride)", stride=self.stride)  # [B, W/2, frames]
         # what the two layers below do not need of the codes before the first one
         x = x[..., self.finish_codes * self.stride - 2 * (FINISH - 1) :]
-        pose: Tensor = self.out(F.silu(self.finish(F.silu(x))))  # [B, 6, N · stride]
+        pose: Tensor = self.out(F.silu(self.finish(F.silu(x))))  # [B, C, N · stride]
         return rearrange(pose, "b c t -> b t c")
 
 
 class Codebook(nn.Module):
     """The vectors z_k [G, K, D] of a residual quantiser: each level quantises what the levels before it leave of ẑ.
 
+    The vectors of a level are zero outside of its part of z.
     In training each vector follows the mean of the latents that it is nearest to (van den Oord et al. 2017, A.1).
     """
 
     vectors: Tensor  # [G, K, D] z_k
+    parts: Tensor  # [G, D] 1 where a level's part of z is, 0 elsewhere
     counts: Tensor  # [G, K] moving average of how many latents of a batch choose each code
     sums: Tensor  # [G, K, D] moving average of the sums of those latents
 
     def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
         self.decay, self.least_use = config.decay, config.least_use
-        shape = (config.levels, config.codes)
+        shape = (config.all_levels, config.codes)
+        parts = torch.zeros(config.all_levels, config.all_latent)
+        parts[: config.levels, : config.latent] = 1
+        parts[config.levels :, config.latent :] = 1
+        self.register_buffer("parts", parts)
         # uniform: on the "meta" device, on which weights are loaded, normal numbers cost a second of imports
-        self.register_buffer("vectors", torch.empty(*shape, config.latent).uniform_(-0.17, 0.17))
+        vectors = torch.empty(*shape, config.all_latent).uniform_(-0.17, 0.17)
+        self.register_buffer("vectors", vectors * parts[:, None])
         self.register_buffer("counts", torch.zeros(shape))
-        self.register_buffer("sums", torch.zeros(*shape, config.latent))
+        self.register_buffer("sums", torch.zeros(*shape, config.all_latent))
 
     def distances(self, latents: Tensor, level: int) -> Tensor:
         """‖ẑ − z_k‖² of latents [..., D] to every code of a level: [..., K]."""
@@ -145,7 +168,7 @@ class Codebook(nn.Module):
         for level in range(len(self.vectors)):
             codes.append(self.distances(rest, level).argmin(-1))
             if self.training:
-                self._follow(rest.flatten(0, -2), codes[-1].flatten(), level)
+                self._follow((rest * self.parts[level]).flatten(0, -2), codes[-1].flatten(), level)
             rest = rest - self.vectors[level][codes[-1]]
         return torch.stack(codes, -1)
 
@@ -192,7 +215,7 @@ class Codebook(nn.Module):
 
 
 class HeadPoseVqVae(nn.Module):
-    """VQ-VAE of head motion: the encoder E, the codebook Z and the decoder D."""
+    """VQ-VAE of head motion and upper face: the encoder E, the codebook Z and the decoder D."""
 
     def __init__(self, config: HeadPoseVqVaeConfig) -> None:
         super().__init__()
@@ -202,23 +225,23 @@ class HeadPoseVqVae(nn.Module):
         self.decoder = PoseDecoder(config)
 
     def forward(self, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Normalised pose [B, T, 6] → P̂ [B, T, 6], E(P) [B, N, D], z_q [B, N, D], codes [B, N, G]."""
+        """Normalised P [B, T, C] → P̂ [B, T, C], E(P) [B, N, D], z_q [B, N, D], codes [B, N, G]."""
         latents = self.encoder(pose)
         quantised, codes = self.codebook(latents)
         return self.decode_latents(quantised)[:, : pose.shape[1]], latents, quantised, codes
 
     def encode(self, pose: Tensor) -> Tensor:
-        """Normalised pose [B, T, 6] → codes [B, N, G]."""
+        """Normalised P [B, T, C] → codes [B, N, G]."""
         return self.codebook.nearest(self.encoder(pose))
 
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Latents [B, N, D] → normalised pose [B, N · stride, 6]; before the clip its first latent is repeated."""
+        """Latents [B, N, D] → normalised P̂ [B, N · stride, C]; before the clip its first latent is repeated."""
         held = latents[:, :1].expand(-1, self.decoder.reach, -1)
         pose: Tensor = self.decoder(torch.cat((held, latents), 1))
         return pose
 
     def decode(self, codes: Tensor, chunk: int = CHUNK) -> Tensor:
-        """Codes [N, G] → normalised pose [N · stride, 6], `chunk` codes at a time in constant memory.
+        """Codes [N, G] → normalised P̂ [N · stride, C], `chunk` codes at a time in constant memory.
 
         All chunks have one length: a code's frames then have the same bits in every clip that begins with the same
         codes, however long it is.

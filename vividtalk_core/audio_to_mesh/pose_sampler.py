@@ -1,4 +1,4 @@
-"""Phase 2 of the paper's pose codebook sampler: Φ_map(A, z_style, P⁰) → Ẑ → codes → D → head motion.
+"""Phase 2 of the paper's pose codebook sampler: Φ_map(A, z_style, P⁰) → Ẑ → codes → D → head and upper face.
 
 A frame depends on the sound up to half a second after it (`PoseSamplerConfig.ahead`), on z_style, P⁰ and the seed, and
 on nothing else. The motion of a clip therefore has the same bits as the beginning of a longer clip's motion, except in
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 from ..audio.encoder import mel_windows
 from ..errors import MismatchError, SettingsError
 from ..filters import smoothstep
-from ..structures import MEL_RATE, AudioFeatures, HeadMotion
+from ..head.upper_face import upper_face_coefficients
+from ..motion.gaze import hold_gaze
+from ..structures import ARKIT_NAMES, MEL_RATE, AudioFeatures, Expression, HeadMotion
 from ..time_grid import check_fps, sample_rows
-from .pose_codebook import CHANNELS, CHUNK, HeadPoseVqVae, HeadPoseVqVaeConfig
+from .pose_codebook import CHUNK, HEAD, HeadPoseVqVae, HeadPoseVqVaeConfig
 from .style import StyleEncoder
 
 BANDS = 80  # of the log-mel
@@ -48,9 +51,11 @@ class PoseSamplerConfig(HeadPoseVqVaeConfig):
     audio: int = 24  # width of A
     audio_reach: int = 3  # codes of the past in the receptive field of A, besides the recurrent state
     identity_components: int = 80  # I
+    lip_vertices: int = 426  # L, of the expression that holds the upper face; its lip offsets are zero
     style: int = 8  # width of z_style
     memory: int = 64  # width of the recurrent state
     gain: float = 1.45  # of the decoded motion: what is sampled has a smaller range than the clips of training
+    face_gain: float = 1.7  # the same for the upper face
     dropout: float = 0.45  # of the inputs of the recurrent state, in training
 
 
@@ -61,8 +66,10 @@ class SampleSettings:
     # Most of the training clips are read sentences, during which heads hardly move: people who speak freely move 1.6
     # times as far as what is sampled.
     liveliness: float = 1.6
+    face_liveliness: float = 1.6  # the same for the upper face
+    face_limit: float = 2.5  # standard deviations that brows and lids do not reach, at an amplitude of 1 or less
     limit_deg: float = 16.0  # angle that is not reached, pitch, yaw and roll together; at amplitude 1 or less
-    guidance: float = 3.0  # see `PoseSampler.sample`; at 1 sampled heads follow the loudness less than real ones
+    guidance: float = 1.0  # see `PoseSampler.sample`; above 1 brows would follow the loudness, which real ones do not
     ease_in_s: float = 1.2  # over which the difference of start pose and first decoded frame fades out
 
 
@@ -123,13 +130,14 @@ class PoseMap(nn.Module):
     def __init__(self, config: PoseSamplerConfig) -> None:
         super().__init__()
         width = config.memory
-        self.levels = config.levels
-        self.begin = nn.Linear(CHANNELS, width)
+        self.levels = config.all_levels
+        self.begin = nn.Linear(len(config.scales), width)
         self.drop = nn.Dropout(config.dropout)
-        self.memory = nn.GRU(config.latent + config.audio + config.style, width, batch_first=True)
-        self.heads = nn.ModuleList(nn.Linear(width + config.latent + config.audio, width) for _ in range(config.levels))
-        self.out = nn.ModuleList(nn.Linear(width, config.latent) for _ in range(config.levels))
-        self.log_spread = nn.Parameter(torch.zeros(config.levels))  # of the codes about Ẑ at temperature 1
+        self.memory = nn.GRU(config.all_latent + config.audio + config.style, width, batch_first=True)
+        inputs = width + config.all_latent + config.audio
+        self.heads = nn.ModuleList(nn.Linear(inputs, width) for _ in range(config.all_levels))
+        self.out = nn.ModuleList(nn.Linear(width, config.all_latent) for _ in range(config.all_levels))
+        self.log_spread = nn.Parameter(torch.zeros(config.all_levels))  # of the codes about Ẑ at temperature 1
 
     @torch.no_grad()
     def set_spread(self, vectors: Tensor) -> None:
@@ -137,7 +145,7 @@ class PoseMap(nn.Module):
         self.log_spread.copy_((vectors.var(1).sum(-1) / 10).log())
 
     def start(self, initial_pose: Tensor) -> Tensor:
-        """P⁰ [B, 6], normalised → the recurrent state before the first code [1, B, M]."""
+        """P⁰ [B, C], normalised → the recurrent state before the first code [1, B, M]."""
         return torch.tanh(self.begin(initial_pose))[None]
 
     def forward(self, previous: Tensor, audio: Tensor, style: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,7 +188,7 @@ class PoseSampler(nn.Module):
         self.map = PoseMap(config)
 
     def start_vector(self, initial_pose: Tensor) -> Tensor:
-        """z_q [B, D] of a head that is held at P⁰ [B, 6], normalised: the code before the first one."""
+        """z_q [B, D] of a head that is held at P⁰ [B, C], normalised: the code before the first one."""
         held = repeat(initial_pose, "b c -> b t c", t=self.config.stride)
         return self.codebook.codebook.lookup(self.codebook.encode(held)[:, 0])
 
@@ -192,7 +200,7 @@ class PoseSampler(nn.Module):
         Args:
             loudness: [B, T, bands + 1], of `AudioEncoder.loudness_features`.
             style: [B, S] z_style.
-            initial_pose: [B, 6] P⁰, normalised.
+            initial_pose: [B, C] P⁰, normalised.
             codes: [B, N, G], input of the finer levels of the same code.
             past: [B, N, G], input of the codes that follow: the same, or disturbed for robustness.
 
@@ -226,7 +234,7 @@ class PoseSampler(nn.Module):
         Args:
             audio: [N, D'] A.
             style: [S] z_style.
-            initial_pose: [6] P⁰, normalised.
+            initial_pose: [C] P⁰, normalised.
             temperature: 0 takes the code nearest to Ẑ (the paper's argmin), 1 samples from the trained distribution.
             generator: of the samples, on the CPU.
             guidance: weight of the sound: 0 is the distribution in silence, 1 that of the sound, above 1 extrapolates
@@ -241,7 +249,7 @@ class PoseSampler(nn.Module):
         for now in both:
             states, memory = self.map(vector.expand(2, -1)[:, None], now[:, None], style, memory)
             vector, chosen = torch.zeros_like(vector), []
-            for level in range(self.config.levels):
+            for level in range(self.config.all_levels):
                 latents = self.map.latents(states[:, 0], now, vector.expand(2, -1), level)
                 with_sound, silent = book.distances(latents, level) / self.map.spread(level)
                 chosen.append(draw_code(silent + guidance * (with_sound - silent), temperature, generator))
@@ -261,7 +269,14 @@ def draw_code(distances: Tensor, temperature: float, generator: torch.Generator)
     return (temperature * -torch.log(-torch.log(uniform)) - distances).argmax()
 
 
-def sample_head_pose(
+class HeadAndFace(NamedTuple):
+    """What `sample_head_and_face` draws, T frames each."""
+
+    pose: HeadMotion  # relative to the portrait's own pose
+    face: Expression  # brows, cheeks, lids and gaze, relative to the portrait's own; the mouth is at rest
+
+
+def sample_head_and_face(
     sampler: PoseSampler,
     features: AudioFeatures,
     temperature: float = 1.0,
@@ -270,36 +285,46 @@ def sample_head_pose(
     start: HeadMotion | None = None,
     id_coefficients: Tensor | None = None,
     settings: SampleSettings = SampleSettings(),
-) -> HeadMotion:
-    """Head motion for speech, relative to the portrait's own pose, around which the head moves.
+    face_amplitude: float = 1.0,
+    pose: HeadMotion | None = None,
+) -> HeadAndFace:
+    """Head motion and the upper face for speech, relative to the portrait's own pose and expression.
 
-    It begins exactly at `start`. A longer clip with the same seed begins with the same motion, except in the last half
-    second of the shorter one. Computed on the CPU; except for the curves, memory does not grow with the clip.
+    They are drawn together, because people raise brows and head together, and stress words with both. The eyes turn
+    against the head, towards the viewer. The head begins exactly at `start`. A longer clip with the same seed begins
+    with the same motion, except in the last half second of the shorter one. Computed on the CPU; except for the curves,
+    memory does not grow with the clip.
 
     Args:
         sampler: on the CPU, from `hub.load_module`.
         features: of T frames; only their mel is used.
         temperature: 0 is the most probable motion, the same for any seed; 1 is as varied as real speakers.
-        amplitude: 1 = a person who speaks freely, 0 = still; beyond 1 the limit of the angle grows too.
+        amplitude: of the head; 1 = a person who speaks freely, 0 = still; beyond 1 the limit of the angle grows too.
         seed: of the samples; each seed gives another motion.
         start: P⁰, the pose of the first frame relative to the portrait, T = 1 (the last one counts, so that a clip
             can go on where another ended); None is the portrait's own.
         id_coefficients: [I] α of the face, for z_style; None for no particular speaker.
         settings: how it begins, and how closely it follows the sound.
+        face_amplitude: of brows, cheeks and lids; 1 = a person who speaks freely, 0 = still.
+        pose: head motion of T frames from elsewhere, which is returned instead of the drawn one.
 
     Returns:
-        Rotation [T, 3] and translation [T, 3] at the fps of the features.
+        Rotation [T, 3], translation [T, 3] and coefficients [T, 52] at the fps of the features.
 
     Raises:
-        SettingsError: temperature or amplitude is negative or not a number.
+        SettingsError: temperature or an amplitude is negative or not a number.
         MismatchError: the start pose has no frames, or the face is of another head model than the sampler's.
     """
-    _check_controls(temperature, amplitude, start, id_coefficients, sampler.config)
+    _check_controls(temperature, amplitude, face_amplitude, start, id_coefficients, sampler.config)
     fps, config = check_fps(features.fps), sampler.config
     position = torch.arange(features.frame_count, dtype=torch.float64) * (config.fps / fps)
     codes = int(position[-1]) // config.stride + 2  # one more than the last frame needs between two frames
-    scales = torch.tensor(config.scales) * (config.gain * settings.liveliness)
-    first = torch.zeros(CHANNELS) if start is None else torch.cat((start.rotation[-1], start.translation[-1])).cpu()
+    scales = torch.tensor(config.scales)
+    scales[:HEAD] *= config.gain * settings.liveliness
+    scales[HEAD:] *= config.face_gain * settings.face_liveliness
+    first = torch.zeros(len(scales))
+    if start is not None:
+        first[:HEAD] = torch.cat((start.rotation[-1], start.translation[-1])).cpu()
     initial = (first / (scales * max(amplitude, LEAST_AMPLITUDE))).clamp(-WIDEST_START, WIDEST_START)
     with torch.no_grad():
         # the sampler runs at its own frame rate; only the decoded motion is sampled at that of the video
@@ -310,13 +335,24 @@ def sample_head_pose(
         style = torch.zeros(config.style) if id_coefficients is None else sampler.style(id_coefficients[None].cpu())[0]
         generator = torch.Generator().manual_seed(seed)
         chosen = sampler.sample(audio, style, initial, temperature, generator, settings.guidance)
-        motion = sampler.codebook.decode(chosen) * (scales * amplitude)
-        motion = soft_limit(motion, settings.limit_deg * max(1.0, amplitude))
+        motion = sampler.codebook.decode(chosen) * scales
+    head = soft_limit(motion[:, :HEAD] * amplitude, settings.limit_deg * max(1.0, amplitude))
+    limit = torch.tensor(config.scales[HEAD:]) * settings.face_limit * max(1.0, face_amplitude)
+    # each curve by itself: an unusual height of the brows says nothing about the lids
+    motion = torch.cat((head, limit * (motion[:, HEAD:] * face_amplitude / limit).tanh()), 1)
     # the decoded first frame is near P⁰, but not at it: what is missing fades out instead of jumping
     motion = sample_rows(motion, position) + _ease_in(first - motion[0], position / config.fps, settings.ease_in_s)
     # exactly, so that a clip continues another one without a jump
     motion[0] = first
-    return HeadMotion(motion[:, :3], motion[:, 3:], fps)
+    pose = HeadMotion(motion[:, :3], motion[:, 3:HEAD], fps) if pose is None else pose
+    return HeadAndFace(pose, hold_gaze(_upper_face(motion[:, HEAD:], fps, config.lip_vertices), pose))
+
+
+def _upper_face(curves: Tensor, fps: float, lip_vertices: int) -> Expression:
+    """The expression of T frames of the curves of `head.upper_face`, [T, 3], or [T, 0] for a face that is still."""
+    still = torch.zeros(len(curves), len(ARKIT_NAMES))
+    coefficients = upper_face_coefficients(curves) if curves.shape[1] else still
+    return Expression.from_rest(coefficients, torch.zeros(len(curves), lip_vertices, 3), fps)
 
 
 def soft_limit(motion: Tensor, limit_deg: float) -> Tensor:
@@ -329,19 +365,20 @@ def soft_limit(motion: Tensor, limit_deg: float) -> Tensor:
 
 
 def _ease_in(offset: Tensor, seconds: Tensor, duration: float) -> Tensor:
-    """[T, 6] an offset [6] that fades out smoothly from time 0."""
+    """[T, C] an offset [C] that fades out smoothly from time 0."""
     return (1 - smoothstep(seconds / duration)).float()[:, None] * offset
 
 
 def _check_controls(
     temperature: float,
     amplitude: float,
+    face_amplitude: float,
     start: HeadMotion | None,
     id_coefficients: Tensor | None,
     config: PoseSamplerConfig,
 ) -> None:
-    """Raise the errors of `sample_head_pose` for its arguments; id_coefficients is [I], start has rotations [T, 3]."""
-    for name, value in (("temperature", temperature), ("amplitude", amplitude)):
+    """Raise the errors of `sample_head_and_face`: id_coefficients is [I], start has rotations [T, 3]."""
+    for name, value in (("temperature", temperature), ("amplitude", amplitude), ("face amplitude", face_amplitude)):
         if not (math.isfinite(value) and value >= 0):
             raise SettingsError(f"the {name} of the head pose must be 0 or more; got {value}.")
     if start is not None and not start.frame_count:

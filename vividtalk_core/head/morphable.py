@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -66,6 +67,27 @@ def shape(model: MorphableModel, id_coefficients: Tensor, exp_coefficients: Tens
 def landmark_positions(model: MorphableModel, vertices: Tensor) -> Tensor:
     """Positions [..., 468, 3] of the landmarks on vertices [..., V, 3]."""
     return (vertices[..., model.landmark_vertices, :] * model.landmark_weights[..., None]).sum(-2)
+
+
+def at_landmarks(model: MorphableModel, points: Iterable[int]) -> tuple[MorphableModel, Tensor]:
+    """The model with only the vertices that carry some landmarks, and which these are, ascending [K].
+
+    The other landmarks and all triangles lose their meaning. A few of about 5000 vertices are enough for a curve of
+    the face, and training computes such curves in every step.
+    """
+    needed = sorted(set(points))
+    kept, index = torch.unique(model.landmark_vertices[needed], return_inverse=True)
+    landmarks = torch.zeros_like(model.landmark_vertices)
+    landmarks[needed] = index
+    small = replace(
+        model,
+        mean_shape=model.mean_shape[kept],
+        id_basis=model.id_basis[:, kept],
+        exp_basis=model.exp_basis[:, kept],
+        landmark_vertices=landmarks,
+        pose_weight=model.pose_weight[kept],
+    )
+    return small, kept
 
 
 def triangles_of(model: MorphableModel, *part_names: str) -> Tensor:

@@ -7,13 +7,11 @@ beyond ±25° of yaw the curves are too large by more than a tenth.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from ..structures import Expression, MorphableModel
-from .morphable import landmark_positions, shape
+from .morphable import at_landmarks, landmark_positions, shape
 from .topology import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 
 EYES = (RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0])  # outer corners
@@ -93,18 +91,6 @@ def lip_curves(
 
 def _mouth_model(model: MorphableModel) -> tuple[MorphableModel, tuple[Tensor, Tensor]]:
     """The model with only the vertices [K, 3] of these curves; and which lip offset [N] moves which of them [N]."""
-    # 29 of about 5000 vertices: training computes these curves in every step
-    needed = sorted({*EYES, *CORNERS, *(point for pair in GAP for point in pair)})
-    kept, index = torch.unique(model.landmark_vertices[needed], return_inverse=True)
-    landmarks = torch.zeros_like(model.landmark_vertices)
-    landmarks[needed] = index
+    small, kept = at_landmarks(model, (*EYES, *CORNERS, *(point for pair in GAP for point in pair)))
     moved = (model.lip_vertices[:, None] == kept).nonzero()
-    small = replace(
-        model,
-        mean_shape=model.mean_shape[kept],
-        id_basis=model.id_basis[:, kept],
-        exp_basis=model.exp_basis[:, kept],
-        landmark_vertices=landmarks,
-        pose_weight=model.pose_weight[kept],
-    )
     return small, (moved[:, 0], moved[:, 1])

@@ -22,6 +22,7 @@ GROUPS = {
     "brows": ("brow",),
 }
 LIPS = "lips"  # the group that lip offsets belong to
+UPPER_FACE = ("cheeks", "eyelids", "gaze", "brows")  # the groups above the mouth
 
 
 def scale_groups(expression: Expression, gains: Mapping[str, float]) -> Expression:
@@ -61,6 +62,18 @@ def mix_groups(first: Expression, second: Expression, weights: Mapping[str, floa
         )
     mixed = torch.lerp(change, other, _per_coefficient(weights, 0.0).to(change).expand_as(change))
     return _with_change(first, mixed, torch.lerp(lips, other_lips, float(weights.get(LIPS, 0.0))))
+
+
+def with_upper_face(expression: Expression, other: Expression) -> Expression:
+    """The jaw and lips of an expression [T, E] with cheeks, eyelids, gaze and brows of another, as they change there.
+
+    Raises:
+        MismatchError: they differ in length or frame rate.
+    """
+    _check_match(expression, other)
+    change, lips = _change(expression)
+    upper = _per_coefficient(dict.fromkeys(UPPER_FACE, 1.0), 0.0).bool()
+    return _with_change(expression, torch.where(upper, _change(other)[0].to(change), change), lips)
 
 
 def smooth_all(expression: Expression, sigma_s: float) -> Expression:

@@ -38,6 +38,7 @@ def shard():
         neutral_lip_offsets=random(LIPS, 3),
         aperture=random(FRAMES),
         width=random(FRAMES),
+        upper_face=random(FRAMES, 3),
         valid=torch.tensor([1, 1, 0, 1, 1, 1], dtype=torch.uint8),
         id_coefficients=random(7),
         waveform=(random(640 * FRAMES) * 30000).to(torch.int16),
@@ -55,7 +56,7 @@ def test_round_trip(tmp_path, shard):
     write_shard(path, shard)
     assert path == tmp_path / "clips" / "a__b.mp4.safetensors"
     same(read_shard(path), shard)
-    assert read_header(path)["format"] == "1"
+    assert read_header(path)["format"] == "2"
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
@@ -101,7 +102,7 @@ def test_another_format_or_half_a_shard(tmp_path, shard):
     write_shard(path, shard)
     header, tensors = read_header(path), load_tensors(path)
     save_tensors(path, tensors, header | {"format": "0"})
-    with pytest.raises(ValueError, match="is a shard of format '0', not '1': prepare it again"):
+    with pytest.raises(ValueError, match="is a shard of format '0', not '2': prepare it again"):
         read_shard(path)
     del tensors["rotation"], tensors["width"]
     save_tensors(path, tensors, header)

@@ -21,6 +21,7 @@ def observation():
         translation=ramp[:, None].expand(-1, 3),
         aperture=ramp,
         width=ramp,
+        upper_face=ramp[:, None].expand(-1, 3),
         bad={"no face found": ramp == 20, "turned": ramp > 47},
         id_coefficients=torch.zeros(7),
         sound=torch.zeros(0),
@@ -34,6 +35,7 @@ def test_retimed_is_the_same_motion(observation):
     assert torch.allclose(result.coefficients[:, 3], centres / 50)
     assert torch.allclose(result.lip_offsets[:, 1, 2], centres)
     assert torch.allclose(result.rotation[:, 1], centres)
+    assert torch.allclose(result.upper_face[:, 2], centres)
     assert result.bad["no face found"].nonzero()[:, 0].tolist() == [10]
     assert result.valid.tolist() == [i not in (10, 24) for i in range(25)]
 

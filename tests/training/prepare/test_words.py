@@ -26,7 +26,7 @@ def shard(name, samples=640 * 3):
     return Shard(
         name, "someone", "train", "none", 0, False, False, ARKIT_NAMES, torch.zeros(3, 52), torch.zeros(3, 2, 3),
         torch.zeros(3, 3), torch.zeros(3, 3), torch.zeros(52), torch.zeros(2, 3), torch.zeros(3), torch.zeros(3),
-        torch.ones(3), torch.zeros(3), torch.full((samples,), 16384, dtype=torch.int16),
+        torch.zeros(3, 3), torch.ones(3), torch.zeros(3), torch.full((samples,), 16384, dtype=torch.int16),
     )  # fmt: skip
 
 

@@ -84,6 +84,7 @@ def make_shard(model, name, identity, split="train", gain=1.0, seed=0):
         neutral_lip_offsets=torch.zeros(len(model.lip_vertices), 3),
         aperture=aperture,
         width=width,
+        upper_face=torch.zeros(len(width), 3),
         valid=torch.ones(FRAMES, dtype=torch.uint8),
         id_coefficients=torch.zeros(80),
         waveform=(noise.clamp(-1, 1) * 32767).to(torch.int16),

@@ -30,12 +30,14 @@ from vividtalk_core.training.tasks import pose_sampler as pose
 from vividtalk_core.training.tasks import pose_vqvae as pose_codebook
 
 SCALES = HeadPoseVqVaeConfig().scales
-CODEBOOK = pose_codebook.PoseCodebookSettings(codes=8, latent=4, width=8, window=24)
+CODEBOOK = pose_codebook.PoseCodebookSettings(
+    codes=8, levels=1, face_levels=1, latent=8, face_latent=4, width=16, window=24
+)
 PLAIN = PoseAugmentation(slowest=1.0, fastest=1.0, smallest=1.0, largest=1.0, uneven=1.0, mirror=0.0, reverse=0.0)
 QUICK = TrainSettings(steps=40, batch=8, learning_rate=1e-2, warmup=5, evaluate_every=20, log_every=20, cpu=True)
 
 
-def shard(name, frames=75, identity="anna", split="train", sound=True, degrees=5.0, **changes):
+def shard(name, frames=75, identity="anna", split="train", sound=True, degrees=5.0, brows=0.02, **changes):
     """A head that sways while somebody speaks in bursts."""
     time_s = torch.arange(frames) / 25
     wave = torch.stack([torch.sin(2 * math.pi * hertz * time_s) for hertz in (0.9, 0.5, 0.3)], 1)
@@ -49,6 +51,7 @@ def shard(name, frames=75, identity="anna", split="train", sound=True, degrees=5
         "neutral_lip_offsets": torch.zeros(4, 3),
         "aperture": torch.zeros(frames),
         "width": torch.zeros(frames),
+        "upper_face": torch.stack([torch.sin(2 * math.pi * hertz * time_s) for hertz in (0.7, 0.4, 0.2)], 1) * brows,
         "valid": torch.ones(frames, dtype=torch.uint8),
         "id_coefficients": torch.randn(6, generator=torch.Generator().manual_seed(len(identity))),
         "waveform": noise.to(torch.int16) if sound else torch.zeros(0, dtype=torch.int16),
@@ -88,8 +91,19 @@ def test_clips_are_in_units_of_the_speakers_own_motion():
     assert lively.pose[:, :3].std(0).square().mean() == pytest.approx(1, rel=0.01)
     assert dead.gain == 0.5
     assert dead.pose[:, :3].abs().max() < 0.02  # noise is not enlarged
-    moved = lively.pose * torch.tensor(SCALES) * lively.gain
-    torch.testing.assert_close(moved, relative_to_rest(*(getattr(shard("a", degrees=8), n) for n in NAMES)))
+    moved = lively.pose * torch.tensor(SCALES) * lively.gains
+    torch.testing.assert_close(moved[:, :6], relative_to_rest(*(getattr(shard("a", degrees=8), n) for n in NAMES)))
+
+
+def test_the_upper_face_has_an_amplitude_of_its_own():
+    lively, calm, dead = (pose_clips([shard("a", brows=b)], SCALES, 0.5, 1.0)[0] for b in (0.04, 0.02, 1e-5))
+    assert lively.gains[6:].unique().tolist() == pytest.approx([2 * float(calm.gains[6])])
+    assert lively.gain == calm.gain == dead.gain
+    assert lively.pose[:, 6].std() == pytest.approx(1, rel=0.01)
+    assert dead.pose[:, 6:].abs().max() < 0.02
+    moved = lively.pose[:, 6:] * torch.tensor(SCALES[6:]) * lively.gains[6:]
+    face = shard("a", brows=0.04).upper_face
+    torch.testing.assert_close(moved, face - face.median(0).values)
 
 
 NAMES = ("rotation", "translation")
@@ -117,7 +131,7 @@ def test_sound_is_asked_for():
 
 def test_weights_balance_speakers_and_favour_the_lively():
     def clip(identity, frames, gain):
-        return PoseClip("x", identity, torch.zeros(frames, 6), gain, None, torch.zeros(6))
+        return PoseClip("x", identity, torch.zeros(frames, 9), torch.full((9,), gain), None, torch.zeros(6))
 
     clips = [clip("a", 100, 1.0), clip("a", 300, 1.0), clip("b", 100, 1.0), clip("c", 100, 0.5)]
     torch.testing.assert_close(clip_weights(clips, 1.0, 0.0), torch.tensor([100.0, 300, 100, 100]))
@@ -131,7 +145,7 @@ def test_windows():
     window, features, inside = draw_window(clip, 60, PLAIN, generator)
     torch.testing.assert_close(window, clip.pose)
     torch.testing.assert_close(features, clip.features)
-    assert inside.all() and draw_window(clip, 20, PLAIN, generator)[0].shape == (20, 6)
+    assert inside.all() and draw_window(clip, 20, PLAIN, generator)[0].shape == (20, 9)
     whole = dataclasses.replace(clip, features=None)
     held, _, inside = draw_window(whole, 80, PLAIN, generator)
     torch.testing.assert_close(held, torch.cat((clip.pose, clip.pose[-1:].expand(20, -1))))
@@ -154,7 +168,7 @@ def test_windows():
 
 
 def test_activity_is_one_for_the_average_speaker():
-    pose_ = torch.randn(4000, 6, generator=torch.Generator().manual_seed(0)) * torch.tensor(SCALES)
+    pose_ = torch.randn(4000, 9, generator=torch.Generator().manual_seed(0)) * torch.tensor(SCALES)
     assert activity(pose_, torch.tensor(SCALES)) == pytest.approx(1, rel=0.03)
 
 
@@ -165,9 +179,11 @@ def test_codebook_learns_and_is_saved(data, tmp_path):
     task = pose_codebook.task(data, CODEBOOK)
     assert [clip.name for clip in task.train] == ["a1", "a2", "b1", "b2"]
     before = task.evaluate(task.module.eval())
-    best = train(task, QUICK, tmp_path)
-    assert best["rms_deg"] < before["rms_deg"]
-    assert best["score"] == best["rms_deg"] and 1 <= best["perplexity_1"] <= 8
+    best = train(task, dataclasses.replace(QUICK, steps=100), tmp_path)
+    assert best["score"] < before["score"]
+    assert best["brow_rms_iod"] < before["brow_rms_iod"]
+    assert best["score"] == pytest.approx(best["rms_deg"] / math.degrees(SCALES[0]) + best["brow_rms_iod"] / SCALES[6])
+    assert 1 <= best["perplexity_1"] <= 8
     loaded = load_module(HeadPoseVqVae, HeadPoseVqVaeConfig, tmp_path / BEST)
     assert loaded.config.codes == 8
     assert task.evaluate(loaded)["rms_deg"] == pytest.approx(best["rms_deg"])
@@ -176,11 +192,11 @@ def test_codebook_learns_and_is_saved(data, tmp_path):
 def test_codebook_losses_by_name(data):
     task = pose_codebook.task(data, CODEBOOK)
     batch = task.batch(torch.Generator().manual_seed(0), 3)
-    assert batch["pose"].shape == (3, 24, 6)
+    assert batch["pose"].shape == (3, 24, 9)
     terms = task.losses(task.module.eval(), batch)
     assert list(terms) == ["position", "velocity", "acceleration", "commitment"]
     generated, latents, quantised, _ = task.module(batch["pose"])
-    error = (generated - batch["pose"]).square() * torch.tensor((1, 1, 1, 0.5, 0.5, 0.5 / 3))
+    error = (generated - batch["pose"]).square() * torch.tensor((1, 1, 1, 0.5, 0.5, 0.5 / 3, 0.5, 0.5, 0.5))
     torch.testing.assert_close(terms["position"], error.mean())
     torch.testing.assert_close(terms["commitment"], 0.25 * (latents - quantised).square().mean())
 
@@ -248,12 +264,16 @@ def test_metrics_stand_beside_real_ones(data, phase_one, tmp_path, monkeypatch, 
     monkeypatch.setattr(head_pose_report, "LONG_S", 22.0)
     assert command.main(["evaluate", "head-pose", str(data), str(tmp_path / "pose.safetensors")]) == 0
     metrics = json.loads(capsys.readouterr().out)
-    assert list(metrics) == ["codebook", "motion", "ten_minutes"]
+    assert list(metrics) == ["codebook", "motion", "upper_face", "ten_minutes"]
     assert metrics["codebook"]["frames"] == 75 and metrics["codebook"]["codes"] == 8
     motion = metrics["motion"]
     assert (motion["clips"], motion["identities"], motion["seeds"]) == (1, 1, 10)
     assert motion["diversity_deg_real"] == pytest.approx(5 / math.sqrt(2), rel=0.05)
     assert motion["diversity_ratio"] == pytest.approx(motion["diversity_deg"] / motion["diversity_deg_real"])
+    face = metrics["upper_face"]
+    assert face["clips"] == face["clips_free"] == 1
+    assert face["brow_std_iod_real"] == face["brow_std_iod_real_free"] == pytest.approx(0.02 / math.sqrt(2), rel=0.1)
+    assert face["blinks_per_minute_real"] == 0 < face["blinks_per_minute"]
     assert metrics["ten_minutes"]["same_again"] == 1.0
 
 

@@ -19,7 +19,7 @@ from .layout import CLIPS, shard_paths
 # Frames per second of every shard: a frame then holds exactly 640 samples and four mel frames, so that sound and
 # picture cannot drift apart.
 FPS = 25.0
-FORMAT = "1"
+FORMAT = "2"
 SPLITS = ("train", "validation", "test")
 SAMPLES_PER_FRAME = round(SAMPLE_RATE / FPS)
 ALL = "all"
@@ -68,6 +68,7 @@ class Shard:
     neutral_lip_offsets: Tensor  # [L, 3] float32, subtracted from the tracked lip offsets
     aperture: Tensor  # [T] float32 gap of the inner lips, in inter-ocular distances (IOD)
     width: Tensor  # [T] float32 distance of the mouth corners, IOD
+    upper_face: Tensor  # [T, 3] float32 brows and lower lids of `head.upper_face`, IOD from rest
     valid: Tensor  # [T] uint8, 1 where the frame is used for training
     id_coefficients: Tensor  # [I] float32 α
     waveform: Tensor  # [N] int16 at 16 kHz, N = 640·T, or 0 for a clip without sound
@@ -79,6 +80,7 @@ class Shard:
             neutral_lip_offsets=(self.neutral_lip_offsets, "L 3"),
             aperture=(self.aperture, "T"),
             width=(self.width, "T"),
+            upper_face=(self.upper_face, "T 3"),
             valid=(self.valid, "T"),
             id_coefficients=(self.id_coefficients, "I"),
             waveform=(self.waveform, "N"),
@@ -181,6 +183,7 @@ def _make_shard(header: Mapping[str, str], tensors: Mapping[str, Tensor]) -> Sha
         neutral_lip_offsets=tensors["neutral_lip_offsets"],
         aperture=tensors["aperture"],
         width=tensors["width"],
+        upper_face=tensors["upper_face"],
         valid=tensors["valid"],
         id_coefficients=tensors["id_coefficients"],
         waveform=tensors["waveform"],

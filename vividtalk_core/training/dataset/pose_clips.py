@@ -1,4 +1,4 @@
-"""Head motion of the shards, scaled to be comparable between speakers, and random windows of it."""
+"""Head motion and upper face of the shards, scaled to be comparable between speakers, and random windows of it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ import torch
 from torch import Generator, Tensor
 
 from ...audio.encoder import mel_windows
+from ...audio_to_mesh.pose_codebook import HEAD
 from ...geometry import rotation_angles, rotation_matrix
 from ...time_grid import sample_rows
 from ..sampling import speaker_weights
 from .motion_shard import FPS, Shard, encode_shard
 
-# Pitch, yaw, roll, x, y, z: in a mirror yaw, roll and x change their sign.
-MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0))
+# Pitch, yaw, roll, x, y, z and the upper face, which is the mean of both sides: in a mirror yaw, roll and x change
+# their sign.
+MIRROR = torch.tensor((1.0, -1.0, -1.0, -1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
 # Degrees per second; above it is a cut or a tracking error.
 FASTEST = 250.0
 # Degrees from rest, where a side of the face begins to hide and tracking becomes unreliable.
@@ -28,10 +30,15 @@ class PoseClip:
 
     name: str
     identity: str
-    pose: Tensor  # [T, 6] relative to rest, in units of `scales` · `gain`
-    gain: float  # amplitude of this speaker; 1 = the average of `scales`
+    pose: Tensor  # [T, C] head and upper face relative to rest, in units of `scales` · `gains`
+    gains: Tensor  # [C] amplitude of this speaker's head and of its upper face; 1 = the average of `scales`
     features: Tensor | None  # [T, 320] of the sound; None if there is none
     id_coefficients: Tensor  # [I] α
+
+    @property
+    def gain(self) -> float:
+        """Amplitude of the head."""
+        return float(self.gains[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +69,8 @@ def pose_clips(
 
     Args:
         shards: of `load_shards`.
-        scales: [6] standard deviations of an average speaker, rad and model units.
-        least_gain: lower bound of the gain: below it the motion is mostly tracking noise, which would be amplified.
+        scales: [C] standard deviations of an average speaker: rad, model units and IOD.
+        least_gain: lower bound of the gains: below it the motion is mostly tracking noise, which would be amplified.
         least_s: seconds of a stretch.
         sound: take only clips that have sound, and its features.
     """
@@ -76,13 +83,16 @@ def pose_clips(
 
 
 def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, sound: bool) -> list[PoseClip]:
-    """The stretches of a shard that have at least `least` frames; `scales` is of shape [6]."""
+    """The stretches of a shard that have at least `least` frames; `scales` is of shape [C]."""
     valid = shard.valid.bool()
     if valid.sum() < least:
         return []
     pose = relative_to_rest(shard.rotation[valid], shard.translation[valid])
     # Each speaker at its own amplitude, so that the codes describe how a head moves and not how much.
-    gain = max(least_gain, activity(pose, scales))
+    gains = [max(least_gain, activity(pose, scales))] * HEAD
+    face = shard.upper_face[valid]
+    gains += [max(least_gain, float(face[:, 0].std() / scales[HEAD]))] * face.shape[1]
+    curves = torch.cat((pose, face - face.median(0).values), 1) / (scales * torch.tensor(gains))
     index = valid.nonzero()[:, 0]
     features = mel_windows(encode_shard(shard).mel, shard.frames, FPS)[index] if sound else None
     # a stretch ends where a frame was left out, and where the head is too far or too fast to be tracked reliably
@@ -96,8 +106,8 @@ def _stretches(shard: Shard, scales: Tensor, least_gain: float, least: int, soun
         PoseClip(
             shard.name,
             shard.identity,
-            pose[part] / (scales * gain),
-            gain,
+            curves[part],
+            torch.tensor(gains),
             None if features is None else features[part],
             shard.id_coefficients,
         )
@@ -127,7 +137,7 @@ def clip_weights(clips: Sequence[PoseClip], balance: float, liveliness: float) -
 def draw_window(
     clip: PoseClip, frames: int, augmentation: PoseAugmentation, generator: Generator
 ) -> tuple[Tensor, Tensor | None, Tensor]:
-    """A random, varied window of T = `frames` of a clip: pose [T, 6], features [T, 320] or None, inside [T] bool.
+    """A random, varied window of T = `frames` of a clip: pose [T, C], features [T, 320] or None, inside [T] bool.
 
     Past the end of a short clip the last pose is repeated; `inside` is False there.
     """

@@ -21,6 +21,7 @@ from ...audio.waveform import analysis_gain, read_audio
 from ...errors import CurveFileError
 from ...eval.lips import pearson
 from ...head.mouth_shape import lip_curves
+from ...head.upper_face import upper_face_of_coefficients
 from ...motion.files import read_curves, read_npz
 from ...structures import ARKIT_NAMES, Expression, HeadMotion, MorphableModel
 from ...time_grid import check_fps, sample_rows
@@ -99,6 +100,7 @@ def _observation(expression: Expression, pose: HeadMotion | None, mono: Tensor, 
         translation=still if pose is None else pose.translation,
         aperture=aperture - closed,
         width=width,
+        upper_face=upper_face_of_coefficients(coefficients, model),
         bad={},
         id_coefficients=torch.zeros(len(model.id_basis)),
         sound=mono,

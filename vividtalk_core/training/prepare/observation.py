@@ -10,15 +10,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...audio.waveform import to_mono_16k
+from ...face.track import odd_frames, smooth
 from ...head.mouth_shape import aperture_of_landmarks, width_of_landmarks
+from ...head.upper_face import upper_face_of_landmarks
 from ...motion.resample import frame_positions
-from ...structures import ARKIT_NAMES, Audio, check_shapes
+from ...structures import ARKIT_NAMES, Audio, MorphableModel, check_shapes
 from ...time_grid import sample_rows
 from ...video.reader import read_video
 from ..dataset.motion_shard import FPS, SAMPLES_PER_FRAME, curve_shapes
 from .av_offset import Lag, LagSettings, estimate_lag, expected_aperture
 from .frame_filter import FrameSettings, bad_frames
 from .tracks import ClipTrack
+
+# Window of the quadratic that smooths the upper face: that of the head pose, because brows are as slow as the head and
+# their landmarks as noisy.
+UPPER_FACE_S = 0.36
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -31,6 +37,7 @@ class Observation:
     translation: Tensor  # [T, 3] model units
     aperture: Tensor  # [T] IOD
     width: Tensor  # [T] IOD
+    upper_face: Tensor  # [T, 3] IOD from rest
     bad: dict[str, Tensor]  # reason → [T] bool
     id_coefficients: Tensor  # [I] α
     sound: Tensor  # [N] float32 at 16 kHz, as it lies in the file; N = 0 without sound
@@ -43,6 +50,7 @@ class Observation:
             **curve_shapes(self),
             aperture=(self.aperture, "T"),
             width=(self.width, "T"),
+            upper_face=(self.upper_face, "T 3"),
             sound=(self.sound, "N"),
         )
 
@@ -52,10 +60,11 @@ class Observation:
         return ~torch.stack([torch.zeros(len(self.aperture), dtype=torch.bool), *self.bad.values()]).any(0)
 
 
-def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Observation:
+def observe_video(video: Path, track: ClipTrack, model: MorphableModel, settings: FrameSettings) -> Observation:
     """A tracked video with its sound, at 25 frames per second."""
     aperture = aperture_of_landmarks(track.landmarks)
     bad = bad_frames(track, aperture, settings)
+    upper_face = upper_face_of_landmarks(track.landmarks, track.rotation, track.coefficients, track.identity, model)
     observation = Observation(
         coefficients=track.coefficients,
         lip_offsets=track.lip_offsets.float(),
@@ -63,6 +72,7 @@ def observe_video(video: Path, track: ClipTrack, settings: FrameSettings) -> Obs
         translation=track.translation,
         aperture=aperture,
         width=width_of_landmarks(track.landmarks),
+        upper_face=smooth(upper_face, odd_frames(UPPER_FACE_S, track.fps)),
         bad=bad,
         id_coefficients=track.identity,
         sound=sound_of(read_video(video).audio),
@@ -96,6 +106,7 @@ def retimed(observation: Observation, fps: float) -> Observation:
         translation=rows(observation.translation),
         aperture=rows(observation.aperture),
         width=rows(observation.width),
+        upper_face=rows(observation.upper_face),
         # Interpolated between a good and a bad frame, a value is half bad: anything above 0 counts.
         bad={why: rows(bad.float()) > 0 for why, bad in observation.bad.items()},
     )

@@ -194,7 +194,7 @@ def _observe(clip: Clip, out: Path, model: MorphableModel, settings: PrepareSett
     if not path.is_file():
         reason = refusal.read_text(encoding="utf-8") if refusal.is_file() else "it has not been tracked yet"
         raise DatasetError(f"no track: {reason}")
-    return _without_wrong_sound(clip, observe_video(clip.path, read_track(path), settings.frames))
+    return _without_wrong_sound(clip, observe_video(clip.path, read_track(path), model, settings.frames))
 
 
 def _without_wrong_sound(clip: Clip, observed: Observation) -> Observation:
@@ -225,6 +225,7 @@ def _write(one: _Candidate, neutral: Neutral, rest: str, basis: Tensor, out: Pat
         neutral_lip_offsets=neutral.lip_offsets,
         aperture=observed.aperture,
         width=observed.width,
+        upper_face=observed.upper_face,
         valid=observed.valid.to(torch.uint8),
         id_coefficients=observed.id_coefficients,
         waveform=aligned_sound(observed.sound, len(coefficients), one.row.shifted),

@@ -37,6 +37,7 @@ class PoseSettings:
     style: int = 8  # width of z_style
     memory: int = 64  # width of the recurrent state
     gain: float = 1.45  # of the decoded motion; sampled motion has a smaller amplitude than the training clips
+    face_gain: float = 1.7  # the same for the upper face
     dropout: float = 0.45  # of input and output of the recurrent state
     window: int = 320  # frames of a training example: long enough for heads to turn and return
     least_gain: float = 0.5  # lower bound of the amplitude by which a clip is normalised, as a share of the average
@@ -58,7 +59,9 @@ class PoseSettings:
 
     def __post_init__(self) -> None:
         check_counts(self, "audio", "style", "memory", "window")
-        check_weights(self, "bands", "ahead", "gain", "style_noise", "audio_noise", "position", "latent", "code")
+        check_weights(
+            self, "bands", "ahead", "gain", "face_gain", "style_noise", "audio_noise", "position", "latent", "code"
+        )
         check_shares(self, "dropout", below=True)
         check_shares(self, "style_drop", "audio_drop", "code_noise")
         # a group holds equally many bands of the mel
@@ -95,11 +98,11 @@ class PoseTask:
 
     @torch.no_grad()
     def _codes(self, pose: Tensor) -> Tensor:
-        """Codes [B, N, G] of poses [B, T, 6]."""
+        """Codes [B, N, G] of poses [B, T, C]."""
         return self.codebook.to(pose.device).encode(pose)
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
-        """`size` windows: pose [B, T, 6], features [B, T, 320], inside [B, T], α [B, I] and what is kept of them."""
+        """`size` windows: pose [B, T, C], features [B, T, 320], inside [B, T], α [B, I] and what is kept of them."""
         settings = self.settings
         chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         clips = [self.train[i] for i in chosen]
@@ -118,7 +121,7 @@ class PoseTask:
         }
 
     def losses(self, module: PoseSampler, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_map of the poses [B, T, 6] and the likelihood of the codes [B, N, G]."""
+        """L_map of the poses [B, T, C] and the likelihood of the codes [B, N, G]."""
         settings, pose = self.settings, batch["pose"]
         # The trainer puts the whole module into training mode, in which a codebook follows its inputs.
         module.codebook.eval()
@@ -185,7 +188,8 @@ def _features(features: Tensor | None) -> Tensor:
 
 def sampler_config(codebook: HeadPoseVqVaeConfig, settings: PoseSettings, components: int) -> PoseSamplerConfig:
     """The config that the settings ask for, on top of a codebook's."""
-    own = {name: getattr(settings, name) for name in ("bands", "ahead", "audio", "style", "memory", "gain", "dropout")}
+    names = ("bands", "ahead", "audio", "style", "memory", "gain", "face_gain", "dropout")
+    own = {name: getattr(settings, name) for name in names}
     return PoseSamplerConfig(**dataclasses.asdict(codebook), **own, identity_components=components)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from ...audio_to_mesh.pose_codebook import HeadPoseVqVae, HeadPoseVqVaeConfig
+from ...audio_to_mesh.pose_codebook import HEAD, HeadPoseVqVae, HeadPoseVqVaeConfig
 from ...errors import DatasetError, SettingsError
 from ...eval.head_motion import perplexity, reconstruction_rms
 from ...hub import save_module
@@ -25,8 +26,10 @@ class PoseCodebookSettings:
 
     stride: int = 4  # frames per code
     codes: int = 64  # K of each level
-    levels: int = 2  # G
-    latent: int = 16  # width of z
+    levels: int = 3  # of the first part of z, the head
+    face_levels: int = 2  # of the second part, the upper face
+    latent: int = 16  # width of the first part of z
+    face_latent: int = 8  # width of the second part
     width: int = 64  # of the hidden layers
     window: int = 96  # frames of a training example
     least_gain: float = 0.5  # lower bound of the amplitude by which a clip is normalised, as a share of the average
@@ -40,11 +43,12 @@ class PoseCodebookSettings:
     acceleration: float = 50.0  # weight of the same for second differences: no kinks where one code follows another
     commitment: float = 0.25  # weight of ‖sg(z_q) − E(P)‖²; ‖sg(E(P)) − z_q‖² is minimised by the moving averages
     translation: float = 0.5  # weight of a translation relative to an angle
+    face: float = 0.5  # weight of a curve of the upper face relative to an angle
     seed: int = 0  # of the initial weights
 
     def __post_init__(self) -> None:
-        check_counts(self, "stride", "levels", "latent", "width", "window")
-        check_weights(self, "position", "velocity", "acceleration", "commitment", "translation")
+        check_counts(self, "stride", "levels", "face_levels", "latent", "face_latent", "width", "window")
+        check_weights(self, "position", "velocity", "acceleration", "commitment", "translation", "face")
         # a single code holds no choice, and has no neighbour that the sampler could confuse it with
         if self.codes < 2:
             raise SettingsError(f"codes must be at least 2; got {self.codes}")
@@ -68,17 +72,17 @@ class PoseCodebookTask:
         torch.manual_seed(settings.seed)
         self.module = HeadPoseVqVae(codebook_config(settings))
         # depth is the noisiest channel of a tracker, and the least visible one
-        weights = torch.tensor((1.0, 1.0, 1.0, settings.translation, settings.translation, settings.translation / 3))
-        self.weights = weights
+        shift, face = settings.translation, settings.face
+        self.weights = torch.tensor((1.0, 1.0, 1.0, shift, shift, shift / 3, face, face, face))
 
     def batch(self, generator: Generator, size: int) -> dict[str, Tensor]:
-        """`size` windows: pose [B, T, 6]."""
+        """`size` windows: pose [B, T, C]."""
         chosen = torch.multinomial(self.sampling_weights, size, replacement=True, generator=generator).tolist()
         rows = [draw_window(self.train[i], self.settings.window, PoseAugmentation(), generator) for i in chosen]
         return {"pose": torch.stack([row[0] for row in rows])}
 
     def losses(self, module: HeadPoseVqVae, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """L_rec of the poses [B, T, 6], and the same for velocity and acceleration."""
+        """L_rec of the poses [B, T, C], and the same for velocity and acceleration."""
         settings, pose = self.settings, batch["pose"]
         predicted, latents, quantised, _ = module(pose)
         weights = self.weights.to(pose)
@@ -99,8 +103,12 @@ class PoseCodebookTask:
         used = {
             f"perplexity_{g}": perplexity(torch.cat(codes)[:, g], module.config.codes) for g in range(len(codes[0].T))
         }
-        rms = reconstruction_rms(torch.cat(errors))
-        return {"rms_deg": rms, "score": rms} | used
+        error = torch.cat(errors)
+        rms = reconstruction_rms(error)
+        brows = float(error[:, HEAD].square().mean().sqrt())
+        # in units of an average speaker, so that angles and brows can be added
+        score = rms / math.degrees(module.config.scales[0]) + brows / module.config.scales[HEAD]
+        return {"rms_deg": rms, "brow_rms_iod": brows, "score": score} | used
 
     def save(self, path: Path, module: nn.Module) -> None:
         """Write the codebook with its config."""
@@ -108,16 +116,16 @@ class PoseCodebookTask:
 
 
 def reconstruct(book: HeadPoseVqVae, clips: Sequence[PoseClip]) -> tuple[list[Tensor], list[Tensor]]:
-    """Codes [N, G] of each clip, and the error of decoding them [T, 6], rad and model units."""
+    """Codes [N, G] of each clip, and the error of decoding them [T, C], rad, model units and IOD."""
     device, scales = book.codebook.vectors.device, torch.tensor(book.config.scales)
     codes = [book.encode(clip.pose[None].to(device))[0] for clip in clips]
     predicted = [book.decode(chosen)[: len(clip.pose)].cpu() for clip, chosen in zip(clips, codes, strict=True)]
-    return codes, [(m - clip.pose) * scales * clip.gain for clip, m in zip(clips, predicted, strict=True)]
+    return codes, [(m - clip.pose) * scales * clip.gains for clip, m in zip(clips, predicted, strict=True)]
 
 
 def codebook_config(settings: PoseCodebookSettings) -> HeadPoseVqVaeConfig:
     """The config that the settings ask for."""
-    names = ("stride", "codes", "levels", "latent", "width")
+    names = ("stride", "codes", "levels", "face_levels", "latent", "face_latent", "width")
     return HeadPoseVqVaeConfig(**{name: getattr(settings, name) for name in names})
 
 
