@@ -69,7 +69,7 @@ class SampleSettings:
     face_liveliness: float = 1.6  # the same for the upper face
     face_limit: float = 2.5  # standard deviations that brows and lids do not reach, at an amplitude of 1 or less
     limit_deg: float = 16.0  # angle that is not reached, pitch, yaw and roll together; at amplitude 1 or less
-    guidance: float = 1.0  # see `PoseSampler.sample`; above 1 brows would follow the loudness, which real ones do not
+    guidance: float = 3.0  # see `PoseSampler.sample`; at 1 sampled heads follow the loudness less than real ones
     ease_in_s: float = 1.2  # over which the difference of start pose and first decoded frame fades out
 
 
