@@ -397,6 +397,7 @@ def test_each_node_shows_its_own_notes(comfy, stages):
     stages["slow"]["inputs"]["fps"] = 20.0
     stages["other"] = copy.deepcopy(stages["8"])
     stages["other"]["inputs"]["audio_features"] = ["slow", 0]
+    del stages["other"]["inputs"]["upper_face"]  # it is for the other frame rate
     stages["idle"] = node("VividTalk_IdlePose", expression=["other", 0], seed=0, amplitude=1.0)
     stages["fit"] = node("VividTalk_VideoPose", head_pose=["idle", 0], expression=["8", 0])
     stages["10"]["inputs"]["head_pose"] = ["fit", 0]
@@ -474,6 +475,9 @@ def test_the_head_pose_s_length_names_the_node_that_fits_it(comfy, stages):
     stages["other"] = copy.deepcopy(stages["7"])
     stages["other"]["inputs"]["audio"] = ["short", 0]
     stages["9"]["inputs"]["audio_features"] = ["other", 0]
+    expected = "The upper face has 5 frames at 25 fps, the speech 10 at 25: draw it for the same audio features"
+    assert expected in error_of(comfy, stages)
+    del stages["8"]["inputs"]["upper_face"]
     assert "fit the head pose to the length with Video Pose" in error_of(comfy, stages)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..audio.speech import phrase_ends
-from ..errors import SettingsError
+from ..errors import MismatchError, SettingsError
 from ..motion.blink import add_blinks
 from ..motion.edit import smooth_all, with_upper_face
 from ..motion.head_pose import fit_to_length, idle_pose, still_pose
@@ -55,6 +55,11 @@ def choose_expression(
             models.expression(mode, features.encoder), features, face.id_coefficients, gains
         )
     if upper_face is not None:
+        if upper_face.frame_count != features.frame_count or abs(upper_face.fps - features.fps) > 1e-3:
+            raise MismatchError(
+                f"The upper face has {upper_face.frame_count} frames at {upper_face.fps:g} fps, the speech "
+                f"{features.frame_count} at {features.fps:g}: draw it for the same audio features, or leave it out."
+            )
         expression = with_upper_face(expression, upper_face)
     # after gains and smoothing, which are for speech: a smoothed blink would not close the eye
     return add_blinks(expression, seed, phrase_ends=phrase_ends(features.mel)) if blinks else expression
