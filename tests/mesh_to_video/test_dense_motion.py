@@ -250,6 +250,8 @@ def test_the_models_pass_is_reported_too_and_may_be_cancelled(synthetic_face, vi
 
 
 def test_half_precision_moves_pixels_by_less_than_a_tenth(monkeypatch, synthetic_face, view, render, motion_vae):
+    # whatever this machine has
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     plain = refined(synthetic_face, view, render, motion_vae)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     fast = refined(synthetic_face, view, render, motion_vae)

@@ -487,6 +487,15 @@ def test_a_file_that_is_no_log(tmp_path, text):
         TrainLog(tmp_path / "log.csv", last_step=2)
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, even where the tests run in the background and the shell ignores it for them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_second_interrupt_is_at_once():
     with pytest.raises(KeyboardInterrupt), Interrupt():
         usual = signal.getsignal(signal.SIGTERM)
