@@ -1,10 +1,14 @@
+import dataclasses
+
 import torch
 import torch.nn.functional as F
 
 from vividtalk_core.audio_to_mesh.pose_codebook import Codebook, HeadPoseVqVae, HeadPoseVqVaeConfig
 from vividtalk_core.hub import load_module, save_module
 
-TINY = HeadPoseVqVaeConfig(codes=8, levels=2, face_levels=0, latent=4, face_latent=0, width=8, dilations=(1, 2))
+TINY = HeadPoseVqVaeConfig(
+    codes=8, common_levels=0, levels=2, face_levels=0, latent=4, face_latent=0, width=8, dilations=(1, 2)
+)
 
 
 def model(seed=0, config=TINY):
@@ -41,7 +45,7 @@ def test_nearest_is_the_argmin_of_each_level():
 
 
 def test_both_parts_of_z_are_quantised_by_themselves():
-    config = HeadPoseVqVaeConfig(codes=8, levels=2, face_levels=1, latent=4, face_latent=2, width=8, dilations=(1, 2))
+    config = dataclasses.replace(TINY, face_levels=1, face_latent=2)
     book, first, second = model(config=config).codebook, model().codebook, noise(8, 2, seed=1)
     book.vectors[:2, :, :4], book.vectors[2, :, 4:] = first.vectors, second
     latents = noise(5, 6)
@@ -51,6 +55,19 @@ def test_both_parts_of_z_are_quantised_by_themselves():
     book.train().nearest(noise(200, 6))
     assert (book.vectors[:2, :, 4:] == 0).all() and (book.vectors[2, :, :4] == 0).all()
     assert not torch.equal(book.vectors[2, :, 4:], second)  # they follow the latents
+
+
+def test_the_first_code_describes_both_parts():
+    config = dataclasses.replace(TINY, common_levels=1, levels=1, face_levels=1, face_latent=2)
+    book = model(config=config).codebook
+    assert config.all_levels == 3
+    assert (book.parts[0] == 1).all()
+    latents = noise(5, 6)
+    codes = book.nearest(latents)
+    assert torch.equal(codes[:, 0], torch.cdist(latents, book.vectors[0]).argmin(1))
+    rest = latents - book.vectors[0][codes[:, 0]]
+    assert torch.equal(codes[:, 1], torch.cdist(rest[:, :4], book.vectors[1, :, :4]).argmin(1))
+    assert torch.equal(codes[:, 2], torch.cdist(rest[:, 4:], book.vectors[2, :, 4:]).argmin(1))
 
 
 def test_straight_through():
@@ -63,7 +80,7 @@ def test_straight_through():
 
 def test_codes_follow_the_means_of_what_chooses_them():
     torch.manual_seed(0)
-    book = Codebook(HeadPoseVqVaeConfig(codes=2, levels=1, face_levels=0, latent=2, face_latent=0, decay=0.5)).train()
+    book = Codebook(dataclasses.replace(TINY, codes=2, levels=1, latent=2, decay=0.5)).train()
     book.vectors.copy_(torch.tensor([[[1.0, 0.0], [-1.0, 0.0]]]))
     book.counts.fill_(1.0)
     book.sums.copy_(book.vectors)
@@ -75,7 +92,7 @@ def test_codes_follow_the_means_of_what_chooses_them():
 
 
 def test_dead_codes_are_put_where_the_error_is_largest():
-    book = Codebook(HeadPoseVqVaeConfig(codes=3, levels=1, face_levels=0, latent=2, face_latent=0)).train()
+    book = Codebook(dataclasses.replace(TINY, codes=3, levels=1, latent=2)).train()
     book.vectors.copy_(torch.tensor([[[0.0, 0.0], [9.0, 9.0], [50.0, 50.0]]]))
     book.counts.copy_(torch.tensor([[10.0, 10.0, 0.0]]))
     book.sums.copy_(book.vectors * book.counts[..., None])

@@ -27,6 +27,7 @@ from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures, Expression, He
 DEMO = Path(__file__).parents[2] / "vividtalk_core" / "assets" / "demo"
 TINY = PoseSamplerConfig(
     codes=8,
+    common_levels=0,
     levels=1,
     face_levels=1,
     latent=2,

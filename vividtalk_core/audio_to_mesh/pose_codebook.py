@@ -2,8 +2,8 @@
 
 P is the head pose relative to where the head rests: the clip's median pose in training, the portrait's own in use.
 Beyond the paper, P also holds the slow curves of the upper face (`head.upper_face`): like the head, they are not
-determined by the sound, and people raise brows and head together. z has two parts with codes of their own, as
-training finds one for the head and one for the face, which together describe both better than as many common codes.
+determined by the sound. The first code describes both, because people raise brows and head together; the codes after
+it belong to one of two parts of z, as training finds one for the head and one for the face.
 Encoder and decoder are convolutions with a bounded receptive field, and before a clip begins its first pose is
 repeated, so that clips of any length have no seams. The decoder uses no code that comes after the one it decodes.
 """
@@ -30,8 +30,9 @@ class HeadPoseVqVaeConfig:
     fps: float = 25.0  # frames per second of the motion
     stride: int = 4  # frames per code: 0.16 s, half a period of 3 Hz, above which heads hardly move
     codes: int = 64  # K of each level
-    levels: int = 3  # of the first part of z; each level quantises the residual of the one before it
-    face_levels: int = 2  # of the second part
+    common_levels: int = 1  # of all of z, before those of its parts; each level quantises what the ones before it leave
+    levels: int = 2  # of the first part of z
+    face_levels: int = 1  # of the second part
     latent: int = 16  # width of the first part of z
     face_latent: int = 8  # width of the second part
     width: int = 64  # of the hidden layers
@@ -44,8 +45,8 @@ class HeadPoseVqVaeConfig:
 
     @property
     def all_levels(self) -> int:
-        """G, of both parts."""
-        return self.levels + self.face_levels
+        """G, common ones and those of both parts."""
+        return self.common_levels + self.levels + self.face_levels
 
     @property
     def all_latent(self) -> int:
@@ -141,8 +142,10 @@ class Codebook(nn.Module):
         self.decay, self.least_use = config.decay, config.least_use
         shape = (config.all_levels, config.codes)
         parts = torch.zeros(config.all_levels, config.all_latent)
-        parts[: config.levels, : config.latent] = 1
-        parts[config.levels :, config.latent :] = 1
+        head, face = config.common_levels, config.common_levels + config.levels  # the first level of each part
+        parts[:head] = 1
+        parts[head:face, : config.latent] = 1
+        parts[face:, config.latent :] = 1
         self.register_buffer("parts", parts)
         # uniform: on the "meta" device, on which weights are loaded, normal numbers cost a second of imports
         vectors = torch.empty(*shape, config.all_latent).uniform_(-0.17, 0.17)

@@ -31,7 +31,7 @@ from vividtalk_core.training.tasks import pose_vqvae as pose_codebook
 
 SCALES = HeadPoseVqVaeConfig().scales
 CODEBOOK = pose_codebook.PoseCodebookSettings(
-    codes=8, levels=1, face_levels=1, latent=8, face_latent=4, width=16, window=24
+    codes=8, common_levels=0, levels=1, face_levels=1, latent=8, face_latent=4, width=16, window=24
 )
 PLAIN = PoseAugmentation(slowest=1.0, fastest=1.0, smallest=1.0, largest=1.0, uneven=1.0, mirror=0.0, reverse=0.0)
 QUICK = TrainSettings(steps=40, batch=8, learning_rate=1e-2, warmup=5, evaluate_every=20, log_every=20, cpu=True)

@@ -26,8 +26,9 @@ class PoseCodebookSettings:
 
     stride: int = 4  # frames per code
     codes: int = 64  # K of each level
-    levels: int = 3  # of the first part of z, the head
-    face_levels: int = 2  # of the second part, the upper face
+    common_levels: int = 1  # of all of z, before those of its parts
+    levels: int = 2  # of the first part of z, the head
+    face_levels: int = 1  # of the second part, the upper face
     latent: int = 16  # width of the first part of z
     face_latent: int = 8  # width of the second part
     width: int = 64  # of the hidden layers
@@ -48,7 +49,9 @@ class PoseCodebookSettings:
 
     def __post_init__(self) -> None:
         check_counts(self, "stride", "levels", "face_levels", "latent", "face_latent", "width", "window")
-        check_weights(self, "position", "velocity", "acceleration", "commitment", "translation", "face")
+        check_weights(
+            self, "common_levels", "position", "velocity", "acceleration", "commitment", "translation", "face"
+        )
         # a single code holds no choice, and has no neighbour that the sampler could confuse it with
         if self.codes < 2:
             raise SettingsError(f"codes must be at least 2; got {self.codes}")
@@ -125,7 +128,7 @@ def reconstruct(book: HeadPoseVqVae, clips: Sequence[PoseClip]) -> tuple[list[Te
 
 def codebook_config(settings: PoseCodebookSettings) -> HeadPoseVqVaeConfig:
     """The config that the settings ask for."""
-    names = ("stride", "codes", "levels", "face_levels", "latent", "face_latent", "width")
+    names = ("stride", "codes", "common_levels", "levels", "face_levels", "latent", "face_latent", "width")
     return HeadPoseVqVaeConfig(**{name: getattr(settings, name) for name in names})
 
 
