@@ -12,3 +12,9 @@ LUMA = (0.299, 0.587, 0.114)
 def to_float(values: Tensor) -> Tensor:
     """Pixels [..., H, W] of any type as float32: uint8 0..255 becomes 0..1, every other type keeps its values."""
     return values.float() / 255 if values.dtype == torch.uint8 else values.float()
+
+
+def luma(image: Tensor) -> Tensor:
+    """Luminance [..., H, W] of RGB [..., 3, H, W], in the encoding of the image."""
+    red, green, blue = image.unbind(-3)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue

@@ -25,7 +25,7 @@ def test_shipped_files_are_those_listed():
 
 def test_shipped_files_are_small_and_their_origin_is_documented():
     files = [ASSETS / f"{name}.safetensors" for name in ("head", "detector", "landmarks", "segmentation")]
-    assert sum(file.stat().st_size for file in files) <= 9e6
+    assert sum(file.stat().st_size for file in files) <= 9.5e6
     text = (ASSETS / "PROVENANCE.md").read_text(encoding="utf-8")
     for name, listed in checksums.recorded(ASSETS).items():
         assert name in text

@@ -15,6 +15,7 @@ import torch
 from vividtalk_core.assets import build_head, head_identity, head_landmarks, head_topology, head_views, makehuman
 from vividtalk_core.assets.head_identity import PeopleConfig
 from vividtalk_core.assets.head_landmarks import PaintedHead, SurfacePoints
+from vividtalk_core.assets.head_teeth import LOWER
 from vividtalk_core.assets.head_topology import PARTS, Collar, Topology
 from vividtalk_core.assets.makehuman import BaseMesh, Slider
 from vividtalk_core.geometry import CAMERA_DISTANCE, project, rotation_matrix
@@ -297,33 +298,36 @@ def test_mirror_pairs_of_the_canonical_face(tmp_path, monkeypatch):
 
 @pytest.fixture
 def painted():
-    """A flat patch of skin that jawOpen moves at its lower edge, with eyes behind it."""
+    """A flat patch of skin that jawOpen moves at its lower edge, with eyes and two bands of teeth behind it."""
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 6), np.linspace(-0.5, 0.5, 6)), -1).reshape(-1, 2)
-    mean = np.concatenate(
-        (np.pad(grid, ((0, 0), (0, 1))), [[0, 0, -0.2], [0.1, 0, -0.2], [0, 0.1, -0.2]])
-    )  # 36 of skin, 3 of the eyes
+    eyes = [[0, 0, -0.2], [0.1, 0, -0.2], [0, 0.1, -0.2]]
+    band = [[-0.3, -0.2, -0.5], [0.0, -0.3, -0.1], [0.3, -0.2, -0.5], [0.0, -0.1, -0.1]]
+    # 36 of skin, 3 of the eyes, 4 of each row of teeth
+    mean = np.concatenate((np.pad(grid, ((0, 0), (0, 1))), eyes, band, band))
     quads = [(i, i + 1, i + 7, i + 6) for i in range(29) if i % 6 < 5]
     faces = [t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))]
-    triangles = np.array([*faces, (36, 37, 38), (36, 38, 37)])
-    parts = np.array([0] * len(faces) + [PARTS.index("left_eye"), PARTS.index("right_eye")])
-    topology = Topology(np.arange(39), triangles, parts, np.arange(39))
-    expression = np.zeros((52, 39, 3))
-    expression[24, :18, 1] = -0.2
-    return PaintedHead(mean, np.full((2, 39, 3), 0.01), expression, topology, np.zeros(39), np.zeros(39))
+    rows = [(39, 40, 41), (39, 41, 42), (43, 44, 45), (43, 45, 46)]
+    triangles = np.array([*faces, (36, 37, 38), (36, 38, 37), *rows])
+    names = ["left_eye", "right_eye", "upper_teeth", "upper_teeth", "lower_teeth", "lower_teeth"]
+    parts = np.array([0] * len(faces) + [PARTS.index(name) for name in names])
+    topology = Topology(np.arange(47), triangles, parts, np.arange(47))
+    expression = np.zeros((52, 47, 3))
+    expression[24, :18, 1] = expression[24, 43:, 1] = -0.2
+    return PaintedHead(mean, np.full((2, 47, 3), 0.01), expression, topology, np.zeros(47), np.zeros(47))
 
 
 def test_painted_head_moves_and_has_colours(painted):
     assert painted.shape({"jawOpen": 0.5})[0, 1] == pytest.approx(painted.mean[0, 1] - 0.1)
     assert painted.shape({}, np.array([1.0, 2.0]))[0, 0] == pytest.approx(painted.mean[0, 0] + 0.03)
     colors = painted.colors()
-    assert colors.shape == (52, 3, 3)
+    assert colors.shape == (56, 3, 3)
     assert colors[0, 0].tolist() == list(head_landmarks.SKIN)
 
 
 def test_stored_tensors(painted):
     landmarks = SurfacePoints(np.tile(painted.topology.triangles[20], (468, 1)), np.full((468, 3), 1 / 3))
     config = build_head.HeadConfig(lip_reach=0.15)
-    tensors = build_head.head_tensors(painted, np.full(39, 0.5), landmarks, config)
+    tensors = build_head.head_tensors(painted, np.full(47, 0.5), landmarks, config)
     assert tensors["mean_shape"].dtype == torch.float32
     assert tensors["exp_basis"].dtype == torch.float16
     assert tensors["triangles"].dtype == tensors["lip_vertices"].dtype == torch.int16
@@ -343,7 +347,7 @@ def test_blink_is_scaled_to_close():
 def test_build_writes_what_the_parts_give(tmp_path, painted, monkeypatch):
     """The order of the build, without the packages."""
     landmarks = SurfacePoints(np.zeros((468, 3), int), np.full((468, 3), 1 / 3))
-    monkeypatch.setattr(build_head, "build_shapes", lambda wheel, config: (painted, np.ones(39)))
+    monkeypatch.setattr(build_head, "build_shapes", lambda wheel, config: (painted, np.ones(47)))
     monkeypatch.setattr(build_head, "find_landmarks", lambda head, network, tgz: landmarks)
     monkeypatch.setattr(build_head, "Landmarker", lambda path: SimpleNamespace(double=lambda: path))
     with ZipFile(tmp_path / "w.whl", "w") as archive:
@@ -357,3 +361,24 @@ def test_build_writes_what_the_parts_give(tmp_path, painted, monkeypatch):
     model = load_morphable(tmp_path / "1.safetensors")
     assert model.part_names == PARTS
     assert model.landmark_vertices.shape == (468, 3)
+
+
+def test_an_arch_takes_the_place_of_a_band(painted):
+    """It lies where the band lay, moves as it moved, and no other vertex, weight or landmark changes."""
+    landmarks = SurfacePoints(np.array([[30, 31, 37]]), np.full((1, 3), 1 / 3))
+    place = landmarks.of(painted.mean)
+    old = painted.mean[painted.topology.vertices_of("lower_teeth")]
+    head, weight, moved = build_head.with_arch(painted, np.full(47, 0.5), landmarks, "lower", LOWER)
+    new = head.topology.vertices_of("lower_teeth", "lower_gums")
+    assert len(head.mean) == len(weight) == len(head.lips) == len(head.topology.mirror) == 43 + len(new)
+    np.testing.assert_array_equal(moved.of(head.mean), place)
+    np.testing.assert_array_equal(head.mean[:43], painted.mean[:43])
+    np.testing.assert_array_equal(weight, np.concatenate((np.full(43, 0.5), np.ones(len(new)))))
+    crowns = head.mean[head.topology.vertices_of("lower_teeth")]
+    assert crowns[:, 2].max() == pytest.approx(old[:, 2].max())
+    assert crowns[:, 1].max() == pytest.approx(old[old[:, 2] > -0.2, 1].max())  # the edge of the front teeth
+    np.testing.assert_allclose(head.expression[24, new], np.tile((0, -0.2, 0), (len(new), 1)), atol=1e-9)
+    np.testing.assert_allclose(head.identity[:, new], 0.01, atol=1e-9)
+    assert not head.expression[:24].any()
+    # the other row is as it was
+    assert len(head.topology.vertices_of("upper_teeth")) == 4

@@ -11,6 +11,7 @@ from vividtalk_core.head.teeth import LIP_SEAM, LOWER_EDGE, UPPER_EDGE, _front_e
 from vividtalk_core.structures import ARKIT_NAMES
 
 PARTS = ("upper_teeth", "lower_teeth", "tongue")
+GUMS = ("upper_gums", "lower_gums")
 
 
 def part(face, name):
@@ -43,12 +44,12 @@ def test_only_teeth_and_tongue_are_placed(synthetic_face):
     head = synthetic_face.model.mean_shape + 0.01
     placed = place_teeth(synthetic_face, head)
     rest = torch.ones(len(head), dtype=torch.bool)
-    rest[triangles_of(synthetic_face.model, *PARTS).unique()] = False
+    rest[triangles_of(synthetic_face.model, *PARTS, *GUMS).unique()] = False
     assert torch.equal(placed[rest], head[rest])
     assert torch.equal(head, synthetic_face.model.mean_shape + 0.01)  # the given head is left as it was
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", PARTS + GUMS)
 def test_they_are_moved_as_a_whole(synthetic_face, name):
     face = with_lips_shifted(synthetic_face, (0.02, 0.05, 0.03))
     vertices = part(face, name)

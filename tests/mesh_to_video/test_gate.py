@@ -57,8 +57,11 @@ def test_paint_opens_a_frame_that_stands_still():
     painted = torch.zeros(1, 1, 256, 256)
     painted[:, :, 120:136, 110:146] = 0.5
     gate = change_gate(torch.zeros(1, 256, 256, 2), EVERYWHERE, painted)
-    assert gate[0, 0, 128, 128] == pytest.approx(0.5, abs=1e-4)
+    assert gate[0, 0, 116, 128] == pytest.approx(0.5, abs=0.05)
+    assert gate[0, 0, 128, 128] == pytest.approx(0.25, abs=1e-4)  # but what is painted stays
     assert gate[0, 0, 10, 10] == 0
+    full = change_gate(torch.zeros(1, 256, 256, 2), EVERYWHERE, painted * 2)
+    assert (full[painted > 0] == 0).all() and full[0, 0, 116, 128] > 0.8
 
 
 def test_frames_are_independent():

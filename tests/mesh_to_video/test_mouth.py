@@ -1,4 +1,4 @@
-"""The mouth's inside: its colours come from the portrait, its shape from the lips, and what is shown is kept."""
+"""Where the mouth's inside is painted: between the lips, and only what the portrait does not show."""
 
 from dataclasses import replace
 
@@ -10,17 +10,12 @@ from vividtalk_core.head.drive import _rest, drive_mesh, face_mesh
 from vividtalk_core.head.morphable import landmark_positions
 from vividtalk_core.head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
+from vividtalk_core.mesh_to_video.interior import mouth_palette
 from vividtalk_core.mesh_to_video.mouth import (
     BOX_SIZE,
-    LOWER_TEETH,
-    Palette,
     _inner_lips,
-    _Interior,
     _opening,
-    _rasterize_inside,
-    _shade,
     _share_shut,
-    mouth_palette,
     render_lip_seam,
     render_mouth,
 )
@@ -73,41 +68,6 @@ def speech(synthetic_face):
     """Still, mouth open."""
     mesh = driven(synthetic_face, {}, OPEN)
     return mesh, painted(synthetic_face, mesh)
-
-
-def tinted(face, skin):
-    """The portrait in one colour."""
-    return replace(face, image=torch.tensor(skin).view(1, 3, 1, 1).expand(1, 3, 256, 256).contiguous())
-
-
-def test_a_black_and_white_portrait_gets_a_mouth_without_tint(synthetic_face, view):
-    grey = replace(synthetic_face, image=synthetic_face.image.mean(1, keepdim=True).expand(-1, 3, -1, -1).contiguous())
-    palette = mouth_palette(replace(view, face=grey))
-    for color in (palette.enamel, palette.tongue, palette.cavity):
-        assert float(color.amax() - color.amin()) < 1e-6
-    assert palette.enamel.mean() > palette.tongue.mean() > palette.cavity.mean()
-
-
-def test_a_coloured_portrait_gets_a_red_mouth_and_warm_teeth(synthetic_face, view):
-    palette = mouth_palette(replace(view, face=tinted(synthetic_face, [0.8, 0.6, 0.5])))
-    for color in (palette.enamel, palette.tongue, palette.cavity):
-        assert color[0] > color[1]
-        assert color[0] > color[2]
-    # half of the skin's tint at most
-    assert palette.enamel[0] / palette.enamel[2] < 0.8 / 0.5
-
-
-def test_a_dark_portrait_gets_a_dark_mouth(synthetic_face, view):
-    bright, dark = (
-        mouth_palette(replace(view, face=tinted(synthetic_face, [v, 0.8 * v, 0.7 * v]))) for v in (0.8, 0.2)
-    )
-    for name in ("enamel", "tongue", "cavity"):
-        assert (getattr(dark, name) < 0.5 * getattr(bright, name)).all()
-
-
-def test_without_a_face_mask_the_palette_is_still_one(synthetic_face, view):
-    palette = mouth_palette(replace(view, face=replace(synthetic_face, face_mask=torch.zeros(1, 1, 256, 256))))
-    assert all(torch.isfinite(color).all() for color in (palette.enamel, palette.tongue, palette.cavity))
 
 
 def test_the_opening_is_the_inside_of_the_outline():
@@ -180,42 +140,6 @@ def test_a_wide_open_mouth_fits_its_box(synthetic_face):
     box, lips = painted(synthetic_face, mesh).box[0], _inner_lips(synthetic_face, mesh)[0]
     assert (lips > box[:2]).all()
     assert (lips < box[2:]).all()
-
-
-def test_teeth_tongue_and_cavity_are_separated(synthetic_face, view, speech):
-    mesh, paint = speech
-    size = list(paint.alpha.shape[2:])
-    teeth, tongue, head = _rasterize_inside(view, mesh.vertices[1], paint.box[1], 2, *size)
-    assert teeth.unique().tolist() == pytest.approx([0.0, LOWER_TEETH, 1.0])
-    assert not (tongue & (teeth > 0)).any()
-    assert tongue.any()
-    rows = torch.arange(size[0])[:, None].expand(size)
-    assert rows[teeth == 1].float().mean() < rows[(teeth > 0) & (teeth < 1)].float().mean()
-    assert (head[:, (teeth == 0) & ~tongue] == 0).all()
-
-
-def shaded(teeth, tongue, depth, opening):
-    """Colours of one row of the inside, on a ground large enough for the lips' shade to be even."""
-    full = torch.ones(9, 9)
-    head = torch.stack((full * 0.04, full * 0, full * torch.tensor(depth)))  # between two gaps
-    white = torch.ones(3)
-    palette = Palette(white * 0.9, white * torch.tensor([0.6, 0.3, 0.3]), white * torch.tensor([0.2, 0.1, 0.1]))
-    return _shade(_Interior(full * teeth, full.bool() & tongue, head, full * opening), palette)[:, 4, 4]
-
-
-def test_shading_takes_each_parts_own_colour():
-    tooth = shaded(1.0, False, 0.8, 1.0)
-    lower = shaded(LOWER_TEETH, False, 0.8, 1.0)
-    tongue = shaded(0.0, True, 0.8, 1.0)
-    cavity = shaded(0.0, False, 0.0, 1.0)
-    torch.testing.assert_close(lower, tooth * LOWER_TEETH)
-    assert tooth.mean() > tongue.mean() > cavity.mean()
-    assert tongue[0] > 1.5 * tongue[1]
-    torch.testing.assert_close(cavity, torch.tensor([0.2, 0.1, 0.1]))
-
-
-def test_lips_shade_what_is_behind_them():
-    assert (shaded(1.0, False, 0.8, 0.3) < 0.7 * shaded(1.0, False, 0.8, 1.0)).all()
 
 
 def test_progress_counts_the_frames(synthetic_face):

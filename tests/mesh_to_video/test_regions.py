@@ -7,7 +7,7 @@ from vividtalk_core.mesh_to_video.regions import EYE_SETBACK, OVAL_SOFTNESS, fin
 
 def test_the_mouths_inside_is_teeth_tongue_and_cavity(head_model):
     regions = find_regions(head_model)
-    parts = {"upper_teeth", "lower_teeth", "tongue"}
+    parts = {"upper_teeth", "lower_teeth", "upper_gums", "lower_gums", "tongue"}
     found = {head_model.part_names[i] for i in head_model.triangle_parts[regions.teeth_and_tongue].unique()}
     assert found == parts
     found = {head_model.part_names[i] for i in head_model.triangle_parts[regions.interior].unique()}

@@ -23,7 +23,10 @@ from .arrays import Floats, Ints
 from .checksums import write_asset
 from .head_identity import PeopleConfig
 from .head_landmarks import PaintedHead, SurfacePoints, find_landmarks
-from .head_topology import PARTS, Collar, Topology, cut_head, label_cavity, pose_weight
+from .head_teeth import LOWER, SURFACE_PARTS, UPPER, Arch, arch_motion, make_arch
+from .head_topology import PARTS, Collar, Topology, cut_head, label_cavity, mirror_vertices, pose_weight
+
+FRONT_DEPTH = 0.12  # model units behind the foremost tooth that count as the front of a row
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class HeadConfig:
     shifts: tuple[tuple[str, tuple[float, float, float]], ...] = (
         ("upper_teeth", (0.0, -0.05, 0.02)),
         ("lower_teeth", (0.0, -0.01, 0.0)),
-        ("tongue", (0.0, -0.12, -0.06)),
+        ("tongue", (0.0, -0.07, -0.04)),
     )
     blink: float = 0.75  # of the face unit, whose lids are closed about there and overlap at 1
     face_reach: float = 0.35  # model units beyond the landmarks, over which skin stops following the head completely
@@ -67,6 +70,9 @@ def build(
         head, weight = build_shapes(wheel, config)
     # in double precision, so that every machine finds the same points
     landmarks = find_landmarks(head, Landmarker(landmark_network).double(), face_mesh_tgz)
+    # after the landmarks, which are found on the closed mouth
+    for row, arch in (("upper", UPPER), ("lower", LOWER)):
+        head, weight, landmarks = with_arch(head, weight, landmarks, row, arch)
     names = {"part_names": list(PARTS), "exp_names": list(ARKIT_NAMES)}
     write_asset(out, head_tensors(head, weight, landmarks, config), {"config": json.dumps(names)})
 
@@ -94,6 +100,46 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, Float
     lips, brows = _paint(sliders)
     lips[topology.vertices_of("cavity")] = 1  # the rim of the cavity is the inner lip
     return PaintedHead(mean, identity, expression, topology, lips, brows), weight
+
+
+def with_arch(
+    head: PaintedHead, weight: Floats, landmarks: SurfacePoints, row: str, arch: Arch
+) -> tuple[PaintedHead, Floats, SurfacePoints]:
+    """The head, its pose weight [V] and its landmarks with an arch in place of the teeth of a row, upper or lower."""
+    part = f"{row}_teeth"
+    old = head.topology.vertices_of(part)
+    surface, band = make_arch(arch), head.mean[old]
+    front = band[:, 2].max()
+    edge = (band[band[:, 2] > front - FRONT_DEPTH, 1] * arch.side).max() * arch.side
+    points = surface.points + np.array((0.0, edge, front))
+    kept = np.setdiff1d(np.arange(len(head.mean)), old)
+    number = np.full(len(head.mean), -1)
+    number[kept] = np.arange(len(kept))
+    faces = head.topology.parts != PARTS.index(part)
+    labels = np.array([PARTS.index(f"{row}_{kind}") for kind in SURFACE_PARTS])
+    mean = np.concatenate((head.mean[kept], points))
+    topology = Topology(
+        vertices=np.concatenate((head.topology.vertices[kept], np.full(len(points), -1))),
+        triangles=np.concatenate((number[head.topology.triangles[faces]], surface.triangles + len(kept))),
+        parts=np.concatenate((head.topology.parts[faces], labels[surface.parts])),
+        mirror=mirror_vertices(mean),
+    )
+    nothing = np.zeros(len(points))
+    with_row = PaintedHead(
+        mean,
+        _joined(head.identity, kept, arch_motion(band, head.identity[:, old], points)),
+        _joined(head.expression, kept, arch_motion(band, head.expression[:, old], points)),
+        topology,
+        np.concatenate((head.lips[kept], nothing)),
+        np.concatenate((head.brows[kept], nothing)),
+    )
+    moved = SurfacePoints(number[landmarks.vertices], landmarks.weights)
+    return with_row, np.concatenate((weight[kept], nothing + 1)), moved
+
+
+def _joined(basis: Floats, kept: Ints, added: Floats) -> Floats:
+    """A basis [K, V, 3] of the kept vertices with that of added ones, [K, N, 3], behind it."""
+    return np.concatenate((basis[:, kept], added), 1)
 
 
 def _identity(people: Floats, reference: Floats, topology: Topology, config: HeadConfig) -> tuple[Floats, Floats]:

@@ -13,7 +13,8 @@ from . import head_views, makehuman
 from .arrays import Floats, Ints
 from .makehuman import BaseMesh
 
-# Name of each part and the groups of the base mesh that it consists of; "cavity" is split off "skin" by visibility.
+# Name of each part and the groups of the base mesh that it consists of; "cavity" is split off "skin" by visibility, and
+# `head_teeth` makes crowns and gums in the places of the base mesh's teeth.
 PART_GROUPS = {
     "skin": ("body",),
     "cavity": (),
@@ -22,6 +23,8 @@ PART_GROUPS = {
     "upper_teeth": ("helper-upper-teeth",),
     "lower_teeth": ("helper-lower-teeth",),
     "tongue": ("helper-tongue",),
+    "upper_gums": (),
+    "lower_gums": (),
     "lashes": tuple(f"helper-{side}-eyelashes-{k}" for side in "lr" for k in (1, 2)),
 }
 PARTS = tuple(PART_GROUPS)

@@ -27,9 +27,10 @@ def place_teeth(face: FaceFit, head: Tensor) -> Tensor:
     seam = seam + face.vertex_offsets[face.model.lip_vertices].mean(0)
     own = shape(face.model, face.id_coefficients, face.exp_coefficients)
     placed = head.clone()
-    for part, edge, side in (("upper_teeth", UPPER_EDGE, -1.0), ("lower_teeth", LOWER_EDGE, 1.0)):
-        row = vertices_of(face.model, part)
-        shift = seam.new_tensor((0.0, float(seam[1]) + edge - _front_edge(closed[row], side), 0.0))
+    for name, edge, side in (("upper", UPPER_EDGE, -1.0), ("lower", LOWER_EDGE, 1.0)):
+        crowns = vertices_of(face.model, f"{name}_teeth")
+        shift = seam.new_tensor((0.0, float(seam[1]) + edge - _front_edge(closed[crowns], side), 0.0))
+        row = vertices_of(face.model, f"{name}_teeth", f"{name}_gums")
         placed[row] = own[row] + shift
     # the tongue moves with the lower teeth, the last of the two rows
     tongue = vertices_of(face.model, "tongue")

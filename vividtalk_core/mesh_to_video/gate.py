@@ -1,4 +1,7 @@
-"""Where networks may change the image: only where the head moves, and never in a background without motion."""
+"""Where networks may change the image: only where the head moves, never in a background without motion.
+
+What is painted in closed form stays as it is painted: teeth are rigid, and a network would blur them.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> 
     Args:
         flow: [T, 256, 256, 2] grid units, closed form.
         follow: [256, 256] or [T, 1, 256, 256] 0..1, what belongs to the head, 0 on background and border.
-        painted: [T, 1, 256, 256] 0..1, alpha of what is painted in closed form.
+        painted: [T, 1, 256, 256] 0..1, alpha of what is painted in closed form; around it the image may be changed.
 
     Returns:
-        [T, 1, 256, 256] 0..1; exactly 0 in a frame without motion and paint.
+        [T, 1, 256, 256] 0..1; exactly 0 in a frame without motion and paint, and where all is paint.
     """
     moving = smoothstep(flow.norm(dim=-1)[:, None] * (CROP / 2), *MOVING_PX)
     if painted is not None:
@@ -33,4 +36,5 @@ def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> 
     # maxima and not means: a mouth that is small in the crop must open the gate completely
     coarse = F.max_pool2d(F.max_pool2d(moving, step), reach, 1, reach // 2)  # [T, 1, 64, 64]
     # blurred, because an edge of the gate would be an edge in the image
-    return upsample(blur(coarse, 1.5), CROP) * follow
+    gate = upsample(blur(coarse, 1.5), CROP) * follow
+    return gate if painted is None else gate * (1 - painted)

@@ -1,7 +1,7 @@
-"""Teeth, tongue and cavity of the head mesh, rendered and lit like the portrait.
+"""Where the inside of the mouth is painted, and where the line between closed lips is.
 
 What the portrait itself shows of its mouth is kept and moved by the dense motion; only what it does not show is
-painted. The colours come from the portrait: teeth are at most as white as its eyes, the inside is as red as its lips.
+painted, by `interior.InteriorShader`.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch.nn.functional as F
 from einops import rearrange, repeat
 from torch import Tensor
 
-from ..filters import blur, ramp, smoothstep
+from ..filters import gaussian, ramp, smoothstep
 from ..geometry import polygon_distance, project
 from ..head.morphable import landmark_positions
+from ..head.mouth_shape import inter_ocular
 from ..head.topology import INNER_LIP_PAIRS, INNER_LIPS, OUTER_LIPS
 from ..progress import Progress
 from ..structures import CROP, DenseMotion, FaceFit, MeshSequence, Paint, SourceView
+from .interior import InteriorShader, mouth_palette
 from .paint import box_points, boxes_around
-from .rasterizer import interpolate, rasterize
 
 # Large enough for a mouth that is open as wide as possible.
 BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths
@@ -33,26 +34,11 @@ STRETCHED = (0.15, 0.5)
 SHUT = (0.4, 0.15)
 # Own gap below the first: the portrait's lips are closed, and their line is in the portrait; above the second: open.
 OWN_GAP_PX = (1.0, 2.0)  # px of the crop
-# Outside the lips' contour: where the line between closed lips ends, and where it is full.
-SEAM_PX = (-0.9, -0.1)  # px of the crop
-SEAM = 2.6  # brightness of that line beside the cavity's
-# Brightness beside the upper ones: the lower lip's side is in the shade.
-LOWER_TEETH = 0.8
-DEPTH = 0.75  # model units from the front teeth to where it is dark
-TOOTH_WIDTH = 0.083  # model units, mean of the front teeth
-ENAMEL = (1.0, 0.95, 0.86)  # relative to the white of the eye
-# Spread of the skin's channels from which on a portrait counts as fully coloured; 0 is black and white.
-VIVID = 0.12
-TONGUE, CAVITY = (0.95, 0.62, 0.60), (0.22, 0.10, 0.10)  # relative to the lips
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Palette:
-    """Colours [3] of the mouth's inside, taken from the portrait, RGB in 0..1."""
-
-    enamel: Tensor
-    tongue: Tensor
-    cavity: Tensor
+# The line between closed lips: its standard deviation to either side of their contour, and its colour relative to the
+# lips. In closed frames of 36 real people its luminance is 0.6 of the lips' (median; FIGURES.md).
+SEAM_IOD = 0.010
+SEAM = (0.70, 0.52, 0.52)
+FAINT = 0.13  # of the line, below which it is not drawn
 
 
 def render_mouth(
@@ -74,13 +60,12 @@ def render_mouth(
     Returns:
         Colour [T, 3, h, w] and alpha [T, 1, h, w] of a box that follows the mouth.
     """
-    palette, lips = mouth_palette(view), _lip_boxes(view, mesh, detail)
+    shader, lips = InteriorShader(view), _lip_boxes(view, mesh, detail)
     colors, alphas = [], []
     for vertices, outline, box, flow in zip(mesh.vertices, lips.outlines, lips.boxes, motion.flow, strict=True):
         points = box_points(box, lips.height, lips.width, detail)  # [h, w, 2] px of the crop
         opening = _opening(points, outline)
-        teeth, tongue, head = _rasterize_inside(view, vertices, box, detail, lips.height, lips.width)
-        colors.append(_shade(_Interior(teeth, tongue, head, opening), palette))
+        colors.append(shader.paint(vertices, box, detail, opening))
         # what the warp brings from inside the portrait's own opening is its own mouth: that much is not painted
         kept = _opening(points + _sample(flow * (CROP / 2), points), lips.own) * _share_kept(lips.own, outline)
         alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
@@ -101,11 +86,15 @@ def render_lip_seam(view: SourceView, mesh: MeshSequence, detail: int) -> Paint:
         Colour [T, 3, h, w] and alpha [T, 1, h, w] of a box that follows the mouth; alpha is 0 while the lips are apart.
     """
     lips = _lip_boxes(view, mesh, detail)
+    width = SEAM_IOD * inter_ocular(view.face.landmarks[None])  # [] px of the crop
     alphas = []
     for outline, box in zip(lips.outlines, lips.boxes, strict=True):
         points = box_points(box, lips.height, lips.width, detail)  # [h, w, 2] px of the crop
-        alphas.append(ramp(polygon_distance(points, outline), *SEAM_PX) * _share_shut(lips.own, outline))
-    color = repeat(mouth_palette(view).cavity * SEAM, "c -> t c h w", t=len(alphas), h=lips.height, w=lips.width)
+        line = gaussian(polygon_distance(points, outline).clamp(max=0), width)
+        # from two standard deviations on nothing, so that the line has an end
+        alphas.append(ramp(line, FAINT, 1.0) * _share_shut(lips.own, outline))
+    lip = mouth_palette(view).lips
+    color = repeat(lip * lip.new_tensor(SEAM), "c -> t c h w", t=len(alphas), h=lips.height, w=lips.width)
     return Paint(color, torch.stack(alphas)[:, None], lips.boxes)
 
 
@@ -126,34 +115,6 @@ def _lip_boxes(view: SourceView, mesh: MeshSequence, detail: int) -> _LipBoxes:
     half = _half_box(view)
     width, height = (2 * int(side) * detail for side in half)
     return _LipBoxes(own[0], outlines, boxes_around(outlines, half), height, width)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class _Interior:
-    """The mouth's inside in one frame, at the painting's resolution."""
-
-    teeth: Tensor  # [h, w] 1 on upper teeth, less on lower ones, 0 elsewhere
-    tongue: Tensor  # [h, w] bool
-    head: Tensor  # [3, h, w] position on the mean head, model units; 0 where there is only the cavity
-    opening: Tensor  # [h, w] 0..1, 1 between the inner lips
-
-
-def _rasterize_inside(
-    view: SourceView, vertices: Tensor, box: Tensor, detail: int, height: int, width: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Teeth [h, w], tongue [h, w] and position [3, h, w] of a driven mesh [V, 3] in a box [4], without the lips.
-
-    The lips are left out because the alpha of the painting ends at their outline.
-    """
-    model, inside = view.face.model, view.regions.teeth_and_tongue
-    screen = project(vertices[None]) - F.pad(box[:2], (0, 1))
-    fragments = rasterize(screen * screen.new_tensor((detail, detail, 1.0)), model.triangles[inside], height, width)
-    # positions on the mean head, because depth and the gaps between teeth must not change with the pose
-    head = rearrange(interpolate(model.mean_shape, model.triangles[inside], fragments), "1 h w c -> c h w")
-    index = fragments.triangle_index[0]
-    part = torch.where(index >= 0, model.triangle_parts[inside][index.clamp(min=0)], -1)
-    upper, lower, tongue = (part == model.part_names.index(name) for name in ("upper_teeth", "lower_teeth", "tongue"))
-    return upper + LOWER_TEETH * lower, tongue, head
 
 
 def _inner_lips(face: FaceFit, mesh: MeshSequence) -> Tensor:
@@ -206,56 +167,3 @@ def _half_box(view: SourceView) -> Tensor:
     own = project(landmark_positions(view.face.model, view.mesh.vertices[0])[list(OUTER_LIPS)])[:, :2]  # [N, 2]
     mouth_width = (own.amax(0) - own.amin(0))[0]
     return (own.new_tensor(BOX_SIZE) / 2 * mouth_width).round().clamp(min=4)
-
-
-def _shade(inside: _Interior, palette: Palette) -> Tensor:
-    """Colour [3, h, w] of the mouth's inside."""
-    depth, teeth = inside.head[2], inside.teeth
-    lit = ((depth - depth.amax() + DEPTH) / DEPTH).clamp(0, 1)  # darker towards the throat
-    column = inside.head[0] / TOOTH_WIDTH
-    # the mid-line between the incisors, at x = 0, is a gap
-    gap = (column - column.round()).abs() * TOOTH_WIDTH
-    lines = 1 - 0.16 * torch.exp(-((gap / 0.007) ** 2))
-    enamel = palette.enamel[:, None, None] * lines * (0.7 + 0.3 * smoothstep(lit * 1.4)) * teeth
-    tongue = palette.tongue[:, None, None] * (0.35 + 0.5 * lit)
-    cavity = palette.cavity[:, None, None].expand_as(enamel)
-    color = torch.where(teeth > 0, enamel, torch.where(inside.tongue, tongue, cavity))
-    # lips cast a shadow on what is behind them
-    reach = max(1.5, teeth.shape[1] * 0.035)
-    return (color * (0.62 + 0.38 * smoothstep(blur(inside.opening, reach), 0.35, 0.85))).clamp(0, 1)
-
-
-def mouth_palette(view: SourceView) -> Palette:
-    """Colours of the mouth's inside, in the light of the portrait."""
-    face = view.face
-    image = face.image[0]  # [3, 256, 256]
-    skin = _mean(image, face.face_mask[0, 0] > 0.5)
-    lips = _lip_color(face)
-    eyes = view.eyes[0, 0] > 0
-    luminance = image.mean(0)
-    # a guess from the skin, for eyes that are closed or in the shade
-    white = skin * 1.05 + 0.04
-    if eyes.sum() > 12:
-        # iris, lashes and shadow are darker: the brightest 15 % belong to the white of the eye
-        bright = luminance >= luminance[eyes].quantile(0.85)
-        white = torch.maximum(_mean(image, eyes & bright), white)
-    # half of the tint: a tooth is less coloured than skin
-    white = torch.lerp(white, white.mean().expand(3), 0.5)
-    # a portrait in black and white gets a grey mouth
-    vivid = ((skin.amax() - skin.amin()) / VIVID).clamp(0, 1)
-    tints = (image.new_tensor(tint) for tint in (ENAMEL, TONGUE, CAVITY))
-    enamel, tongue, cavity = (torch.lerp(tint.mean(), tint, vivid) for tint in tints)
-    return Palette((white * enamel).clamp(0, 0.92), lips * tongue, lips * cavity)
-
-
-def _lip_color(face: FaceFit) -> Tensor:
-    """[3] mean colour between the outer and inner lip contours."""
-    # a little outside the middle of the red part; the median leaves highlights out
-    points = face.landmarks[list(OUTER_LIPS), :2] * 0.6 + face.landmarks[list(INNER_LIPS), :2] * 0.4
-    flow = (points / CROP * 2 - 1)[None, :, None]  # [1, N, 1, 2]
-    return F.grid_sample(face.image, flow, align_corners=False)[0, :, :, 0].median(1).values
-
-
-def _mean(image: Tensor, where: Tensor) -> Tensor:
-    """[3] mean of image [3, H, W] where [H, W] is true; mid grey when nowhere."""
-    return image[:, where].mean(1) if where.any() else image.new_full((3,), 0.5)

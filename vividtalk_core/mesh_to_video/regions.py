@@ -15,7 +15,7 @@ from ..structures import MorphableModel, Regions
 OVAL_SOFTNESS = 0.25  # model units outside the face oval
 # Eyeballs are drawn behind the lids even where a lid passes through them.
 EYE_SETBACK = 0.25  # model units
-INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "tongue")
+INTERIOR = ("cavity", "upper_teeth", "lower_teeth", "upper_gums", "lower_gums", "tongue")
 EYES = ("left_eye", "right_eye")
 
 

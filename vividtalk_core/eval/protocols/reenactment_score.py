@@ -23,6 +23,7 @@ from ..image_metrics import face_oval, mouth_box, psnr, ssim
 from ..lip_score import none_if_nan
 from ..lips import mouth_distance
 from ..motion import SecondDifference
+from ..mouth_light import mouth_brightness, mouth_detail, open_mouth
 from ..sharpness import BLOCK, cpbd
 
 STATIC, CLOSED_FORM, NETWORK, REAL = "static", "closed form", "network", "real"  # the rows, in their order
@@ -41,6 +42,8 @@ class RowScore:
     csim: float | None = None  # mean cosine with the source frame
     mouth_distance: float | None = None  # M-LMD, IOD
     misregistration_px: float | None = None  # landmarks of the generated frame against those of the real one
+    mouth_bright: float | None = None  # luminance of the bright end of the open mouth's inside over the cheeks'
+    mouth_detail: float | None = None  # mean slope in the open mouth's inside, as a ratio to the real video's
     cpbd: float | None = None  # of the face at the video's own resolution
     cpbd_ratio: float | None = None  # to the source frame's
     face_jitter: float | None = None  # second difference over time in the face, as a ratio to the real video's
@@ -99,6 +102,11 @@ class RowMeter:
         self._add("misregistration_px", float((sample.points - points)[:468].norm(dim=-1).mean()))
         self._add("cpbd", face_cpbd(sample, self.crop, self.source.points))
         self.mouths.append((sample.points, points))
+        # where the real mouth is open, so that all rows are measured in the same frames
+        inside = open_mouth(points, CROP, CROP)
+        if inside is not None:
+            self._add("mouth_bright", mouth_brightness(sample.small[0], points, inside))
+            self._add("mouth_detail", mouth_detail(sample.small[0], points, inside))
         # Against the portrait and not the real frame: identity should be the portrait's, and the real row shows what
         # is natural.
         embedding = self._embed(sample)
@@ -143,6 +151,8 @@ class RowMeter:
     def score(self, real: RowMeter) -> RowScore:
         """The metrics so far, beside those of the real row."""
         means = {name: fmean(values) for name, values in self.values.items()}
+        if "mouth_detail" in means:
+            means["mouth_detail"] /= max(fmean(real.values["mouth_detail"]), 1e-6)
         mouths = [torch.stack(side) for side in zip(*self.mouths, strict=True)]
         own = face_cpbd(self.source, self.crop, self.source.points)
         jitter = [_ratio(a, b) for a, b in zip(self.jitter.means(), real.jitter.means(), strict=False)]

@@ -28,6 +28,8 @@ COLUMNS = {
     "csim": Column("CSIM", 3, 1),
     "mouth_distance": Column("M-LMD IOD", 4, -1),
     "misregistration_px": Column("misregistration px", 2, -1),
+    "mouth_bright": Column("teeth ÷ cheeks", 2, 0),
+    "mouth_detail": Column("mouth's detail ÷ real", 2, 0),
     "cpbd": Column("CPBD", 3, 1),
     "cpbd_ratio": Column("CPBD ÷ portrait", 3, 1),
     "face_jitter": Column("jitter ÷ real: face", 2, 0),
