@@ -67,7 +67,8 @@ def render_mouth(
         opening = _opening(points, outline)
         colors.append(shader.paint(vertices, box, detail, opening))
         # what the warp brings from inside the portrait's own opening is its own mouth: that much is not painted
-        kept = _opening(points + _sample(flow * (CROP / 2), points), lips.own) * _share_kept(lips.own, outline)
+        share = _share_kept(lips.own, outline)
+        kept = _opening(points + _sample(flow * (CROP / 2), points), lips.own) * share if share > 0 else 0.0
         alphas.append((opening - kept - KEPT_TOLERANCE).clamp(min=0) / (1 - KEPT_TOLERANCE))
         if progress:
             progress(len(alphas), len(lips.boxes), None)
@@ -90,9 +91,13 @@ def render_lip_seam(view: SourceView, mesh: MeshSequence, detail: int) -> Paint:
     alphas = []
     for outline, box in zip(lips.outlines, lips.boxes, strict=True):
         points = box_points(box, lips.height, lips.width, detail)  # [h, w, 2] px of the crop
-        line = gaussian(polygon_distance(points, outline).clamp(max=0), width)
+        share = _share_shut(lips.own, outline)
+        if share == 0:
+            alphas.append(torch.zeros_like(points[..., 0]))
+            continue
+        line = gaussian(_signed_distance(points, outline, 3 * float(width)).clamp(max=0), width)
         # from two standard deviations on nothing, so that the line has an end
-        alphas.append(ramp(line, FAINT, 1.0) * _share_shut(lips.own, outline))
+        alphas.append(ramp(line, FAINT, 1.0) * share)
     lip = mouth_palette(view).lips
     color = repeat(lip * lip.new_tensor(SEAM), "c -> t c h w", t=len(alphas), h=lips.height, w=lips.width)
     return Paint(color, torch.stack(alphas)[:, None], lips.boxes)
@@ -124,7 +129,16 @@ def _inner_lips(face: FaceFit, mesh: MeshSequence) -> Tensor:
 
 def _opening(points: Tensor, outline: Tensor) -> Tensor:
     """[h, w] 0..1 at points [h, w, 2]: 1 inside the outline [N, 2] of the inner lips."""
-    return ramp(polygon_distance(points, outline), *LIP_EDGE_PX)
+    return ramp(_signed_distance(points, outline, -LIP_EDGE_PX[0]), *LIP_EDGE_PX)
+
+
+def _signed_distance(points: Tensor, outline: Tensor, reach: float) -> Tensor:
+    """[h, w] distance of points [h, w, 2] to an outline [N, 2], positive inside; −inf further than `reach` outside."""
+    # most points of a box are far from the lips, and the distance to twenty segments is what a frame spends time on
+    near = ((points >= outline.amin(0) - reach) & (points <= outline.amax(0) + reach)).all(-1)
+    distance = torch.full_like(points[..., 0], -torch.inf)
+    distance[near] = polygon_distance(points[near], outline)
+    return distance
 
 
 def _share_kept(own: Tensor, driven: Tensor) -> Tensor:
