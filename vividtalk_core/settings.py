@@ -40,12 +40,13 @@ class ArticulationSettings:
         name="smoothing",
     )
     closure: float = 1.0  # factor on the probability of p, b or m, by which lips are closed; 0 = not at all
+    tongue: float = 1.0  # factor on how far the tongue comes forward for th and l; 0 = not at all
     style: float = 1.0  # factor on z_style, which comes from α; 0 is the average speaker
 
     def __post_init__(self) -> None:
         check_options(self)
         # `check_options` does not know these, because they are no options
-        for name in ("face_gain", "closure", "style"):
+        for name in ("face_gain", "closure", "tongue", "style"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise SettingsError(f"{name} must be 0 or more; got {getattr(self, name)}.")
 

@@ -8,7 +8,7 @@ import torch
 from vividtalk_core.audio.encoder import MEL, encode_audio
 from vividtalk_core.audio_to_mesh import articulation
 from vividtalk_core.audio_to_mesh.articulation import ArticulationSettings, generate_expression
-from vividtalk_core.audio_to_mesh.expression import LABIALS, ExpressionConfig, ExpressionGenerator
+from vividtalk_core.audio_to_mesh.expression import LABIALS, PHONES, ExpressionConfig, ExpressionGenerator
 from vividtalk_core.structures import ARKIT_NAMES, AudioFeatures
 
 TINY = ExpressionConfig(front_end="mel", width=16, heads=2, identity_components=5, lip_vertices=7, components=3)
@@ -105,6 +105,18 @@ def test_lips_meet_where_a_labial_is_spoken():
     assert closed.coefficients[:, columns("brow")].max() > 0
     apart = generate_expression(model, features, settings=ArticulationSettings(closure=0))
     assert apart.coefficients[:, columns("jaw", "mouth")].max() > 0.1
+
+
+@pytest.mark.parametrize("phone, forward", [("TH", 0.8), ("L", 0.5), ("AA", 0.0)])
+def test_the_tongue_comes_forward_where_th_or_l_is_spoken(phone, forward):
+    model, features = make(), sound()
+    with torch.no_grad():
+        model.phones.weight.zero_()
+        model.phones.bias.fill_(-10.0)[PHONES.index(phone)] = 10.0  # always sure
+    spoken = generate_expression(model, features).coefficients[:, columns("tongue")]
+    torch.testing.assert_close(spoken, torch.full_like(spoken, forward), atol=1e-4, rtol=0)
+    half = generate_expression(model, features, settings=ArticulationSettings(tongue=0.5, lip_strength=0.5))
+    torch.testing.assert_close(half.coefficients[:, columns("tongue")], spoken / 4, atol=1e-4, rtol=0)
 
 
 def test_smoothing_takes_speed_away():

@@ -9,8 +9,9 @@ from vividtalk_core.eval.gestures import GESTURES, gesture_recall
 FPS = 25.0
 
 
-def curves(aperture, width):
-    return torch.stack((torch.tensor(aperture), torch.tensor(width)), -1)
+def curves(aperture, width, upper_lip=None):
+    upper_lip = width if upper_lip is None else upper_lip
+    return torch.stack([torch.tensor(curve) for curve in (aperture, width, upper_lip)], -1)
 
 
 def test_only_certain_phones_of_the_gesture_count():
@@ -36,3 +37,12 @@ def test_recall_is_over_all_phones_of_all_clips():
     recall, count = gesture_recall([(clip, phones), (other, phones[:1])], GESTURES["shut"], FPS)
     assert count == 3
     assert recall == pytest.approx(2 / 3)
+
+
+def test_f_and_v_lift_the_upper_lip_and_p_does_not():
+    ramp = [i / 99 for i in range(100)]
+    lifted = curves([0.0] * 100, ramp, upper_lip=ramp)  # low at first
+    early, late = [Phone("F", 0.4, 0.5), Phone("P", 0.4, 0.5)], [Phone("V", 3.4, 3.5)]
+    assert gesture_recall([(lifted, early)], GESTURES["lift"], FPS) == (1.0, 1)
+    assert gesture_recall([(lifted, early + late)], GESTURES["lift"], FPS) == (0.5, 2)
+    assert gesture_recall([(lifted, early + late)], GESTURES["bite"], FPS) == (1.0, 2)

@@ -45,6 +45,8 @@ class HeadConfig:
         ("tongue", (0.0, -0.07, -0.04)),
     )
     blink: float = 0.75  # of the face unit, whose lids are closed about there and overlap at 1
+    # model units by which the tip rises at tongueOut 1: MakeHuman's goes through the lower teeth instead of over them
+    tongue_rise: float = 0.18
     face_reach: float = 0.35  # model units beyond the landmarks, over which skin stops following the head completely
     lip_reach: float = 0.085  # model units from a landmark of the lips
 
@@ -94,6 +96,7 @@ def build_shapes(wheel: ZipFile, config: HeadConfig) -> tuple[PaintedHead, Float
         mean[topology.vertices_of(part)] += shift
     units = makehuman.read_targets(wheel, makehuman.FACE_UNITS, topology.vertices)
     expression = np.stack([units[name] * config.unit_scale(name) for name in ARKIT_NAMES])
+    expression[ARKIT_NAMES.index("tongueOut"), :, 1] += config.tongue_rise * _tip_of_tongue(mean, topology)
     weight = pose_weight(wheel, base, topology, mean, config.collar)
     # after teeth and tongue have been moved, because the cavity is what lies around them
     topology = label_cavity(mean, topology)
@@ -152,6 +155,17 @@ def _identity(people: Floats, reference: Floats, topology: Topology, config: Hea
         reference = people.mean(0)
     weight = np.where(face, config.face_weight, 1.0)
     return head_identity.principal_components(people, weight, config.components)
+
+
+def _tip_of_tongue(mean: Floats, topology: Topology) -> Floats:
+    """[V] 0..1 of a mean [V, 3]: 1 at the tip of the tongue, 0 from its middle backwards and on all else."""
+    tongue = topology.vertices_of("tongue")
+    tip = np.zeros(len(mean))
+    if len(tongue):
+        depth = mean[tongue, 2]
+        share = (depth - depth.mean()) / max(depth.max() - depth.mean(), 1e-6)
+        tip[tongue] = smoothstep(torch.from_numpy(share)).numpy()
+    return tip
 
 
 def _paint(sliders: Sequence[makehuman.Slider]) -> tuple[Floats, Floats]:

@@ -19,6 +19,8 @@ from .expression import ExpressionConfig, ExpressionGenerator, RollState
 # Clips are computed in blocks: the memory of the network does not grow with their length.
 BLOCK = 250  # frames
 EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
+TONGUE = ARKIT_NAMES.index("tongueOut")
+TONGUE_SPREAD_S = 0.03  # standard deviation of a Gaussian: a tongue is slower than what is heard changes
 MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith((*GROUPS["jaw"], *GROUPS["lips"]))]
 
 
@@ -71,19 +73,22 @@ def expression_blocks(
     """
     blocks = _motion_blocks(model, features, _style(model, id_coefficients, settings.style))
     # the motion of a whole clip is small; the curves are made part by part, because their lip offsets are not
-    motion = blur_rows(torch.cat(list(blocks)), settings.smoothing_s * model.config.fps)
+    motion = torch.cat(list(blocks))
+    motion[:, -1:] = blur_rows(motion[:, -1:], TONGUE_SPREAD_S * model.config.fps)
+    motion = blur_rows(motion, settings.smoothing_s * model.config.fps)
     position = resampled_positions(features.frame_count, model.config.fps, features.fps).to(motion.device)
     for part in torch.split(sample_rows(motion, position), BLOCK):
         yield _curves(model, part, settings, features.fps)
 
 
 def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSettings, fps: float) -> Expression:
-    """Curves of standardised motion and closure [T, M + 1], with the user's gains."""
-    motion, closure = rows[:, :-1], rows[:, -1:]  # [T, M], [T, 1]
+    """Curves of standardised motion, closure and tongue [T, M + 2], with the user's gains."""
+    motion, closure, tongue = rows[:, :-2], rows[:, -2:-1], rows[:, -1]  # [T, M], [T, 1], [T]
     coefficients, lips = model.to_curves(motion)
     # only what opens the mouth is scaled down: brows and cheeks go on through a closure
     apart = 1 - (settings.closure * closure).clamp(0, 1)
     coefficients[:, MOUTH] *= apart
+    coefficients[:, TONGUE] = settings.tongue * tongue
     coefficients[:, EYES] = 0.0  # sound does not determine lids and gaze
     return apply_gains(Expression.from_rest(coefficients, lips * apart[..., None], fps), settings)
 
@@ -137,7 +142,7 @@ def _style(model: ExpressionGenerator, id_coefficients: Tensor | None, strength:
 
 @torch.no_grad()
 def _motion_blocks(model: ExpressionGenerator, features: AudioFeatures, style: Tensor) -> Iterator[Tensor]:
-    """Standardised motion [M] and, last, the probability of closed lips of the model's own frames, [t, M + 1] each."""
+    """Of the model's own frames standardised motion [M], probability of closed lips, and tongue, [t, M + 2] each."""
     reach, state = model.reach, RollState()
     frames = max(1, frame_count(features.duration_s, model.config.fps))
     silence = model.audio_encoder.silence()
@@ -157,4 +162,4 @@ def _motion_blocks(model: ExpressionGenerator, features: AudioFeatures, style: T
             motion, state = model.roll(inside, state)
         else:
             motion = model.decode(audio)[:, reach : reach + length]
-        yield torch.cat((motion, model.lip_closure(inside)[..., None]), -1)[0]
+        yield torch.cat((motion, torch.stack((model.lip_closure(inside), model.tongue(inside)), -1)), -1)[0]

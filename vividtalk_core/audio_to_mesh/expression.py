@@ -29,6 +29,8 @@ PHONES = (
     "ZH",
 )  # fmt: skip
 LABIALS = [PHONES.index(name) for name in ("B", "M", "P")]  # the lips meet
+# How far the tongue comes forward, as tongueOut: between the teeth for th, behind the upper ones for l.
+TONGUE = {"TH": 0.8, "DH": 0.6, "L": 0.5}
 
 Caches = tuple[Cache | None, ...]  # of the layers of one branch
 
@@ -267,6 +269,15 @@ class ExpressionGenerator(nn.Module):
         """
         phones: Tensor = self.phones(audio).softmax(-1)  # [B, T, 40]
         return phones[..., LABIALS].sum(-1)
+
+    def tongue(self, audio: Tensor) -> Tensor:
+        """How far the tongue comes forward [B, T], its mean over the probabilities of the phones, for A [B, T, W].
+
+        Trackers do not see the tongue, so that motion cannot be learned for it; what is spoken is heard well enough.
+        """
+        phones: Tensor = self.phones(audio).softmax(-1)  # [B, T, 40]
+        forward = phones.new_tensor([TONGUE.get(name, 0.0) for name in PHONES])
+        return phones @ forward
 
     def roll(self, audio: Tensor, state: RollState) -> tuple[Tensor, RollState]:
         """The causal form on its own output, frame by frame with cached attention.

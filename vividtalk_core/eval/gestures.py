@@ -16,7 +16,7 @@ from ..audio.phones import CLOSURES, Phone, spans_of
 from ..structures import check_shapes
 from .lips import extreme_recall
 
-APERTURE, WIDTH = 0, 1  # columns of lip curves
+APERTURE, WIDTH, UPPER_LIP = 0, 1, 2  # columns of mouth curves
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Gesture:
     """What the lips do for some phones."""
 
     phones: tuple[str, ...]  # ARPAbet
-    curve: int  # APERTURE or WIDTH
+    curve: int  # APERTURE, WIDTH or UPPER_LIP
     low: bool  # the curve becomes small
     share: float  # of the clip's range, within which it is met
 
@@ -33,6 +33,8 @@ GESTURES: Mapping[str, Gesture] = {
     "shut": Gesture(CLOSURES, APERTURE, True, 0.25),
     # the lower lip touches the upper teeth, so that the inner lips nearly meet; a shut mouth meets it too
     "bite": Gesture(("F", "V"), APERTURE, True, 0.4),
+    # and the upper lip is lifted off them: this tells f and v from p, b and m
+    "lift": Gesture(("F", "V"), UPPER_LIP, True, 0.5),
     "round": Gesture(("W", "UW", "UH", "OW", "OY"), WIDTH, True, 0.4),
     "spread": Gesture(("IY", "EY"), WIDTH, False, 0.4),
 }
@@ -44,7 +46,7 @@ def gesture_recall(
     """Share of a gesture's phones, over all clips, at which it is met, and their number.
 
     Args:
-        clips: of each the curves [T, 2], aperture and width in IOD, and the phones of its sound.
+        clips: of each the curves [T, 3] of `mouth_shape.mouth_curves` and the phones of its sound.
         gesture: one of `GESTURES`.
         fps: frames per second of the curves.
 
@@ -53,7 +55,7 @@ def gesture_recall(
     """
     met, count = 0.0, 0
     for curves, phones in clips:
-        check_shapes(curves=(curves, "T 2"))
+        check_shapes(curves=(curves, "T 3"))
         spans = [span for span in spans_of(phones, gesture.phones) if round(span[0] * fps) < len(curves)]
         if spans:
             met += extreme_recall(curves[:, gesture.curve], spans, fps, gesture.share, gesture.low) * len(spans)

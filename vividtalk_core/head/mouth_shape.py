@@ -1,4 +1,4 @@
-"""Aperture and width of a mouth, from landmarks or from the mesh.
+"""Aperture and width of a mouth, from landmarks or from the mesh, and the height of its upper lip, from the mesh.
 
 All lengths are in units of the inter-ocular distance (IOD), the distance of the outer eye corners: its median over the
 clip, so that noise of the eyes does not change the curves of the mouth. A turned head has a shorter IOD in the picture:
@@ -16,6 +16,9 @@ from .topology import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS
 
 EYES = (RIGHT_EYE_CORNERS[0], LEFT_EYE_CORNERS[0])  # outer corners
 GAP = ((81, 178), (13, 14), (311, 402))  # (upper, lower) of the inner lips: a third to the left, middle, to the right
+# (outer, inner) of the upper lip: what is red of it. It is lifted for f and v, whose lower lip touches the upper teeth,
+# and comes down for p, b and m, which have the same small aperture.
+UPPER_LIP = ((37, 82), (0, 13), (267, 312))
 CORNERS = (61, 291)  # outer: they have less noise than the inner ones
 CHUNK = 256  # frames of a mesh that are held at a time
 
@@ -59,10 +62,16 @@ def upright(landmarks: Tensor) -> tuple[Tensor, Tensor]:
 def lip_curves(
     expression: Expression, model: MorphableModel, id_coefficients: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Aperture and width of the mouth of a head mesh that curves move, from the front without perspective.
+    """Aperture and width [T] in IOD of the mouth of a head mesh that curves move: the first two of `mouth_curves`."""
+    curves = mouth_curves(expression, model, id_coefficients)
+    return curves[:, 0], curves[:, 1]
 
-    The curves are applied as they are: `neutral_*` is not subtracted. The IOD is that of the face at rest. The result
-    has gradients with respect to the curves.
+
+def mouth_curves(expression: Expression, model: MorphableModel, id_coefficients: Tensor | None = None) -> Tensor:
+    """Curves of the mouth of a head mesh that an expression moves, from the front without perspective.
+
+    The expression is applied as it is: `neutral_*` is not subtracted. The IOD is that of the face at rest. The result
+    has gradients with respect to the expression.
 
     Args:
         expression: coefficients [T, E] and lip offsets [T, L, 3].
@@ -70,13 +79,13 @@ def lip_curves(
         id_coefficients: [I] α; None is the mean head.
 
     Returns:
-        aperture [T], width [T] in IOD.
+        [T, 3] aperture, width and height of the upper lip, IOD.
     """
     small, rows = _mouth_model(model)
     identity = model.mean_shape.new_zeros(len(model.id_basis)) if id_coefficients is None else id_coefficients
     rest = landmark_positions(small, shape(small, identity, identity.new_zeros(len(model.exp_names))))
     scale = (rest[EYES[0], :2] - rest[EYES[1], :2]).norm()
-    apertures, widths = [], []
+    curves = []
     # one round at least, so that 0 frames give empty curves
     for start in range(0, max(1, expression.frame_count), CHUNK):
         part = expression.frames(slice(start, start + CHUNK))
@@ -84,13 +93,15 @@ def lip_curves(
         head = head.index_add(1, rows[1], part.lip_offsets[:, rows[0]].to(scale))
         points = landmark_positions(small, head)
         upper, lower = (points[:, list(side), 1] for side in zip(*GAP, strict=True))
-        apertures.append((upper - lower).mean(-1))
-        widths.append((points[:, CORNERS[0], :2] - points[:, CORNERS[1], :2]).norm(dim=-1))
-    return torch.cat(apertures) / scale, torch.cat(widths) / scale
+        width = (points[:, CORNERS[0], :2] - points[:, CORNERS[1], :2]).norm(dim=-1)
+        outer, inner = (points[:, list(side), :2] for side in zip(*UPPER_LIP, strict=True))
+        curves.append(torch.stack(((upper - lower).mean(-1), width, (outer - inner).norm(dim=-1).mean(-1)), -1))
+    result: Tensor = torch.cat(curves) / scale
+    return result
 
 
 def _mouth_model(model: MorphableModel) -> tuple[MorphableModel, tuple[Tensor, Tensor]]:
     """The model with only the vertices [K, 3] of these curves; and which lip offset [N] moves which of them [N]."""
-    small, kept = at_landmarks(model, (*EYES, *CORNERS, *(point for pair in GAP for point in pair)))
+    small, kept = at_landmarks(model, (*EYES, *CORNERS, *(point for pair in GAP + UPPER_LIP for point in pair)))
     moved = (model.lip_vertices[:, None] == kept).nonzero()
     return small, (moved[:, 0], moved[:, 1])

@@ -275,7 +275,7 @@ def test_curve_sets_train_only_their_observed_coefficients(shards, validation, m
     assert batch["known"][rig][0].nonzero()[:, 0].tolist() == [LIP_NAMES.index("jawOpen")]
     losses = task.losses(task.module, {name: value[rig] for name, value in batch.items()})
     assert losses["coefficient"] > 0
-    assert losses["mesh"] == losses["curve"] == losses["closure"] == 0
+    assert losses["mesh"] == losses["curve"] == losses["upper_lip"] == losses["closure"] == 0
     with pytest.raises(ValueError, match="no clip to train on has lip offsets and all coefficients"):
         ExpressionTask([half], validation, tmp_nowhere(), model, TINY)
 
@@ -283,7 +283,7 @@ def test_curve_sets_train_only_their_observed_coefficients(shards, validation, m
 def test_every_loss_has_its_name(shards, validation, model):
     task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, phone=0.3))
     losses = task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))
-    assert list(losses) == ["coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone"]
+    assert list(losses) == ["coefficient", "mesh", "curve", "upper_lip", "shape", "velocity", "closure", "phone"]
     task = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, sync=0.5))
     task.losses(task.module, task.batch(torch.Generator().manual_seed(0), 4))["sync"].backward()
     assert task.module.branches[0].out.weight.grad.abs().sum() > 0
@@ -404,3 +404,21 @@ def test_speech_that_is_too_short_or_missing_is_refused(shards, validation, mode
     most = 3 * len(model.lip_vertices)
     with pytest.raises(SettingsError, match=f"components must be at most {most}"):
         ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, components=most + 1))
+
+
+def test_emphasis_draws_a_speaker_more_often(shards, validation, model):
+    plain = ExpressionTask(shards, validation, tmp_nowhere(), model, TINY)
+    name = shards[0].identity
+    more = ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, emphasis=f"{name}=4"))
+    count = sum(clip.identity != "" and bool(clip.known.any()) for clip in plain.clips)
+    for clip, before, after in zip(plain.clips[:count], plain.sampling_weights, more.sampling_weights, strict=False):
+        if clip.identity in {shard.identity for shard in shards}:
+            assert float(after) == pytest.approx(float(before) * (4 if clip.identity == name else 1))
+    with pytest.raises(ValueError, match="emphasis names Nobody, of whom there is no clip"):
+        ExpressionTask(shards, validation, tmp_nowhere(), model, replace(TINY, emphasis="Nobody=2"))
+
+
+@pytest.mark.parametrize("text", ["Ann", "Ann=", "=2", "Ann=-1", "Ann=nan", "Ann=2,Ben"])
+def test_a_wrong_emphasis_is_refused(text):
+    with pytest.raises(ValueError, match="emphasis must be NAME=FACTOR"):
+        ExpressionSettings(emphasis=text)

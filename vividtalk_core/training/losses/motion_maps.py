@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...audio_to_mesh.expression import ExpressionGenerator
-from ...head.mouth_shape import lip_curves
+from ...head.mouth_shape import mouth_curves
 from ...structures import Expression, MorphableModel
 
 # Of brows, cheeks and eyes in ‖β − β̂‖: they depend little on the sound, and would lead the gradient away from the
@@ -22,14 +22,14 @@ class MotionMaps:
 
     mesh: Tensor  # [M, 3L] model units
     mesh_variance: float  # of the training clips, mean over coordinates
-    curve: Tensor  # [M, 2] IOD, aperture and width
-    curve_mean: Tensor  # [2] IOD, at motion zero
-    curve_std: Tensor  # [2] IOD, of the training clips
+    curve: Tensor  # [M, 3] IOD, aperture, width and height of the upper lip
+    curve_mean: Tensor  # [3] IOD, at motion zero
+    curve_std: Tensor  # [3] IOD, of the training clips
     rest_aperture: float  # IOD, of the mean head at rest
     weight: Tensor  # [M] of each dimension in ‖β − β̂‖
 
     def curves(self, motion: Tensor) -> Tensor:
-        """Aperture and width [..., 2] in IOD."""
+        """Aperture, width and height of the upper lip [..., 3] in IOD."""
         return motion @ self.curve + self.curve_mean
 
     def to(self, device: torch.device) -> MotionMaps:
@@ -47,9 +47,9 @@ def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Ten
     coefficients, lips = generator.to_curves(torch.cat((torch.zeros(1, size), torch.eye(size))))
     vertices = torch.tensordot(coefficients, model.exp_basis[:, model.lip_vertices], 1) + lips
     mesh = (vertices[1:] - vertices[0]).flatten(1)
-    curves = torch.stack(lip_curves(Expression.from_rest(coefficients, lips, generator.config.fps), model), -1)
+    curves = mouth_curves(Expression.from_rest(coefficients, lips, generator.config.fps), model)
     still = Expression.from_rest(coefficients[:1] * 0, lips[:1] * 0, generator.config.fps)
-    # Width and aperture are lengths, which are not quite linear: this is their slope at the mean motion.
+    # They are lengths, which are not quite linear: this is their slope at the mean motion.
     curve = curves[1:] - curves[0]
     effect = mesh.norm(dim=1)
     # A dimension counts by how far one standard deviation of it moves the lips. The root keeps the small ones from
@@ -62,6 +62,6 @@ def make_maps(generator: ExpressionGenerator, model: MorphableModel, motion: Ten
         curve=curve,
         curve_mean=curves[0],
         curve_std=(motion @ curve).std(0),
-        rest_aperture=float(lip_curves(still, model)[0]),
+        rest_aperture=float(mouth_curves(still, model)[0, 0]),
         weight=weight,
     )

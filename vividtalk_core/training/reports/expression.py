@@ -22,7 +22,7 @@ from ...audio_to_mesh.expression import ExpressionGenerator
 from ...errors import DatasetError
 from ...eval.gestures import GESTURES, gesture_recall
 from ...eval.lip_score import LipScore, score_lips, spoken_frames
-from ...head.mouth_shape import lip_curves
+from ...head.mouth_shape import mouth_curves
 from ...pipeline import Models
 from ...settings import ACOUSTIC
 from ...structures import SAMPLE_RATE, AudioFeatures, Expression, MorphableModel
@@ -60,30 +60,38 @@ class Clip:
 
 
 def score_row(row: Row | None, clips: Sequence[Clip], head: MorphableModel) -> tuple[list[LipScore], list[Tensor]]:
-    """Scores and curves [T, 2] of one method on every clip; None is the real lips."""
+    """Scores and curves [T, 3] of one method on every clip; None is the real lips."""
     pairs = [_score(row, clip, head) for clip in clips]
     return [score for score, _ in pairs], [curves for _, curves in pairs]
 
 
 def _score(row: Row | None, clip: Clip, head: MorphableModel) -> tuple[LipScore, Tensor]:
     shard = clip.shard
-    real = torch.stack((shard.aperture, shard.width), -1)
+    real = _real_curves(shard, head)
     speech = spoken_frames(shard.sound, SAMPLE_RATE, shard.frames, FPS)
     if row is None:
-        return score_lips(real, real, FPS, speech), real
+        return score_lips(real[:, :2], real[:, :2], FPS, speech), real
     generated, wrong = _curves(row, clip.features, shard, head), _curves(row, clip.wrong, shard, head)
     # The other clip may be shorter: both errors are taken over the same frames, or they could not be divided.
     frames = min(len(generated), len(wrong), shard.frames)
-    whole = score_lips(generated[: shard.frames], real, FPS, speech)
-    common = score_lips(generated[:frames], real[:frames], FPS, wrong=wrong[:frames])
+    whole = score_lips(generated[: shard.frames, :2], real[:, :2], FPS, speech)
+    common = score_lips(generated[:frames, :2], real[:frames, :2], FPS, wrong=wrong[:frames, :2])
     return replace(whole, audio_gain=common.audio_gain), generated[: shard.frames]
 
 
+def _real_curves(shard: Shard, head: MorphableModel) -> Tensor:
+    """[T, 3] aperture and width of the landmarks, and the height of the upper lip of the tracked mesh."""
+    tracked = Expression.from_rest(shard.coefficients, shard.lip_offsets.float(), FPS)
+    upper = mouth_curves(tracked, head, shard.id_coefficients)[:, 2]
+    return torch.stack((shard.aperture, shard.width, upper), -1)
+
+
 def _curves(row: Row, features: AudioFeatures, face: Shard, head: MorphableModel) -> Tensor:
-    """[T, 2] aperture and width; the aperture is not below that of closed lips, which cannot pass each other."""
-    aperture, width = lip_curves(row(features, face.id_coefficients), head)
+    """[T, 3] curves of the mouth; the aperture is not below that of closed lips, which cannot pass each other."""
+    curves = mouth_curves(row(features, face.id_coefficients), head)
     rest = Expression.from_rest(torch.zeros(1, len(head.exp_names)), torch.zeros(1, len(head.lip_vertices), 3), FPS)
-    return torch.stack((aperture.clamp(min=float(lip_curves(rest, head)[0])), width), -1)
+    least = float(mouth_curves(rest, head)[0, 0])
+    return torch.cat((curves[:, :1].clamp(min=least), curves[:, 1:]), 1)
 
 
 def summarise(
@@ -93,7 +101,7 @@ def summarise(
 
     Args:
         scores: of each clip.
-        curves: [T, 2] of each clip.
+        curves: [T, 3] of each clip.
         phones: of each clip.
     """
     rows = [asdict(score) for score in scores]

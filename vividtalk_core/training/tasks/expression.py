@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,7 +78,8 @@ SHUT = 0.02
 # Passes that approximate the past of the causal form. Exact generation takes one pass for each frame, a whole window
 # of them.
 ROLL_PASSES = 2
-WEIGHTS = ("coefficient", "mesh", "curve", "shape", "velocity", "closure", "phone", "sync")  # of the losses
+# Of the losses.
+WEIGHTS = ("coefficient", "mesh", "curve", "upper_lip", "shape", "velocity", "closure", "phone", "sync")
 CONFIG_FIELDS = (
     "causal", "width", "components", "encoder_layers", "branch_layers", "after", "dropout", "state_dropout",
 )  # fmt: skip
@@ -101,11 +103,13 @@ class ExpressionSettings:
     variants: int = 3  # augmented soundtracks of every clip
     range_share: float = 1.0  # exponent with which a speaker's mouth range is divided out of the targets
     balance: float = 0.3  # exponent of a speaker's frames in its sampling probability; 0 = all speakers alike
+    emphasis: str = ""  # NAME=FACTOR,…: speakers that are drawn so many times as often, e.g. the best recorded ones
     style_drop: float = 0.5  # share of examples without a style
     style_noise: float = 0.3  # standard deviation of noise added to α, because the speakers are few
     coefficient: float = 3.0  # weight of ‖β − β̂‖
     mesh: float = 1.0  # weight of ‖M − M̂_nr‖
-    curve: float = 1.0  # weight of aperture and width of the mouth, the most visible errors
+    curve: float = 1.0  # weight of aperture, width and height of the upper lip, the most visible errors
+    upper_lip: float = 1.0  # weight of the height of the upper lip once more: f and v are few, and differ in it from p
     shape: float = 1.0  # weight of 1 − r of the same curves: amplitudes differ between speakers, timing does not
     velocity: float = 2.0  # weight of their change per frame
     closure: float = 1.0  # weight of lips that stay open where the speaker's are closed
@@ -131,12 +135,27 @@ class ExpressionSettings:
         check_shares(self, "dropout", "state_dropout", "voice_share", "no_speech_share", below=True)
         check_shares(self, "style_drop")
         check_weights(self, "after", "variants", "no_speech", "style_noise", "gain", *WEIGHTS)
+        parse_emphasis(self.emphasis)
         if self.sync and self.encoder != MEL and not self.mel:
             raise SettingsError("the sync expert hears the log-mel: --sync needs --mel, or the encoder mel")
         # each head attends with an equal part of the features
         heads = ExpressionConfig().heads
         if self.width % heads:
             raise SettingsError(f"width must be a multiple of the {heads} attention heads; got {self.width}")
+
+
+def parse_emphasis(text: str) -> dict[str, float]:
+    """Identity → factor, of "NAME=FACTOR,…"; SettingsError for anything else."""
+    factors = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.strip().rpartition("=")
+        try:
+            factors[name] = float(value)
+        except ValueError:
+            factors[name] = math.nan
+        if not (name and 0 < factors[name] < math.inf):
+            raise SettingsError(f"emphasis must be NAME=FACTOR,… with factors above 0; got '{text}'")
+    return factors
 
 
 class ExpressionTask:
@@ -217,7 +236,12 @@ class ExpressionTask:
                 labels = phone_labels(phones / f"{shard.name}.json", shard.frames, self.soundtracks.config.fps)
                 clips.append(make_clip(shard, motion, labels, self.soundtracks, random))
                 lengths.append((identity, shard.frames))
-        return clips, speaker_weights(lengths, settings.balance)
+        factors = parse_emphasis(settings.emphasis)
+        unknown = sorted(factors.keys() - {identity for identity, _ in lengths})
+        if unknown:
+            raise SettingsError(f"emphasis names {', '.join(unknown)}, of whom there is no clip to train on")
+        emphasis = torch.tensor([factors.get(identity, 1.0) for identity, _ in lengths])
+        return clips, speaker_weights(lengths, settings.balance) * emphasis
 
     def _add_sounds(self) -> None:
         """Add speech without video, and sounds that are no speech."""
@@ -296,6 +320,8 @@ class ExpressionTask:
             * coefficient_loss(predicted, target, maps.weight * known[:, None], valid),
             "mesh": settings.mesh * mesh_loss(predicted_mesh, target_mesh, observed) / maps.mesh_variance,
             "curve": settings.curve * masked_mean((predicted_curves - target_curves).square(), observed),
+            "upper_lip": settings.upper_lip
+            * masked_mean((predicted_curves[..., 2:] - target_curves[..., 2:]).square(), observed),
             "shape": settings.shape * shape_loss(predicted_curves, target_curves, observed),
             "velocity": settings.velocity * velocity_loss(predicted_curves, target_curves, observed),
             "closure": settings.closure
@@ -304,7 +330,7 @@ class ExpressionTask:
         }
         if self.expert is not None:
             terms["sync"] = settings.sync * sync_loss(
-                self.expert.to(predicted.device), batch["features"][..., -MEL_WIDTH:], lips
+                self.expert.to(predicted.device), batch["features"][..., -MEL_WIDTH:], lips[..., :2]
             )
         return terms
 
@@ -340,7 +366,7 @@ class ExpressionTask:
         # As at inference: the causal form on its own past, frame by frame.
         motion = generator.roll(audio, RollState())[0] if generator.config.causal else generator.decode(audio)
         valid = clip.valid.bool()
-        aperture, width = self.maps.curves(motion[0].cpu())[valid].unbind(-1)
+        aperture, width = self.maps.curves(motion[0].cpu())[valid, :2].unbind(-1)
         return {
             "aperture": pearson(aperture, clip.aperture[valid]),
             "width": pearson(width, clip.width[valid]),

@@ -17,7 +17,7 @@ from ...mesh_to_video.generator_network import FrameGenerator, FrameGeneratorCon
 from ...mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from ..dataset.image_pairs import FACE_WINDOW, MOUTH_WINDOW, Batch, PairData, by_frame, compose_base, cut, windows
 from ..dataset.image_shard import RUN
-from ..loop.settings import TrainSettings, check_shares, check_weights
+from ..loop.settings import TrainSettings, check_weights
 from ..losses.image import (
     feature_matching,
     hinge_discriminator,
@@ -42,7 +42,6 @@ class GeneratorSettings(ImageSettings):
     motion: str = ""  # weights of the motion-VAE whose frames are refined; "" = the closed form
     mouth: float = 8.0  # weight of mouth pixels, 1 = as the rest of the face
     eyes: float = 4.0  # weight of eye pixels
-    inside: float = 0.1  # share of that weight in the interior of the mouth
     perceptual: float = 2.0  # of the face, and the same for the mouth at twice the size
     feature_matching: float = 2.0
     adversarial: float = 0.1
@@ -52,7 +51,6 @@ class GeneratorSettings(ImageSettings):
     def __post_init__(self) -> None:
         ImageSettings.__post_init__(self)
         check_weights(self, "feature_matching", "adversarial", "temporal", "alpha")
-        check_shares(self, "inside")
 
 
 class GeneratorTraining(nn.Module):
@@ -101,12 +99,6 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
             # Away from mouth and eyes, and where nothing had to be filled in, the warped portrait is right already.
             "alpha": settings.alpha * (alpha * (1 - mouth.maximum(eyes)) * frames["occlusion"]).mean(),
         }
-
-    def pixel_weights(self, frames: Batch) -> Tensor:
-        """[N, 1, 256, 256] weight of each pixel in L1."""
-        # teeth and tongue cannot be predicted from the inputs, and L1 would give their mean colour, which is brown
-        share = 1 - (1 - self.settings.inside) * frames["paint"][:, 3:]
-        return super().pixel_weights(frames) * share
 
     def distance(self, frames: Batch, predicted: Tensor, face: Tensor, target: Tensor) -> Tensor:
         """[] perceptual distance of face windows [N, 3, 128, 128], and of the mouth at twice its size."""
