@@ -17,6 +17,7 @@ from vividtalk_core.mesh_to_video.mouth import (
     SEAM_IOD,
     _inner_lips,
     _opening,
+    _share_kept,
     _share_shut,
     render_lip_seam,
     render_mouth,
@@ -166,6 +167,21 @@ def test_lips_that_close_over_their_teeth_show_a_dark_line(synthetic_face):
     assert not paint.alpha[0, 0][distance < -2.1 * width].any(), "a line, no beard"
     assert not paint.alpha[1].any(), "lips apart have none"
     assert (paint.color[0].amax((1, 2)) < mouth_palette(view).enamel).all()
+
+
+def test_a_slit_is_given_up_sooner_than_a_smile():
+    def lips(gap):
+        points = torch.zeros(len(INNER_LIPS), 2)
+        points[:, 0] = torch.linspace(0, 50, len(INNER_LIPS))
+        for upper, lower in INNER_LIP_PAIRS:
+            points[INNER_LIPS.index(lower)] = points[INNER_LIPS.index(upper)] + torch.tensor([0.0, gap])
+        return points
+
+    for own in (2.0, 12.0):
+        assert _share_kept(lips(own), lips(own)) == 1, "a still portrait keeps its mouth"
+    assert _share_kept(lips(2.0), lips(4.0)) == 0
+    assert _share_kept(lips(12.0), lips(24.0)) == 1
+    assert _share_kept(lips(12.0), lips(90.0)) == 0
 
 
 def test_lips_are_closed_by_the_share_of_their_own_gap():
