@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..face.landmarks import Landmarker
 from ..filters import smoothstep
+from ..head.teeth import FRONT_DEPTH
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import ARKIT_NAMES
 from . import head_identity, makehuman
@@ -25,8 +26,6 @@ from .head_identity import PeopleConfig
 from .head_landmarks import PaintedHead, SurfacePoints, find_landmarks
 from .head_teeth import LOWER, SURFACE_PARTS, UPPER, Arch, arch_motion, make_arch
 from .head_topology import PARTS, Collar, Topology, cut_head, label_cavity, mirror_vertices, pose_weight
-
-FRONT_DEPTH = 0.12  # model units behind the foremost tooth that count as the front of a row
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ BOX_SIZE = (1.5, 1.25)  # width and height in mouth widths
 LIP_EDGE_PX = (-0.5, 0.5)  # px of the crop inside the lips' contour between which the inside fades in
 # Rounding of the sampling grid must not paint over the portrait's own mouth.
 KEPT_TOLERANCE = 0.01  # of alpha
-# Own gap over driven gap: below the first nothing of the portrait's mouth is kept, above the second all of it. Teeth that
-# a smile shows are kept for long; a slit is given up soon, because what little it shows would be a second row of teeth.
+# Own gap over driven gap: below the first nothing of the portrait's mouth is kept, above the second all of it. Teeth
+# that a smile shows are kept for long; a slit is given up soon, because what it shows would be a second row of teeth.
 STRETCHED_SMILE, STRETCHED_SLIT = (0.15, 0.5), (0.55, 0.85)
 SLIT = (0.07, 0.16)  # own gap over the width of the mouth: below the first a slit, above the second a smile
 # Driven gap over own gap: below the first the line between closing lips begins to show, below the second it is full.
