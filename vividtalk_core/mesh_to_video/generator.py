@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..filters import blur
 from ..geometry import warp
 from ..nn import frame_batches, inference
 from ..progress import Progress
@@ -19,6 +20,9 @@ from .generator_network import FrameGenerator
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 
+# Standard deviation of a blur of what the generator changes. Without it mouths are further from real ones than those of
+# the closed form (Fréchet distance 73 and 40, with it 45), for a pixelwise noise that is hardly seen.
+CHANGE_PX = 1.6  # px of the crop
 # More makes teeth no sharper and takes longer.
 MAX_DETAIL = 4  # px of painting per px of the crop
 
@@ -97,13 +101,18 @@ def correct_frames(
             now = [values[part] for values in maps]
             color, alpha = model(features.expand(len(now[0]), -1, -1, -1), *now)
             # under autocast the network answers in bfloat16; the layers are blended in the portrait's precision
-            colors.append(color.to(base.dtype))
+            colors.append(smooth_change(now[0], color.to(base.dtype)))
             alphas.append(alpha.to(base.dtype))
             if progress:
                 progress(part.stop, len(base), None)
     box = base.new_tensor((0.0, 0.0, CROP, CROP)).expand(len(base), 4)
     # with what lies beneath it, so that only the difference is added and finer detail of the portrait stays
     return Paint(torch.cat(colors), torch.cat(alphas) * gate, box, base)
+
+
+def smooth_change(base: Tensor, color: Tensor) -> Tensor:
+    """The colour [T, 3, H, W] of the generator with what it changes in `base` [T, 3, H, W] blurred."""
+    return (base + blur(color - base, CHANGE_PX)).clamp(0, 1)
 
 
 def painted_alpha(frames: GeneratedFrames) -> Tensor:

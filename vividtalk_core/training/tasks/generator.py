@@ -13,6 +13,7 @@ from ...critics.discriminator import DiscriminatorConfig, MultiScaleDiscriminato
 from ...head.topology import OUTER_LIPS
 from ...hub import load_module, save_module
 from ...mesh_to_video.gate import change_gate
+from ...mesh_to_video.generator import smooth_change
 from ...mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from ...mesh_to_video.motion_vae import MotionVae, MotionVaeConfig
 from ..dataset.image_pairs import FACE_WINDOW, MOUTH_WINDOW, Batch, PairData, by_frame, compose_base, cut, windows
@@ -141,7 +142,7 @@ def generate(module: GeneratorTraining, frames: Batch) -> tuple[Tensor, Tensor, 
     features = module.generator.encode_source(frames["source"][::RUN]).repeat_interleave(RUN, 0)
     color, alpha = module.generator(features, base, painted, frames["ncc"], frames["mask"], flow, occlusion)
     alpha = alpha.float() * gate
-    return base + alpha * (color.float() - base), alpha, base
+    return base + alpha * (smooth_change(base, color.float()) - base), alpha, base
 
 
 def _in_runs(frames: Tensor) -> Tensor:
