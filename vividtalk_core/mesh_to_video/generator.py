@@ -21,7 +21,7 @@ from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 
 # Standard deviation of a blur of what the generator changes. Without it mouths are further from real ones than those of
-# the closed form (Fréchet distance 73 and 40, with it 45), for a pixelwise noise that is hardly seen.
+# the closed form (Fréchet distance 73 and 40, with it 46), for a pixelwise noise that is hardly seen.
 CHANGE_PX = 1.6  # px of the crop
 # More makes teeth no sharper and takes longer.
 MAX_DETAIL = 4  # px of painting per px of the crop
