@@ -87,6 +87,15 @@ def test_a_coloured_portrait_gets_a_red_mouth_and_warm_teeth(synthetic_face, vie
     assert palette.enamel[0] / palette.enamel[2] <= 0.8 / 0.5 + 1e-6
 
 
+def test_amber_eyes_do_not_give_amber_teeth(synthetic_face, view):
+    image = torch.tensor([0.8, 0.65, 0.58]).view(1, 3, 1, 1).expand(1, 3, 256, 256).contiguous()
+    eyes = view.eyes[0, 0] > 0
+    assert eyes.sum() > 12
+    image[0, :, eyes] = torch.tensor([[0.8], [0.5], [0.1]])
+    enamel = mouth_palette(replace(view, face=replace(synthetic_face, image=image))).enamel
+    assert enamel[2] / enamel[0] > 0.65
+
+
 def test_a_dark_portrait_gets_a_dark_mouth(synthetic_face, view):
     bright, dark = (
         mouth_palette(replace(view, face=tinted(synthetic_face, [v, 0.8 * v, 0.7 * v]))) for v in (0.8, 0.2)

@@ -20,6 +20,9 @@ SUPERSAMPLING = 2  # rasterised px per painted px, in each direction: edges of c
 DEPTH = 0.75  # model units from the front teeth to where it is dark
 # Share of the skin's hue in that of teeth; the rest is the hue of the white of the eyes.
 SKIN_HUE = 0.3
+# Teeth are at most so tinted, as a share of the skin's tint and beyond it, as in real clips: the brightest part of
+# drawn eyes may be an amber iris.
+MOST_TINT, FREE_TINT = 0.8, 0.06
 # Luminance of teeth from that of the white of the eyes, both 0..1: the regression of the bright end of open mouths on
 # 33 people (FIGURES.md); it spreads by a sixth about this line.
 TOOTH_LUMA, TOOTH_POWER = 0.90, 0.51
@@ -184,8 +187,10 @@ def _enamel(view: SourceView, skin: Tensor) -> Tensor:
         bright = luminance >= luminance[eyes].quantile(0.85)
         white = torch.maximum(_mean(image, eyes & bright), 0.5 * white)
     own, skin_luma = (luma(color[:, None, None]).clamp(min=0.02)[0, 0] for color in (white, skin))
-    hue = torch.lerp(white / own, skin / skin_luma, SKIN_HUE)
-    return (hue * TOOTH_LUMA * own**TOOTH_POWER).clamp(0, BRIGHTEST)
+    skin_tint = skin / skin_luma - 1
+    most = MOST_TINT * skin_tint.abs() + FREE_TINT
+    tint = torch.lerp(white / own - 1, skin_tint, SKIN_HUE).clamp(-most, most)
+    return ((1 + tint) * TOOTH_LUMA * own**TOOTH_POWER).clamp(0, BRIGHTEST)
 
 
 def _lip_color(face: FaceFit) -> Tensor:
