@@ -141,15 +141,16 @@ class Codebook(nn.Module):
         super().__init__()
         self.decay, self.least_use = config.decay, config.least_use
         shape = (config.all_levels, config.codes)
-        parts = torch.zeros(config.all_levels, config.all_latent)
         head, face = config.common_levels, config.common_levels + config.levels  # the first level of each part
-        parts[:head] = 1
-        parts[head:face, : config.latent] = 1
-        parts[face:, config.latent :] = 1
-        self.register_buffer("parts", parts)
-        # uniform: on the "meta" device, on which weights are loaded, normal numbers cost a second of imports
+        parts = torch.ones(config.all_levels, config.all_latent)
+        # uniform: on the "meta" device, on which weights are loaded, normal numbers cost a second of imports. A product
+        # costs as much there, so that the zeros are written
         vectors = torch.empty(*shape, config.all_latent).uniform_(-0.17, 0.17)
-        self.register_buffer("vectors", vectors * parts[:, None])
+        for outside in (parts, vectors):
+            outside[head:face, ..., config.latent :] = 0
+            outside[face:, ..., : config.latent] = 0
+        self.register_buffer("parts", parts)
+        self.register_buffer("vectors", vectors)
         self.register_buffer("counts", torch.zeros(shape))
         self.register_buffer("sums", torch.zeros(*shape, config.all_latent))
 
