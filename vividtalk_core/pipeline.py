@@ -140,7 +140,8 @@ class TalkStream:
                 view = view_source(self.face)
             networks = self.models.mesh_to_video
             # loaded before several threads ask for them: each would read the files
-            _ = networks.motion, networks.generator
+            with self.timer("load"):
+                _ = networks.motion, networks.generator
             # fewer of the large frames at once, so that memory does not grow with the portrait either
             chunk = chunk_frames(self.settings.chunk, self.height, self.width)
             workers = self.settings.workers or default_workers()
