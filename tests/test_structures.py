@@ -56,6 +56,7 @@ def view_fields():
         "follow": numbers(256, 256),
         "border": numbers(256, 256),
         "eyes": numbers(1, 1, 256, 256),
+        "light": numbers(9),
         "regions": Regions(numbers(V), torch.zeros(V, dtype=torch.bool), numbers(V), masks, masks, masks, masks),
     }
 

@@ -367,6 +367,7 @@ class SourceView:
     follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
     border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
     eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
+    light: Tensor  # [9] of the portrait, spherical harmonics as in `light.brightness`
     regions: Regions
 
     def __post_init__(self) -> None:
@@ -378,6 +379,7 @@ class SourceView:
             follow=(self.follow, "256 256"),
             border=(self.border, "256 256"),
             eyes=(self.eyes, "1 1 256 256"),
+            light=(self.light, "9"),
         )
 
 

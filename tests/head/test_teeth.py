@@ -7,7 +7,7 @@ import torch
 
 from vividtalk_core.head.drive import head_shape
 from vividtalk_core.head.morphable import landmark_positions, shape, triangles_of
-from vividtalk_core.head.teeth import LIP_SEAM, LOWER_EDGE, UPPER_EDGE, _front_edge, place_teeth
+from vividtalk_core.head.teeth import LIP_SEAM, LOWER_EDGE, UPPER_EDGE, front_edge, place_teeth
 from vividtalk_core.structures import ARKIT_NAMES
 
 PARTS = ("upper_teeth", "lower_teeth", "tongue")
@@ -36,7 +36,7 @@ def test_biting_edges_lie_where_the_closed_lips_meet(synthetic_face):
     head = head_shape(synthetic_face)
     seam = landmark_positions(synthetic_face.model, synthetic_face.model.mean_shape)[list(LIP_SEAM), 1].mean()
     for name, edge, side in (("upper_teeth", UPPER_EDGE, -1.0), ("lower_teeth", LOWER_EDGE, 1.0)):
-        found = _front_edge(head[part(synthetic_face, name)], side)
+        found = front_edge(head[part(synthetic_face, name)], side)
         assert found == pytest.approx(float(seam) + edge, abs=1e-5)
 
 
@@ -97,11 +97,11 @@ def test_another_identity_has_its_own_seam(synthetic_face):
     alpha[0] = 2.0
     face = replace(synthetic_face, id_coefficients=alpha)
     seam = landmark_positions(face.model, shape(face.model, alpha, torch.zeros(52)))[list(LIP_SEAM), 1].mean()
-    edge = _front_edge(head_shape(face)[part(face, "upper_teeth")], -1.0)
+    edge = front_edge(head_shape(face)[part(face, "upper_teeth")], -1.0)
     assert edge == pytest.approx(float(seam) + UPPER_EDGE, abs=1e-5)
 
 
-def test_the_front_edge_ignores_the_molars():
+def test_thefront_edge_ignores_the_molars():
     row = torch.tensor([[0.0, 0.0, 1.0], [0.1, 0.2, 0.95], [0.0, -5.0, 0.5], [0.0, 5.0, 0.5]])
-    assert _front_edge(row, -1.0) == 0.0
-    assert _front_edge(row, 1.0) == pytest.approx(0.2)
+    assert front_edge(row, -1.0) == 0.0
+    assert front_edge(row, 1.0) == pytest.approx(0.2)

@@ -175,9 +175,9 @@ def test_teeth_are_rigid(synthetic_face, shader):
     assert torch.equal(one.enamel, other.enamel)
 
 
-def test_the_light_of_the_portrait_shades_the_teeth(synthetic_face, view):
+def test_the_light_of_the_portrait_shades_the_teeth(synthetic_face):
     ramp = torch.linspace(0.25, 0.9, 256).expand(1, 3, 256, 256).contiguous()
-    shader = InteriorShader(replace(view, face=replace(synthetic_face, image=ramp)))
+    shader = InteriorShader(view_source(replace(synthetic_face, image=ramp)))
     vertices = opened(synthetic_face)
     seen = shader.surfaces(vertices, mouth_box(vertices, synthetic_face), 2.0, 120, 120)
     color = shader.shade(seen).mean(0)

@@ -17,6 +17,10 @@ def view(synthetic_face):
     return view_source(synthetic_face)
 
 
+def light_of(view):
+    return portrait_light(view.face, view.mesh, view.fragments, view.regions)
+
+
 def lit_view(view, light):
     """The portrait painted in one colour and lit."""
     normals = vertex_normals(view.mesh.vertices[0], view.mesh.triangles)
@@ -30,7 +34,7 @@ def lit_view(view, light):
 def test_the_lit_side_is_found(view, side):
     light = torch.zeros(9)
     light[0], light[3] = 1.0, 0.35 * side
-    found = portrait_light(lit_view(view, light))
+    found = light_of(lit_view(view, light))
     left, right = torch.tensor([[-0.6, 0.0, 0.8], [0.6, 0.0, 0.8]])
     assert float(brightness(found, right) - brightness(found, left)) * side == pytest.approx(0.42, abs=0.12)
     assert float(light_direction(found)[0]) * side > 0.5
@@ -40,7 +44,7 @@ def test_the_lit_side_is_found(view, side):
 def test_an_even_light_stays_even(view):
     light = torch.zeros(9)
     light[0] = 1
-    found = portrait_light(lit_view(view, light))
+    found = light_of(lit_view(view, light))
     normals = F.normalize(torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).abs(), dim=-1)
     torch.testing.assert_close(brightness(found, normals), torch.ones(50), atol=0.03, rtol=0)
 
@@ -53,12 +57,12 @@ def test_a_dark_beard_does_not_turn_the_light(view):
     image[:, :, 190:, :] *= 0.3
     bearded = replace(clean, face=replace(clean.face, image=image))
     normals = torch.tensor([[-0.6, 0.0, 0.8], [0.0, 0.0, 1.0], [0.6, 0.0, 0.8]])
-    one, other = (brightness(portrait_light(v), normals) for v in (clean, bearded))
+    one, other = (brightness(light_of(v), normals) for v in (clean, bearded))
     assert float(other[2] / other[0]) == pytest.approx(float(one[2] / one[0]), rel=0.15)
 
 
 def test_without_skin_the_light_is_even(view):
-    found = portrait_light(replace(view, face=replace(view.face, face_mask=torch.zeros(1, 1, 256, 256))))
+    found = light_of(replace(view, face=replace(view.face, face_mask=torch.zeros(1, 1, 256, 256))))
     assert found.tolist() == [1, 0, 0, 0, 0, 0, 0, 0, 0]
 
 
@@ -67,3 +71,7 @@ def test_brightness_is_bounded():
     light[3] = 10.0
     found = brightness(light, torch.tensor([[-1.0, 0, 0], [1.0, 0, 0]]))
     assert found.tolist() == pytest.approx(RANGE)
+
+
+def test_the_view_of_a_portrait_holds_its_light(synthetic_face, view):
+    assert torch.equal(view.light, light_of(view))

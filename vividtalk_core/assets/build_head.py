@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..face.landmarks import Landmarker
 from ..filters import smoothstep
-from ..head.teeth import FRONT_DEPTH
+from ..head.teeth import front_edge
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..structures import ARKIT_NAMES
 from . import head_identity, makehuman
@@ -112,8 +112,7 @@ def with_arch(
     old = head.topology.vertices_of(part)
     surface, band = make_arch(arch), head.mean[old]
     front = band[:, 2].max()
-    edge = (band[band[:, 2] > front - FRONT_DEPTH, 1] * arch.side).max() * arch.side
-    points = surface.points + np.array((0.0, edge, front))
+    points = surface.points + np.array((0.0, front_edge(torch.from_numpy(band), arch.side), front))
     kept = np.setdiff1d(np.arange(len(head.mean)), old)
     number = np.full(len(head.mean), -1)
     number[kept] = np.arange(len(kept))

@@ -19,7 +19,7 @@ from .expression import ExpressionConfig, ExpressionGenerator, RollState
 # Clips are computed in blocks: the memory of the network does not grow with their length.
 BLOCK = 250  # frames
 EYES = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith("eye")]
-TONGUE = ARKIT_NAMES.index("tongueOut")
+TONGUE_OUT = ARKIT_NAMES.index("tongueOut")
 TONGUE_SPREAD_S = 0.03  # standard deviation of a Gaussian: a tongue is slower than what is heard changes
 MOUTH = [i for i, name in enumerate(ARKIT_NAMES) if name.startswith((*GROUPS["jaw"], *GROUPS["lips"]))]
 
@@ -88,7 +88,7 @@ def _curves(model: ExpressionGenerator, rows: Tensor, settings: ArticulationSett
     # only what opens the mouth is scaled down: brows and cheeks go on through a closure
     apart = 1 - (settings.closure * closure).clamp(0, 1)
     coefficients[:, MOUTH] *= apart
-    coefficients[:, TONGUE] = settings.tongue * tongue
+    coefficients[:, TONGUE_OUT] = settings.tongue * tongue
     coefficients[:, EYES] = 0.0  # sound does not determine lids and gaze
     return apply_gains(Expression.from_rest(coefficients, lips * apart[..., None], fps), settings)
 

@@ -24,7 +24,8 @@ def run(args: argparse.Namespace) -> None:
     inputs = open_inputs(args, given(TalkSettings(), vars(args) | {"pose": source}))
     if args.pose == "codebook":
         # missing weights are reported before any work is done
-        _ = inputs.models.audio_to_mesh.pose
+        with inputs.timer("load"):
+            _ = inputs.models.audio_to_mesh.pose
     with inputs.timer("audio"):
         audio = read_audio(args.audio)
     with inputs.timer("pose"):

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..head.mouth_shape import inter_ocular
-from ..pixels import LUMA
+from ..pixels import luma
 
 # Of a clip that count as its start: filters of generators settle within it.
 START_S = 0.4
@@ -21,7 +21,6 @@ GRID = 16
 # Of the face's width: hair and hands beside it.
 SIDE_MARGIN = 0.75
 TOP_MARGIN = 0.5  # of the face's height
-LUMINANCE = torch.tensor(LUMA)[:, None, None]
 # Of the frame that must be background; fewer pixels give no stable mean.
 LEAST_SHARE = 0.03
 
@@ -116,7 +115,7 @@ def brightness(frame: Tensor, landmarks: Tensor) -> Tensor:
     """[16, 16] mean luminance 0..1 of the blocks of the face box of a whole clip, in one frame [3, H, W] in 0..1."""
     left, top, right, bottom = face_box(landmarks).round().long().clamp(min=0).tolist()
     # The box is that of the whole clip, because one that followed the face would jitter with its landmarks.
-    luminance = (frame[:, top:bottom, left:right] * LUMINANCE.to(frame)).sum(0, keepdim=True)
+    luminance = luma(frame[:, top:bottom, left:right])[None]
     return F.adaptive_avg_pool2d(luminance, GRID)[0]
 
 

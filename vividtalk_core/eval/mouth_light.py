@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -30,29 +32,26 @@ def open_mouth(points: Tensor, height: int, width: int) -> Tensor | None:
     return inside if inside.sum() >= LEAST_PX else None
 
 
-def mouth_brightness(image: Tensor, points: Tensor, inside: Tensor) -> float:
-    """Luminance of the bright end of the mouth's inside, [H, W] bool, divided by that of the cheeks.
+class MouthLight(NamedTuple):
+    """The inside of an open mouth, beside the luminance of the cheeks."""
+
+    brightness: float  # luminance of its bright end, where teeth are seen
+    detail: float  # mean slope of its luminance, per px
+
+
+def mouth_light(image: Tensor, points: Tensor, inside: Tensor) -> MouthLight:
+    """Measure the inside of a mouth.
 
     Args:
         image: [3, H, W] in 0..1.
         points: [478, 2] px, landmarks of its face.
-        inside: of `open_mouth`.
+        inside: [H, W] bool, of `open_mouth`.
     """
     luminance = luma(image)
-    return float(luminance[inside].quantile(BRIGHT) / _cheeks(luminance, points))
-
-
-def mouth_detail(image: Tensor, points: Tensor, inside: Tensor) -> float:
-    """Mean slope of the luminance in the mouth's inside, [H, W] bool, per px, divided by the cheeks' luminance.
-
-    Args:
-        image: [3, H, W] in 0..1.
-        points: [478, 2] px, landmarks of its face.
-        inside: of `open_mouth`.
-    """
-    luminance = luma(image)
+    cheeks = _cheeks(luminance, points)
     vertical, horizontal = torch.gradient(luminance)
-    return float(torch.hypot(vertical, horizontal)[inside].mean() / _cheeks(luminance, points))
+    slope = torch.hypot(vertical, horizontal)[inside].mean()
+    return MouthLight(float(luminance[inside].quantile(BRIGHT) / cheeks), float(slope / cheeks))
 
 
 def _cheeks(luminance: Tensor, points: Tensor) -> Tensor:

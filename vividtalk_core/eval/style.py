@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import MismatchError, NoFaceError
-from .motion import LUMINANCE
+from ..pixels import luma
 
 LEVELS = 256  # quantiles by which two distributions are compared
 # Of 255 per px: a steeper slope of the brightness counts as a line.
@@ -82,7 +82,7 @@ def _lab(image: Tensor) -> Tensor:
 def _slope(image: Tensor) -> Tensor:
     """[H, W] slope of the brightness, 0..255 per px, of an image [1, 3, H, W]."""
     # 0..255, the scale on which `EDGE` is given.
-    grey = 255 * (image * LUMINANCE).sum(1, keepdim=True)
+    grey = 255 * luma(image)[:, None]
     kernels = torch.stack((SOBEL, SOBEL.T))[:, None]
     slope: Tensor = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), kernels)[0].norm(dim=0)
     return slope

@@ -29,7 +29,7 @@ def place_teeth(face: FaceFit, head: Tensor) -> Tensor:
     placed = head.clone()
     for name, edge, side in (("upper", UPPER_EDGE, -1.0), ("lower", LOWER_EDGE, 1.0)):
         crowns = vertices_of(face.model, f"{name}_teeth")
-        shift = seam.new_tensor((0.0, float(seam[1]) + edge - _front_edge(closed[crowns], side), 0.0))
+        shift = seam.new_tensor((0.0, float(seam[1]) + edge - front_edge(closed[crowns], side), 0.0))
         row = vertices_of(face.model, f"{name}_teeth", f"{name}_gums")
         placed[row] = own[row] + shift
     # the tongue moves with the lower teeth, the last of the two rows
@@ -38,7 +38,7 @@ def place_teeth(face: FaceFit, head: Tensor) -> Tensor:
     return placed
 
 
-def _front_edge(row: Tensor, side: float) -> float:
+def front_edge(row: Tensor, side: float) -> float:
     """Height of the biting edge of the front of a row of teeth [N, 3]; side −1: its lowest point, 1: its highest."""
     front = row[row[:, 2] > row[:, 2].amax() - FRONT_DEPTH]
     return float((front[:, 1] * side).amax()) * side

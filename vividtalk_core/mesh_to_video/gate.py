@@ -1,6 +1,6 @@
 """Where networks may change the image: only where the head moves, never in a background without motion.
 
-What is painted in closed form stays as it is painted: teeth are rigid, and a network would blur them.
+What is painted in closed form stays as it is painted: teeth are rigid, and networks made them darker and blurred.
 """
 
 from __future__ import annotations

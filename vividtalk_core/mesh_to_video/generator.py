@@ -1,7 +1,8 @@
 """Frames from dense motion: the portrait is warped, and what it does not show is painted.
 
-In closed form that is the inside of the mouth and the lash lines. The generator network then corrects the result at
-256 px; its changes are one more layer of paint, added as a difference, so that the portrait's own detail stays.
+In closed form that is the inside of the mouth, the lash lines and the line between closed lips. The generator network
+corrects what lies around them at 256 px; its changes are one more layer of paint, smooth and added as a difference, so
+that the portrait's own detail stays.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def generate_frames(
     paints = list(frames.paints)
     if model is not None and strength > 0:
         paints.append(correct_frames(model, render, frames, strength, progress))
-    # after the model, which would take the line for shaded teeth and darken it once more
+    # over what the model changes, which was trained without the line
     paints.append(render_lip_seam(render.view, render.mesh, paint_detail(render.view.face)))
     return GeneratedFrames(motion, tuple(paints), render.mesh.fps)
 

@@ -13,13 +13,15 @@ from ..geometry import project, vertex_normals
 from ..head.topology import INNER_LIPS, OUTER_LIPS
 from ..pixels import luma
 from ..structures import CROP, FaceFit, SourceView
-from .light import brightness, light_direction, portrait_light
+from .light import brightness, light_direction
 from .rasterizer import interpolate, rasterize
 
 SUPERSAMPLING = 2  # rasterised px per painted px, in each direction: edges of crowns are then smooth
 DEPTH = 0.75  # model units from the front teeth to where it is dark
 # Share of the skin's hue in that of teeth; the rest is the hue of the white of the eyes.
 SKIN_HUE = 0.3
+# Brightness of the white of the eyes beside the skin, where the portrait does not show it; none is below half of it.
+WHITE_OF_SKIN = 0.72
 # Teeth are at most so tinted, as a share of the skin's tint and beyond it, as in real clips: the brightest part of
 # drawn eyes may be an amber iris.
 MOST_TINT, FREE_TINT = 0.8, 0.06
@@ -72,7 +74,7 @@ class InteriorShader:
 
     def __init__(self, view: SourceView) -> None:
         model = view.face.model
-        self.palette, self.light = mouth_palette(view), portrait_light(view)
+        self.palette, self.light = mouth_palette(view), view.light
         inside = view.regions.teeth_and_tongue
         self.triangles, self.parts = model.triangles[inside], model.triangle_parts[inside]
         self.numbers = {name: model.part_names.index(name) for name in model.part_names}
@@ -181,7 +183,7 @@ def _enamel(view: SourceView, skin: Tensor) -> Tensor:
     image, eyes = view.face.image[0], view.eyes[0, 0] > 0
     luminance = luma(image)
     # a guess from the skin [3], half as tinted, for eyes that are closed or in the shade
-    white = torch.lerp(skin, skin.mean().expand(3), 0.5) * 0.72
+    white = torch.lerp(skin, skin.mean().expand(3), 0.5) * WHITE_OF_SKIN
     if eyes.sum() > 12:
         # iris, lashes and shadow are darker: the brightest 15 % belong to the white of the eye
         bright = luminance >= luminance[eyes].quantile(0.85)

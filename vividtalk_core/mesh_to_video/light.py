@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..geometry import vertex_normals
 from ..pixels import luma
-from ..structures import SourceView
+from ..structures import FaceFit, Fragments, MeshSequence, Regions
 from .rasterizer import interpolate
 
 # Weight that holds each number but the first near zero, per pixel: a face shows few directions, and flat drawings none.
@@ -24,19 +24,25 @@ FEW = 200  # px of the crop; with fewer of skin the light is taken to be even
 RANGE = (0.5, 1.35)  # of the brightness beside the mean skin's: extrapolated directions are not trusted further
 
 
-def portrait_light(view: SourceView) -> Tensor:
+def portrait_light(face: FaceFit, mesh: MeshSequence, fragments: Fragments, regions: Regions) -> Tensor:
     """The light [9] for `brightness`: 1 is that of the portrait's mean skin.
 
-    Pixels of the inner face count, without eyes, lips and the inside of the mouth.
+    Pixels of the inner face count, without eyes, lips and the inside of the mouth; with few of them the light is even.
+
+    Args:
+        face: the portrait.
+        mesh: its own mesh, T = 1.
+        fragments: of that mesh, T = 1, at 256.
+        regions: of its head model.
     """
-    face, index = view.face, view.fragments.triangle_index[0]
+    index = fragments.triangle_index[0]
     light = face.image.new_zeros(9)
     light[0] = 1
-    normals = vertex_normals(view.mesh.vertices[0], view.mesh.triangles)
-    facing = interpolate(normals, view.mesh.triangles, view.fragments)[0]  # [256, 256, 3]
+    normals = vertex_normals(mesh.vertices[0], mesh.triangles)
+    facing = interpolate(normals, mesh.triangles, fragments)[0]  # [256, 256, 3]
     lips = torch.zeros(len(normals), dtype=torch.bool, device=index.device)
     lips[face.model.lip_vertices] = True
-    hidden = view.regions.eyes | view.regions.interior | lips[view.mesh.triangles].any(1)  # [F]
+    hidden = regions.eyes | regions.interior | lips[mesh.triangles].any(1)  # [F]
     skin = (index >= 0) & ~hidden[index.clamp(min=0)] & (face.face_mask[0, 0] > 0.5)
     if skin.sum() < FEW:
         return light

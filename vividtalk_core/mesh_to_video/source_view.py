@@ -14,6 +14,7 @@ from ..head.drive import face_mesh
 from ..head.topology import FACE_OVAL
 from ..progress import Progress
 from ..structures import CROP, FaceFit, Fragments, MeshSequence, Regions, SourceView
+from .light import portrait_light
 from .rasterizer import rasterize
 from .regions import find_regions
 
@@ -41,6 +42,7 @@ def view_source(face: FaceFit) -> SourceView:
         follow=_follow(face),
         border=_border(face.image.device),
         eyes=eyes[None, None],
+        light=portrait_light(face, mesh, fragments, regions),
         regions=regions,
     )
 

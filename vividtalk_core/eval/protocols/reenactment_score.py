@@ -23,7 +23,7 @@ from ..image_metrics import face_oval, mouth_box, psnr, ssim
 from ..lip_score import none_if_nan
 from ..lips import mouth_distance
 from ..motion import SecondDifference
-from ..mouth_light import mouth_brightness, mouth_detail, open_mouth
+from ..mouth_light import mouth_light, open_mouth
 from ..sharpness import BLOCK, cpbd
 
 STATIC, CLOSED_FORM, NETWORK, REAL = "static", "closed form", "network", "real"  # the rows, in their order
@@ -105,8 +105,9 @@ class RowMeter:
         # where the real mouth is open, so that all rows are measured in the same frames
         inside = open_mouth(points, CROP, CROP)
         if inside is not None:
-            self._add("mouth_bright", mouth_brightness(sample.small[0], points, inside))
-            self._add("mouth_detail", mouth_detail(sample.small[0], points, inside))
+            light = mouth_light(sample.small[0], points, inside)
+            self._add("mouth_bright", light.brightness)
+            self._add("mouth_detail", light.detail)
         # Against the portrait and not the real frame: identity should be the portrait's, and the real row shows what
         # is natural.
         embedding = self._embed(sample)

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...filters import smoothstep
-from ...pixels import LUMA, to_float
+from ...pixels import LUMA, luma, to_float
 
 Plane = npt.NDArray[np.float32]  # [H, W]
 Filtered = npt.NDArray[np.integer[Any] | np.floating[Any]]  # [H, W], as the stubs of OpenCV call what it returns
@@ -59,11 +59,10 @@ def tone_matrix(gains: Tensor, saturation: float, hue: float) -> Tensor:
 
     Greys stay grey where the gains are alike; saturation 0 is greyscale.
     """
-    luma = torch.tensor(LUMA)
     # A hue is turned in YIQ, whose first axis is the brightness: turning the other two leaves it as it is.
     to_yiq = torch.tensor((LUMA, (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112)))
     turn = torch.tensor(((1, 0, 0), (0, math.cos(hue), -math.sin(hue)), (0, math.sin(hue), math.cos(hue))))
-    mix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
+    mix = saturation * torch.eye(3) + (1 - saturation) * torch.tensor(LUMA).expand(3, 3)
     matrix: Tensor = torch.linalg.inv(to_yiq) @ turn @ to_yiq @ mix @ torch.diag(gains)
     return matrix
 
@@ -151,7 +150,7 @@ def compress(pictures: Tensor, quality: int) -> Tensor:
 
 def _luma(pictures: Tensor) -> Tensor:
     """Brightness [N, 1, H, W] of pictures [N, 3, H, W]."""
-    return torch.einsum("c,nchw->nhw", torch.tensor(LUMA), pictures)[:, None]
+    return luma(pictures)[:, None]
 
 
 def _box(pictures: Tensor, radius: int) -> Tensor:
