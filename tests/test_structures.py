@@ -7,6 +7,7 @@ from vividtalk_core.structures import (
     ARKIT_NAMES,
     Audio,
     AudioFeatures,
+    Backdrop,
     DenseMotion,
     Expression,
     Fragments,
@@ -14,6 +15,8 @@ from vividtalk_core.structures import (
     HeadMotion,
     HeadPose,
     MeshSequence,
+    MirrorFill,
+    MirrorView,
     NccRender,
     Paint,
     Regions,
@@ -38,7 +41,9 @@ def mesh(frames):
 
 
 def motion():
-    return DenseMotion(numbers(T, 8, 8, 2), numbers(T, 1, 8, 8))
+    fill = MirrorFill(numbers(T, 8, 8, 2), numbers(T, 1, 8, 8), numbers(T, 3, 8, 8))
+    backdrop = Backdrop(numbers(1, 3, 8, 8), numbers(1, 1, 8, 8), numbers(T, 1, 8, 8))
+    return DenseMotion(numbers(T, 8, 8, 2), numbers(T, 1, 8, 8), fill, backdrop)
 
 
 def paint(beneath=None):
@@ -53,7 +58,11 @@ def view_fields():
         "pixels": numbers(V, 3),
         "fragments": fragments(1, 256),
         "confidence": numbers(V),
+        "mirror": MirrorView(numbers(V, 2), numbers(V), numbers(V), numbers(V, 3)),
         "follow": numbers(256, 256),
+        "carry": numbers(256, 256),
+        "matte": numbers(256, 256),
+        "plate": numbers(1, 3, 256, 256),
         "border": numbers(256, 256),
         "eyes": numbers(1, 1, 256, 256),
         "light": numbers(9),
@@ -86,7 +95,7 @@ VALUES = {
     "GeneratedFrames": lambda: GeneratedFrames(motion(), (paint(), paint(numbers(T, 3, 6, 7))), 25.0),
 }
 # fields that do not depend on time
-CONSTANT = {"triangles", "neutral_coefficients", "neutral_lip_offsets"}
+CONSTANT = {"plate", "hole", "triangles", "neutral_coefficients", "neutral_lip_offsets"}
 
 
 def assert_frames(part, whole, chosen):

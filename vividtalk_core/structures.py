@@ -356,6 +356,24 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class MirrorView:
+    """What the other half of the portrait's face shows of each vertex."""
+
+    pixels: Tensor  # [V, 2] px of the crop, of the mirrored vertex
+    trust: Tensor  # [V] 0..1, 1 where the portrait hides the vertex and shows the mirrored one
+    facing: Tensor  # [V] cosine between the vertex's normal and the direction to the viewer, in the portrait
+    log_gain: Tensor  # [V, 3] logarithm of the vertex's colour over that of the mirrored one
+
+    def __post_init__(self) -> None:
+        check_shapes(
+            pixels=(self.pixels, "V 2"),
+            trust=(self.trust, "V"),
+            facing=(self.facing, "V"),
+            log_gain=(self.log_gain, "V 3"),
+        )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class SourceView:
     """The portrait's own mesh, rendered: computed once, used for every frame."""
 
@@ -364,7 +382,11 @@ class SourceView:
     pixels: Tensor  # [V, 3] x, y px of the crop, depth
     fragments: Fragments  # T = 1, at 256
     confidence: Tensor  # [V] 0..1, how well the portrait shows the vertex
+    mirror: MirrorView
     follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
+    carry: Tensor  # [256, 256] 0..1, the same without an end beside the head: 0 on shoulders
+    matte: Tensor  # [256, 256] 0..1, the person with a rim of background
+    plate: Tensor  # [1, 3, 256, 256] RGB in 0..1, the crop without the person
     border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
     eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
     light: Tensor  # [9] of the portrait, spherical harmonics as in `light.brightness`
@@ -377,6 +399,9 @@ class SourceView:
             triangle_index=(self.fragments.triangle_index, "1 256 256"),
             confidence=(self.confidence, "V"),
             follow=(self.follow, "256 256"),
+            carry=(self.carry, "256 256"),
+            matte=(self.matte, "256 256"),
+            plate=(self.plate, "1 3 256 256"),
             border=(self.border, "256 256"),
             eyes=(self.eyes, "1 1 256 256"),
             light=(self.light, "9"),
@@ -409,13 +434,43 @@ class NccRender(FrameValue):
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class MirrorFill(FrameValue):
+    """Skin that the portrait hides, taken from the same place of the other half of the face."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("flow", "alpha", "gain")
+
+    flow: Tensor  # [T, H, W, 2] to the other half, in the units of `DenseMotion.flow`
+    alpha: Tensor  # [T, 1, H, W] 0..1, how much of it is shown
+    gain: Tensor  # [T, 3, H, W] factor of its colour: the two halves are lit differently
+
+    def __post_init__(self) -> None:
+        check_shapes(flow=(self.flow, "T H W 2"), alpha=(self.alpha, "T 1 H W"), gain=(self.gain, "T 3 H W"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Backdrop(FrameValue):
+    """What lies behind the person: still, and seen wherever the moved person does not cover it."""
+
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("uncovered",)
+
+    plate: Tensor  # [1, 3, H, W] RGB in 0..1, the crop without the person
+    hole: Tensor  # [1, 1, H, W] 0..1, where the plate is shown and not the portrait's own background
+    uncovered: Tensor  # [T, 1, H, W] 0..1, 1 = the backdrop is seen, 0 = the person
+
+    def __post_init__(self) -> None:
+        check_shapes(plate=(self.plate, "1 3 H W"), hole=(self.hole, "1 1 H W"), uncovered=(self.uncovered, "T 1 H W"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class DenseMotion(FrameValue):
     """Where each pixel of the driven crop comes from in the portrait's crop."""
 
-    PER_FRAME: ClassVar[tuple[str, ...]] = ("flow", "occlusion")
+    PER_FRAME: ClassVar[tuple[str, ...]] = ("flow", "occlusion", "fill", "backdrop")
 
     flow: Tensor  # [T, H, W, 2] x, y in units of half the crop (−1..1 spans it), added to the identity grid
     occlusion: Tensor  # [T, 1, H, W] 0..1, 1 = visible in the portrait, 0 = must be painted
+    fill: MirrorFill | None = None  # None where the portrait hides nothing that its other half shows
+    backdrop: Backdrop | None = None  # None: the background is bent beside the head
 
     def __post_init__(self) -> None:
         check_shapes(flow=(self.flow, "T H W 2"), occlusion=(self.occlusion, "T 1 H W"))

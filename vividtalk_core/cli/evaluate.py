@@ -32,7 +32,7 @@ from .progress import ProgressBar
 from .report import write_json
 
 STDOUT = "-"
-SETTINGS = ("frames", "pictures", "source")  # options that are fields of ReenactmentSettings
+SETTINGS = ("frames", "pictures", "source", "turned")  # options that are fields of ReenactmentSettings
 
 
 def run(args: argparse.Namespace) -> None:

@@ -80,5 +80,7 @@ def _reenactment(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, metavar="N", help="at most, from the first (default: 200)")
     parser.add_argument("--pictures", type=int, metavar="N", help="of them, compared one by one (default: 30)")
     parser.add_argument("--source", type=int, metavar="N", help="number of the frame that is the portrait (default: 0)")
+    turned = "compare only frames turned 15 to 30 degrees from the portrait, which is chosen for them"
+    parser.add_argument("--turned", action="store_const", const=True, help=turned)
     parser.add_argument("--embedder", default=argparse.SUPPRESS, metavar="FILE.onnx", help=_EMBEDDER)
     add_weights(parser, argparse.SUPPRESS)

@@ -9,6 +9,8 @@ in the paper's own form replaces it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -18,8 +20,10 @@ from ..filters import blur, smoothstep, upsample
 from ..geometry import CAMERA_DISTANCE, fit_similarity, pixel_centres, project, unproject, warp
 from ..nn import frame_batches, inference
 from ..progress import Progress
-from ..structures import CROP, DenseMotion, NccRender, SourceView
+from ..structures import CROP, Backdrop, DenseMotion, NccRender, SourceView
+from .backdrop import uncover
 from .gate import change_gate
+from .mirror import mirror_fill
 from .motion_vae import MotionVae, combine
 from .ncc import reference_texture
 from .rasterizer import interpolate
@@ -52,15 +56,18 @@ def estimate_motion(
     Returns:
         Flow [T, 256, 256, 2] in grid units and occlusion [T, 1, 256, 256]; the flow is exactly 0 where nothing moves.
     """
-    flows, occlusions = [], []
+    flows, occlusions, uncovered = [], [], []
     total = render.frame_count
     for frame in range(total):
-        flow, occlusion = _frame_motion(render.frames(slice(frame, frame + 1)))
+        flow, occlusion, open_background = _frame_motion(render.frames(slice(frame, frame + 1)))
         flows.append(flow)
         occlusions.append(occlusion)
+        uncovered.append(open_background)
         if progress:
             progress(frame + 1, total, None)
-    motion = DenseMotion(torch.stack(flows), torch.stack(occlusions))
+    view = render.view
+    backdrop = Backdrop(view.plate, (view.matte > 0)[None, None].to(view.plate), torch.stack(uncovered))
+    motion = DenseMotion(torch.stack(flows), torch.stack(occlusions), mirror_fill(render), backdrop)
     # without the model's pass at strength 0: the closed form keeps its bits
     if model is None or strength == 0:
         return motion
@@ -101,25 +108,32 @@ def refine_motion(
         occlusions.append(torch.lerp(occlusion, refined[1], strength))
         if progress:
             progress(part.stop, len(motion.flow), None)
-    return DenseMotion(torch.cat(flows), torch.cat(occlusions))
+    return replace(motion, flow=torch.cat(flows), occlusion=torch.cat(occlusions))
 
 
-def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor]:
-    """Flow [256, 256, 2] and occlusion [1, 256, 256] of one rendered frame (T = 1)."""
+def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
+    """Flow [256, 256, 2], occlusion and uncovered background [1, 256, 256] of one rendered frame (T = 1)."""
     view = render.view
-    card = _card_motion(view, render.mesh.vertices[0]) * view.follow[..., None]  # [H, W, 2] px
+    card = _card_motion(view, render.mesh.vertices[0])  # [H, W, 2] px
+    # a pixel above the shoulders whose motion would come from them stays still as well: else they would be torn up
+    there = warp(view.carry[None, None], card[None] * (2 / CROP))[0, 0]
+    carry = torch.minimum(view.carry, there)[..., None]  # [H, W, 1]
+    card = card * carry
     mesh, confidence, skin = _mesh_motion(render)  # [H, W, 2] px, [H, W], [H, W]
     # the whole skin is spread, ears and scalp too: from the face alone they would get the motion of the nose
     extra = _spread(mesh - card, skin)
-    extra = extra * view.follow[..., None]  # the background near them stays still
+    extra = extra * carry
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
     flow = flow * smoothstep(flow.norm(dim=-1, keepdim=True), *STILL_PX)
+    uncovered = uncover(view, flow)
+    # the background stays still: what is not seen of the motion is left out
+    flow = flow * ((uncovered < 1) | (view.matte > 0))[..., None]
     # a pixel of the face that the portrait does not show cannot be sampled: it is occluded, and the generator fills it
     triangle = render.fragments.triangle_index[0]
     hidden = (triangle >= 0) & (confidence < 0.05)
     inner = triangle.clamp(min=0)
     face_pixel = view.regions.inner_face[render.mesh.triangles[inner]].amin(-1) > 0
-    return flow * (2 / CROP), 1 - (hidden & face_pixel).float()[None]
+    return flow * (2 / CROP), 1 - (hidden & face_pixel).float()[None], uncovered[None]
 
 
 def _mesh_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:

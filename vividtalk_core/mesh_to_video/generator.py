@@ -15,6 +15,7 @@ from ..geometry import warp
 from ..nn import frame_batches, inference
 from ..progress import Progress
 from ..structures import CROP, DenseMotion, FaceFit, GeneratedFrames, NccRender, Paint
+from .backdrop import show_backdrop
 from .eyes import render_lash_lines
 from .gate import change_gate
 from .generator_network import FrameGenerator
@@ -124,9 +125,18 @@ def painted_alpha(frames: GeneratedFrames) -> Tensor:
     return 1 - clear
 
 
+def move_portrait(face: FaceFit, motion: DenseMotion) -> Tensor:
+    """The crop [T, 3, 256, 256] in 0..1 as T frames of motion change it, before anything is painted."""
+    image = warp(face.image, motion.flow)
+    if motion.fill is not None:
+        other = warp(face.image, motion.fill.flow) * motion.fill.gain
+        image = torch.lerp(image, other, motion.fill.alpha).clamp(0, 1)
+    return image if motion.backdrop is None else show_backdrop(image, face.image, motion.backdrop)
+
+
 def compose(face: FaceFit, frames: GeneratedFrames) -> Tensor:
     """The frames as the 256 crop, [T, 3, 256, 256] in 0..1."""
-    image = warp(face.image, frames.motion.flow)
+    image = move_portrait(face, frames.motion)
     for paint in frames.paints:
         image = paint_over(image, paint, 1.0)
     return image.clamp(0, 1)

@@ -14,7 +14,7 @@ from ..errors import MismatchError
 from ..filters import upsample
 from ..geometry import warp
 from ..progress import Progress
-from ..structures import CROP, Crop, FaceFit, GeneratedFrames, Paint
+from ..structures import CROP, Crop, DenseMotion, FaceFit, GeneratedFrames, Paint
 from .paint import paint_over
 
 
@@ -58,25 +58,58 @@ def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
 
 def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
     """Write one frame into out [3, H, W]; only the box that moves is computed."""
-    flow = frames.motion.flow[index : index + 1]
     now = slice(index, index + 1)
     paints = [paint.frames(now) for paint in frames.paints if (paint.alpha[index] > 0).any()]
-    left, top, right, bottom = _moving_box(flow[0], paints, crop)
+    motion = frames.motion.frames(now)
+    box = left, top, right, bottom = _moving_box(changed_pixels(motion)[0], paints, crop)
     if right <= left or bottom <= top:
         return
     # flow is in units of half the crop: enlarged to the native crop it keeps its values
-    native = upsample(rearrange(flow, "1 h w xy -> 1 xy h w"), crop.size)[:, :, top:bottom, left:right]
-    native = rearrange(native, "1 xy h w -> 1 h w xy")
+    native = _native_flow(motion.flow, crop, box)
     moved = warp_part(source, native, left, top)
     still = (native == 0).all(-1)[:, None]
     # bicubic sampling without motion may differ in the last bit: what does not move is copied
-    moved = torch.where(still, source[:, :, top:bottom, left:right], moved)
+    own = source[:, :, top:bottom, left:right]
+    moved = torch.where(still, own, moved)
+    fill, backdrop = motion.fill, motion.backdrop
+    if fill is not None and (fill.alpha > 0).any():
+        other = warp_part(source, _native_flow(fill.flow, crop, box), left, top)
+        filled = (other * _native(fill.gain, crop, box)).clamp(0, 1)
+        moved = torch.lerp(moved, filled, _native(fill.alpha, crop, box))
+    if backdrop is not None and (backdrop.uncovered > 0).any():
+        behind = torch.lerp(own, _native(backdrop.plate, crop, box), _native(backdrop.hole, crop, box))
+        uncovered = _native(backdrop.uncovered, crop, box)
+        # interpolation rounds: a background that is seen fully is the portrait's own, bit for bit
+        moved = torch.where(uncovered > 0.999, behind, torch.lerp(moved, behind, uncovered))
     scale = crop.size / CROP
     for paint in paints:
         corner = paint.box.new_tensor((left, top, left, top)) / scale
         moved = paint_over(moved, replace(paint, box=paint.box - corner), scale).clamp(0, 1)
     y, x = top + crop.top, left + crop.left
     out[:, y : y + bottom - top, x : x + right - left] = moved[0]
+
+
+def _native(maps: Tensor, crop: Crop, box: tuple[int, int, int, int]) -> Tensor:
+    """Maps [1, C, 256, 256] at the crop's native size, cut to a box (left, top, right, bottom): [1, C, h, w]."""
+    left, top, right, bottom = box
+    return upsample(maps, crop.size)[:, :, top:bottom, left:right]
+
+
+def _native_flow(flow: Tensor, crop: Crop, box: tuple[int, int, int, int]) -> Tensor:
+    """A field [1, 256, 256, 2] at the crop's native size, cut to a box: [1, h, w, 2]."""
+    native = _native(rearrange(flow, "1 h w xy -> 1 xy h w"), crop, box)
+    return rearrange(native, "1 xy h w -> 1 h w xy")
+
+
+def changed_pixels(motion: DenseMotion) -> Tensor:
+    """[T, 256, 256] bool, where frames differ from the portrait before they are painted."""
+    changed = (motion.flow != 0).any(-1)
+    if motion.fill is not None:
+        changed = changed | (motion.fill.alpha[:, 0] > 0)
+    if motion.backdrop is not None:
+        # where the backdrop is the portrait's own, nothing changes
+        changed = changed | ((motion.backdrop.uncovered > 0) & (motion.backdrop.hole > 0))[:, 0]
+    return changed
 
 
 def warp_part(source: Tensor, flow: Tensor, left: int, top: int) -> Tensor:
@@ -108,16 +141,15 @@ def _shown_box(paint: Paint) -> list[float]:
     return shown_box
 
 
-def _moving_box(flow: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
+def _moving_box(active: Tensor, paints: list[Paint], crop: Crop) -> tuple[int, int, int, int]:
     """Left, top, right, bottom in px of the native crop around all that moves or is painted, inside the portrait.
 
     Args:
-        flow: [256, 256, 2].
+        active: [256, 256] bool, what moves.
         paints: layers of one frame with alpha above 0 somewhere.
         crop: of the portrait.
     """
     boxes = [_shown_box(paint) for paint in paints]
-    active = (flow != 0).any(-1)
     if active.any():
         rows, columns = active.any(1).nonzero()[:, 0], active.any(0).nonzero()[:, 0]
         boxes.append([float(edge) for edge in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1)])

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..filters import blur, ramp, smoothstep
-from ..geometry import pixel_centres, polygon_mask, project, vertex_normals
+from ..geometry import pixel_centres, project
 from ..head.drive import face_mesh
 from ..head.topology import FACE_OVAL
 from ..progress import Progress
 from ..structures import CROP, FaceFit, Fragments, MeshSequence, Regions, SourceView
+from .backdrop import background_plate, person_distance, person_matte
 from .light import portrait_light
+from .mirror import facing_cosine, view_mirror
 from .rasterizer import rasterize
 from .regions import find_regions
 
@@ -23,6 +23,8 @@ BORDER_PX = 10  # px of the crop over which it fades out at the border of the cr
 # Cosines of the angle between skin and viewer: beyond 84° its pixels are not used, below 70° they are used fully.
 FACING = (0.10, 0.35)
 COLLAR = 0.55  # of the face height below the chin, where the neck does not move
+# Shoulders do not follow: from this far beside the middle of the face, in widths of it, the collar rises by the slope.
+SHOULDER, SHOULDER_SLOPE = 0.7, 1.2
 VISIBLE = 0.06  # model units by which a visible vertex may lie behind the z-buffer
 
 
@@ -33,13 +35,20 @@ def view_source(face: FaceFit) -> SourceView:
     fragments = rasterize_mesh(mesh, regions)
     triangle = fragments.triangle_index[0]
     eyes = (regions.eyes[triangle.clamp(min=0)] & (triangle >= 0)).float()
+    facing = facing_cosine(mesh.vertices[0], mesh.triangles)
+    visible = _visible(pixels[0], fragments.depth[0], regions)
+    matte = person_matte(face)
     return SourceView(
         face=face,
         mesh=mesh,
         pixels=pixels[0],
         fragments=fragments,
-        confidence=_confidence(mesh.vertices[0], pixels[0], fragments.depth[0], mesh.triangles, regions),
+        confidence=ramp(facing, *FACING) * visible,
+        mirror=view_mirror(face, pixels[0, :, :2], facing, visible, regions),
         follow=_follow(face),
+        carry=_carry(face),
+        matte=matte,
+        plate=background_plate(face, matte),
         border=_border(face.image.device),
         eyes=eyes[None, None],
         light=portrait_light(face, mesh, fragments, regions),
@@ -56,32 +65,35 @@ def rasterize_mesh(mesh: MeshSequence, regions: Regions, progress: Progress | No
     return Fragments(torch.where(index >= 0, numbers[index.clamp(min=0)], -1), fragments.barycentric, fragments.depth)
 
 
-def _confidence(vertices: Tensor, pixels: Tensor, depth: Tensor, triangles: Tensor, regions: Regions) -> Tensor:
-    """[V] 0..1 from facing and visibility of vertices [V, 3], pixels [V, 3] px and depth, and the z-buffer [H, W]."""
-    normals = vertex_normals(vertices, triangles)
-    towards = F.normalize(vertices.new_tensor((0.0, 0.0, 10.0)) - vertices, dim=-1)
-    facing = ramp((normals * towards).sum(-1), *FACING)
+def _visible(pixels: Tensor, depth: Tensor, regions: Regions) -> Tensor:
+    """[V] bool, whether nothing lies before vertices [V, 3], px and depth, in the z-buffer [H, W]."""
     x, y = (pixels[:, i].floor().long().clamp(0, CROP - 1) for i in (0, 1))
     # the nearest surface within a pixel: at a silhouette the pixel under a vertex may miss the mesh
     nearest = -F.max_pool2d(-depth.clamp(max=1e3)[None, None], 3, 1, 1)[0, 0]
-    in_front = pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
-    return facing * in_front
+    return pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
 
 
 def _follow(face: FaceFit) -> Tensor:
     """[256, 256] how far each pixel of the crop follows the head's rigid motion."""
-    oval = face.landmarks[list(FACE_OVAL), :2]
-    # the segmentation may miss a painted face that the landmarks have found
-    person = (face.person_mask[0, 0] > 0.5) | polygon_mask(oval, CROP, CROP)
-    away = torch.from_numpy(cv2.distanceTransform((~person).cpu().numpy().astype(np.uint8), cv2.DIST_L2, 5))
-    away = away.to(face.image.device)
-    beside = smoothstep(1 - away / FADE_PX)
-    chin, brow = float(oval[:, 1].max()), float(oval[:, 1].min())
-    rows = pixel_centres(CROP, CROP, face.image.device)[..., 1]
-    collar = COLLAR * (chin - brow)
-    above_collar = smoothstep((chin + collar - rows) / collar)
+    beside = smoothstep(1 - person_distance(face) / FADE_PX)
     # softened: an edge in this map would be an edge in the motion, and so a tear in the image
-    return blur(beside * above_collar, 3.0)
+    return blur(beside * _above_collar(face, 0.0), 3.0)
+
+
+def _carry(face: FaceFit) -> Tensor:
+    """[256, 256] how far each pixel would follow the head's rigid motion if the background did."""
+    return blur(_above_collar(face, SHOULDER_SLOPE), 3.0)
+
+
+def _above_collar(face: FaceFit, slope: float) -> Tensor:
+    """[256, 256] 1 on the head and at its height, 0 from the collar down; over the shoulders it rises by the slope."""
+    oval = face.landmarks[list(FACE_OVAL), :2]
+    chin, brow = float(oval[:, 1].max()), float(oval[:, 1].min())
+    columns, rows = pixel_centres(CROP, CROP, face.image.device).unbind(-1)
+    collar = COLLAR * (chin - brow)
+    low, high = oval[:, 0].amin(), oval[:, 0].amax()
+    beside = ((columns - (low + high) / 2).abs() - SHOULDER * (high - low)).clamp(min=0)
+    return smoothstep((chin + collar - slope * beside - rows) / collar)
 
 
 def _border(device: torch.device) -> Tensor:

@@ -1,8 +1,10 @@
 """Self-reenactment on a clip whose motion is known to be within reach: one that the renderer made."""
 
 import logging
+import math
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +13,13 @@ from torch import nn
 
 from vividtalk_core import pipeline
 from vividtalk_core.critics import perceptual
-from vividtalk_core.errors import MissingFileError, SettingsError
+from vividtalk_core.errors import MediaError, MissingFileError, SettingsError
 from vividtalk_core.eval.evaluators import Evaluators
 from vividtalk_core.eval.footage import Footage
 from vividtalk_core.eval.protocols import reenactment
 from vividtalk_core.eval.protocols.reenactment import (
     ReenactmentSettings,
+    _choose_frames,
     find_perceptual,
     motion_from,
     reenact_files,
@@ -28,7 +31,7 @@ from vividtalk_core.face.track import track_video
 from vividtalk_core.geometry import rotation_matrix
 from vividtalk_core.mesh_to_video.generator_network import FrameGenerator, FrameGeneratorConfig
 from vividtalk_core.pipeline import drive, load_models
-from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
+from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion, HeadPose
 from vividtalk_core.video.reader import read_image
 
 FRAMES = 5
@@ -194,3 +197,17 @@ def test_a_clip_that_cannot_be_used_is_left_out_and_a_missing_one_is_an_error(
     monkeypatch.undo()
     with pytest.raises(MissingFileError):
         list(reenact_files(models, [tmp_path / "none.mp4"], Evaluators(models.face), FEW))
+
+
+def test_turned_frames_are_compared_with_the_frame_that_most_are_turned_from():
+    yaw = torch.tensor([0.0, 20.0, 22.0, 5.0, 60.0]) * math.pi / 180
+    rotation = torch.stack((torch.zeros(5), yaw, torch.zeros(5)), 1)
+    track = SimpleNamespace(
+        landmarks_2d=torch.zeros(5, 478, 2), pose=HeadPose(rotation, torch.zeros(5, 3), 25.0)
+    )  # all that is read of a track
+    settings = ReenactmentSettings(turned=True)
+    source, compared = _choose_frames(track, settings)
+    assert source in (0, 3) and compared == {1, 2}
+    still = SimpleNamespace(landmarks_2d=track.landmarks_2d, pose=HeadPose(rotation * 0, torch.zeros(5, 3), 25.0))
+    with pytest.raises(MediaError, match="no frame is turned 15 to 30° from another; yaw goes from 0 to 0°"):
+        _choose_frames(still, settings)

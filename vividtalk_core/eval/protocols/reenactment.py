@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -22,6 +23,7 @@ from ...errors import MediaError, MissingPackageError, NoFaceError, SettingsErro
 from ...face.align import to_crop
 from ...face.track import Track, track_video
 from ...mesh_to_video.generator import painted_alpha
+from ...mesh_to_video.paste import changed_pixels
 from ...mesh_to_video.source_view import view_source
 from ...motion.head_pose import relative_to_frame
 from ...pipeline import Models, TalkSettings, TalkStream, drive
@@ -50,6 +52,7 @@ log = logging.getLogger("vividtalk")
 REACH_PX = 3
 # Share of the head's motion that a pixel follows; below it is the band where motion ends.
 FADING = 0.5
+TURNED_DEG = (15.0, 30.0)  # difference of yaw
 LEAST_FRAMES = 3  # a second difference needs as many
 
 
@@ -60,6 +63,8 @@ class ReenactmentSettings:
     frames: int = 200  # at most, from the first: 8 s at 25 frames per second
     pictures: int = 30  # of them, spread evenly, are compared one by one; jitter is measured in all
     source: int = 0  # number of the frame that is the portrait
+    # compare the frames whose yaw is 15 to 30° from that of the source; the source is then chosen for most such frames
+    turned: bool = False
 
     def __post_init__(self) -> None:
         if self.frames < LEAST_FRAMES or self.pictures < 2 or not 0 <= self.source < self.frames:
@@ -103,15 +108,16 @@ def self_reenactment(
                 f"frame {settings.source} of a clip of {LEAST_FRAMES} or more is needed; the clip has {count} frames"
             )
         # Read a second time instead of kept, because a clip in memory would take gigabytes.
-        portrait = to_float(next(islice(footage.frames(), settings.source, None)))
-        expression, pose = motion_from(track, settings.source)
+        source, compared = _choose_frames(track, settings)
+        portrait = to_float(next(islice(footage.frames(), source, None)))
+        expression, pose = motion_from(track, source)
         streams = {
             row: drive(
                 portrait[None], expression, pose, TalkSettings(fps=footage.fps, strength=strength), models=models
             )
             for row, strength in strengths(models).items()
         }
-        rows = _measure_rows(footage, streams, track, portrait, evaluators, settings)
+        rows = _measure_rows(footage, streams, track, portrait, evaluators, source, compared)
     embedder, perceptual = evaluators.embedder, evaluators.perceptual
     return Reenactment(
         count,
@@ -127,6 +133,25 @@ def strengths(models: Models) -> dict[str, float]:
     networks = models.mesh_to_video
     learned = networks.motion is not None or networks.generator is not None
     return {CLOSED_FORM: 0.0} | ({NETWORK: 1.0} if learned else {})
+
+
+def _choose_frames(track: Track, settings: ReenactmentSettings) -> tuple[int, set[int]]:
+    """Number of the frame that is the portrait, and of those that are compared one by one."""
+    count = len(track.landmarks_2d)
+    if not settings.turned:
+        # the source frame is left out: it is the portrait itself and would raise every mean
+        return settings.source, spread_frames(count, settings.pictures) - {settings.source}
+    yaw = track.pose.rotation[:, 1] * (180 / math.pi)
+    turn = (yaw[:, None] - yaw).abs()
+    far = (turn >= TURNED_DEG[0]) & (turn <= TURNED_DEG[1])
+    source = int(far.sum(1).argmax())
+    numbers = far[source].nonzero()[:, 0]
+    if not len(numbers):
+        raise MediaError(
+            f"no frame is turned {TURNED_DEG[0]:g} to {TURNED_DEG[1]:g}° from another; yaw goes from {yaw.amin():.0f} "
+            f"to {yaw.amax():.0f}°"
+        )
+    return source, {int(numbers[index]) for index in spread_frames(len(numbers), settings.pictures)}
 
 
 def motion_from(track: Track, source: int) -> tuple[Expression, HeadMotion]:
@@ -146,15 +171,14 @@ def _measure_rows(
     track: Track,
     portrait: Tensor,
     evaluators: Evaluators,
-    settings: ReenactmentSettings,
+    source_frame: int,
+    compared: set[int],
 ) -> dict[str, RowScore]:
     """Go through the real frames and all that is generated from the portrait [3, H, W], side by side."""
     face, count = streams[CLOSED_FORM].face, len(track.landmarks_2d)
     points = to_crop(F.pad(track.landmarks_2d, (0, 1)), face.crop)[..., :2]  # [T, 478, 2] px of the crop
-    source = sample_frame(evaluators.face, portrait, face.crop, points[settings.source])
+    source = sample_frame(evaluators.face, portrait, face.crop, points[source_frame])
     meters = {row: RowMeter(evaluators, source, face.crop) for row in (STATIC, *streams, REAL)}
-    # the source frame is left out: it is the portrait itself and would raise every mean
-    compared = spread_frames(count, settings.pictures) - {settings.source}
     edge, background = still_parts(face)
     generated = zip(*(_frames_with_still(stream) for stream in streams.values()), strict=True)
     for index, (real, rows) in enumerate(zip(islice(footage.frames(), count), generated, strict=True)):
@@ -182,7 +206,7 @@ def _compare_images(meters: dict[str, RowMeter], images: dict[str, Tensor], poin
 def _frames_with_still(stream: TalkStream) -> Iterator[tuple[Tensor, Tensor]]:
     """Frames [3, H, W] one by one, each with a mask [256, 256] bool of where nothing was moved or painted."""
     for generated, chunk in stream.generated():
-        changed = (generated.motion.flow != 0).any(-1)[:, None] | (painted_alpha(generated) > 0)  # [t, 1, 256, 256]
+        changed = changed_pixels(generated.motion)[:, None] | (painted_alpha(generated) > 0)  # [t, 1, 256, 256]
         # Interpolation at the portrait's own resolution reads a few pixels around what moves: they may change as
         # well.
         reached = F.max_pool2d(changed.float(), 2 * REACH_PX + 1, 1, REACH_PX)

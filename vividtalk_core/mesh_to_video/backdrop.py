@@ -1,0 +1,84 @@
+"""The background behind the person: a still plate, so that a head that turns does not bend what lies beside it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..filters import blur, smoothstep
+from ..geometry import pixel_centres, polygon_mask, warp
+from ..head.topology import FACE_OVAL
+from ..structures import CROP, Backdrop, FaceFit, SourceView
+
+# Px of the crop outside the segmented person. Up to the first all is carried by the head: hair is finer than the
+# segmentation. From the second on nothing is.
+RIM_PX = (3.0, 11.0)
+INPAINT_PX = 4.0  # radius from which each pixel of the plate is filled
+# What is filled is blurred: lines that are continued far into the hole are guesses.
+PLATE_BLUR_PX = 2.0
+# Motion below the first leaves the background as it is, above the second the backdrop is shown.
+FRAME_PX = 3.0  # px of the crop inside the portrait's edge that nothing is filled from
+MOVING_PX = (0.1, 1.0)  # px of the crop
+
+
+def person_distance(face: FaceFit) -> Tensor:
+    """[256, 256] distance to the person in px of the crop, 0 on it."""
+    oval = face.landmarks[list(FACE_OVAL), :2]
+    # the segmentation may miss a painted face that the landmarks have found
+    person = (face.person_mask[0, 0] > 0.5) | polygon_mask(oval, CROP, CROP)
+    away = cv2.distanceTransform((~person).cpu().numpy().astype(np.uint8), cv2.DIST_L2, 5)
+    return torch.from_numpy(away).to(face.image.device)
+
+
+def person_matte(face: FaceFit) -> Tensor:
+    """[256, 256] 0..1, the person with a soft rim of background."""
+    near, far = RIM_PX
+    return smoothstep(person_distance(face), far, near)
+
+
+def background_plate(face: FaceFit, matte: Tensor) -> Tensor:
+    """The crop without the person.
+
+    Args:
+        face: the fitted portrait.
+        matte: [256, 256] of `person_matte`.
+
+    Returns:
+        [1, 3, 256, 256] RGB in 0..1; where the matte is 0, the crop. The rest is filled from there (Telea 2004).
+    """
+    image, crop = face.image, face.crop
+    # nor from beyond the portrait or its outermost pixels, which may be a frame: they would be drawn out into streaks
+    centres = pixel_centres(CROP, CROP, image.device) * (crop.size / CROP)
+    corner = centres.new_tensor((crop.left, crop.top))
+    size = centres.new_tensor((crop.width, crop.height))
+    edge = torch.minimum(centres + corner, size - centres - corner).amin(-1) * (CROP / crop.size)
+    hole = ((matte > 0) | (edge < FRAME_PX)).cpu().numpy()
+    if hole.all():
+        return image
+    pixels = (rearrange(image[0], "c h w -> h w c") * 255).round().byte().cpu().numpy()
+    filled = torch.from_numpy(cv2.inpaint(pixels, hole.astype(np.uint8), INPAINT_PX, cv2.INPAINT_TELEA))
+    plate = rearrange(filled.to(image), "h w c -> 1 c h w") / 255
+    return torch.where((matte > 0)[None, None], blur(plate, PLATE_BLUR_PX), image)
+
+
+def uncover(view: SourceView, flow: Tensor) -> Tensor:
+    """Where the moved person does not cover the backdrop.
+
+    Args:
+        view: the portrait.
+        flow: [256, 256, 2] px, the motion of the person and of the rim around it.
+
+    Returns:
+        [256, 256] 0..1; 0 where nothing moves.
+    """
+    matte = warp(view.matte[None, None], flow[None] * (2 / CROP))[0, 0]
+    return smoothstep(flow.norm(dim=-1), *MOVING_PX) * (1 - matte)
+
+
+def show_backdrop(image: Tensor, portrait: Tensor, backdrop: Backdrop) -> Tensor:
+    """Frames [T, 3, 256, 256] with the backdrop where it is uncovered; portrait is the crop [1, 3, 256, 256]."""
+    behind = torch.lerp(portrait, backdrop.plate, backdrop.hole)
+    return torch.lerp(image, behind.expand_as(image), backdrop.uncovered)
