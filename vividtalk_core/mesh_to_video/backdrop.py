@@ -5,10 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from ..filters import blur, smoothstep
+from ..filters import smoothstep, upsample
 from ..geometry import pixel_centres, polygon_mask, warp
 from ..head.topology import FACE_OVAL
 from ..structures import CROP, Backdrop, FaceFit, SourceView
@@ -16,9 +17,9 @@ from ..structures import CROP, Backdrop, FaceFit, SourceView
 # Px of the crop outside the segmented person. Up to the first all is carried by the head: hair is finer than the
 # segmentation. From the second on nothing is.
 RIM_PX = (3.0, 11.0)
-INPAINT_PX = 4.0  # radius from which each pixel of the plate is filled
-# What is filled is blurred: lines that are continued far into the hole are guesses.
-PLATE_BLUR_PX = 2.0
+# The plate is filled at half the resolution: lines that are continued into the hole are guesses.
+PLATE_STEP = 2  # px of the crop
+INPAINT_PX = 3.0  # px of the plate, radius from which each of its pixels is filled
 # Motion below the first leaves the background as it is, above the second the backdrop is shown.
 FRAME_PX = 3.0  # px of the crop inside the portrait's edge that nothing is filled from
 MOVING_PX = (0.1, 1.0)  # px of the crop
@@ -58,10 +59,15 @@ def background_plate(face: FaceFit, matte: Tensor) -> Tensor:
     hole = ((matte > 0) | (edge < FRAME_PX)).cpu().numpy()
     if hole.all():
         return image
-    pixels = (rearrange(image[0], "c h w -> h w c") * 255).round().byte().cpu().numpy()
+    # what is outside of the hole weighs in alone: the person must not bleed into the plate
+    known = torch.from_numpy(~hole).to(image)[None, None]
+    weight = F.avg_pool2d(known, PLATE_STEP)
+    small = F.avg_pool2d(image * known, PLATE_STEP) / weight.clamp(min=1e-6)
+    hole = (weight[0, 0] == 0).cpu().numpy()
+    pixels = (rearrange(small[0], "c h w -> h w c") * 255).round().byte().cpu().numpy()
     filled = torch.from_numpy(cv2.inpaint(pixels, hole.astype(np.uint8), INPAINT_PX, cv2.INPAINT_TELEA))
-    plate = rearrange(filled.to(image), "h w c -> 1 c h w") / 255
-    return torch.where((matte > 0)[None, None], blur(plate, PLATE_BLUR_PX), image)
+    plate = upsample(rearrange(filled.to(image), "h w c -> 1 c h w") / 255, CROP)
+    return torch.where((matte > 0)[None, None], plate, image)
 
 
 def uncover(view: SourceView, flow: Tensor) -> Tensor:
@@ -75,7 +81,8 @@ def uncover(view: SourceView, flow: Tensor) -> Tensor:
         [256, 256] 0..1; 0 where nothing moves.
     """
     matte = warp(view.matte[None, None], flow[None] * (2 / CROP))[0, 0]
-    return smoothstep(flow.norm(dim=-1), *MOVING_PX) * (1 - matte)
+    # hypot: a norm over two values costs ten times as much
+    return smoothstep(torch.hypot(flow[..., 0], flow[..., 1]), *MOVING_PX) * (1 - matte)
 
 
 def show_backdrop(image: Tensor, portrait: Tensor, backdrop: Backdrop) -> Tensor:

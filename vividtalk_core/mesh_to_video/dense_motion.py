@@ -116,15 +116,18 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     view = render.view
     card = _card_motion(view, render.mesh.vertices[0])  # [H, W, 2] px
     # a pixel above the shoulders whose motion would come from them stays still as well: else they would be torn up
-    there = warp(view.carry[None, None], card[None] * (2 / CROP))[0, 0]
-    carry = torch.minimum(view.carry, there)[..., None]  # [H, W, 1]
+    step = CROP // COARSE
+    own = F.avg_pool2d(view.carry[None, None], step)  # [1, 1, h, w]
+    coarse = F.avg_pool2d(rearrange(card, "h w c -> 1 c h w"), step) * (2 / CROP)
+    there = warp(own, rearrange(coarse, "1 c h w -> 1 h w c"))
+    carry = upsample(torch.minimum(own, there), CROP)[0, 0, ..., None]  # [H, W, 1]
     card = card * carry
     mesh, confidence, skin = _mesh_motion(render)  # [H, W, 2] px, [H, W], [H, W]
     # the whole skin is spread, ears and scalp too: from the face alone they would get the motion of the nose
     extra = _spread(mesh - card, skin)
     extra = extra * carry
     flow = (card + torch.lerp(extra, mesh - card, confidence[..., None])) * view.border[..., None]
-    flow = flow * smoothstep(flow.norm(dim=-1, keepdim=True), *STILL_PX)
+    flow = flow * smoothstep(torch.hypot(flow[..., :1], flow[..., 1:]), *STILL_PX)
     uncovered = uncover(view, flow)
     # the background stays still: what is not seen of the motion is left out
     flow = flow * ((uncovered < 1) | (view.matte > 0))[..., None]

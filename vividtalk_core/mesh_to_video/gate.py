@@ -5,6 +5,7 @@ What is painted in closed form stays as it is painted: teeth are rigid, and netw
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -28,7 +29,7 @@ def change_gate(flow: Tensor, follow: Tensor, painted: Tensor | None = None) -> 
     Returns:
         [T, 1, 256, 256] 0..1; exactly 0 in a frame without motion and paint, and where all is paint.
     """
-    moving = smoothstep(flow.norm(dim=-1)[:, None] * (CROP / 2), *MOVING_PX)
+    moving = smoothstep(torch.hypot(flow[..., 0], flow[..., 1])[:, None] * (CROP / 2), *MOVING_PX)
     if painted is not None:
         moving = moving.maximum(painted)
     step = CROP // COARSE

@@ -14,7 +14,7 @@ from ..errors import MismatchError
 from ..filters import upsample
 from ..geometry import warp
 from ..progress import Progress
-from ..structures import CROP, Crop, DenseMotion, FaceFit, GeneratedFrames, Paint
+from ..structures import CROP, Backdrop, Crop, DenseMotion, FaceFit, GeneratedFrames, Paint
 from .paint import paint_over
 
 
@@ -39,10 +39,11 @@ def paste_back(portrait: Tensor, face: FaceFit, frames: GeneratedFrames, progres
         raise MismatchError(f"The face was fitted to a {fitted} portrait, this one is {width}×{height}: use the same.")
     source = crop_portrait(portrait[:1], face.crop)
     total = len(frames.motion.flow)
+    behind = _backdrop_image(source, frames.motion.backdrop)
     # every frame begins as the portrait: only the box that moves is written
     out = portrait[:1].repeat(total, 1, 1, 1)
     for index in range(total):
-        _paste_frame(out[index], source, face.crop, frames, index)
+        _paste_frame(out[index], source, behind, face.crop, frames, index)
         if progress:
             progress(index + 1, total, out[index])
     return out
@@ -56,8 +57,16 @@ def crop_portrait(portrait: Tensor, crop: Crop) -> Tensor:
     return portrait[:, :, rows][:, :, :, columns]
 
 
-def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
-    """Write one frame into out [3, H, W]; only the box that moves is computed."""
+def _backdrop_image(source: Tensor, backdrop: Backdrop | None) -> Tensor:
+    """What lies behind the person at native size [1, 3, S, S]: the source [1, 3, S, S] and the plate."""
+    if backdrop is None:
+        return source
+    size = source.shape[-1]
+    return torch.lerp(source, upsample(backdrop.plate, size), upsample(backdrop.hole, size))
+
+
+def _paste_frame(out: Tensor, source: Tensor, behind: Tensor, crop: Crop, frames: GeneratedFrames, index: int) -> None:
+    """Write one frame into out [3, H, W], from the crop and from what lies behind it; only the box that moves."""
     now = slice(index, index + 1)
     paints = [paint.frames(now) for paint in frames.paints if (paint.alpha[index] > 0).any()]
     motion = frames.motion.frames(now)
@@ -73,11 +82,14 @@ def _paste_frame(out: Tensor, source: Tensor, crop: Crop, frames: GeneratedFrame
     moved = torch.where(still, own, moved)
     fill, backdrop = motion.fill, motion.backdrop
     if fill is not None and (fill.alpha > 0).any():
-        other = warp_part(source, _native_flow(fill.flow, crop, box), left, top)
-        filled = (other * _native(fill.gain, crop, box)).clamp(0, 1)
-        moved = torch.lerp(moved, filled, _native(fill.alpha, crop, box))
+        # a cheek at most: only its box
+        x0, y0, x1, y1 = _moving_box(fill.alpha[0, 0] > 0, [], crop)
+        cheek = moved[:, :, y0 - top : y1 - top, x0 - left : x1 - left]
+        other = warp_part(source, _native_flow(fill.flow, crop, (x0, y0, x1, y1)), x0, y0)
+        filled = (other * _native(fill.gain, crop, (x0, y0, x1, y1))).clamp(0, 1)
+        cheek.copy_(torch.lerp(cheek, filled, _native(fill.alpha, crop, (x0, y0, x1, y1))))
     if backdrop is not None and (backdrop.uncovered > 0).any():
-        behind = torch.lerp(own, _native(backdrop.plate, crop, box), _native(backdrop.hole, crop, box))
+        behind = behind[:, :, top:bottom, left:right]
         uncovered = _native(backdrop.uncovered, crop, box)
         # interpolation rounds: a background that is seen fully is the portrait's own, bit for bit
         moved = torch.where(uncovered > 0.999, behind, torch.lerp(moved, behind, uncovered))
