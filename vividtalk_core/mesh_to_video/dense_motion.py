@@ -1,7 +1,7 @@
 """Dense motion from the two z-buffered meshes, which give the source of each face pixel; a motion-VAE may refine it.
 
 The field has three layers. A flat card through the centre of the head moves what the mesh does not reach; its motion
-fades out over the background and the neck. The difference between the motion of the whole head mesh and that of the
+fades out over the neck, and the background stands still behind it. The difference between the motion of the whole head mesh and that of the
 card is spread smoothly, so that hair follows the scalp below it. On the face itself, wherever the portrait shows the
 surface, the correspondence of the two meshes is used as it is. The motion-VAE adds a residual to this closed form, or
 in the paper's own form replaces it.
