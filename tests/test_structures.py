@@ -62,6 +62,7 @@ def view_fields():
         "follow": numbers(256, 256),
         "carry": numbers(256, 256),
         "matte": numbers(256, 256),
+        "hole": numbers(256, 256),
         "plate": numbers(1, 3, 256, 256),
         "border": numbers(256, 256),
         "eyes": numbers(1, 1, 256, 256),

@@ -386,6 +386,7 @@ class SourceView:
     follow: Tensor  # [256, 256] 0..1, how much a pixel follows the head: 1 on it, 0 on background and shoulders
     carry: Tensor  # [256, 256] 0..1, the same without an end beside the head: 0 on shoulders
     matte: Tensor  # [256, 256] 0..1, the person with a rim of background
+    hole: Tensor  # [256, 256] 0..1, where the person hides the background
     plate: Tensor  # [1, 3, 256, 256] RGB in 0..1, the crop without the person
     border: Tensor  # [256, 256] 0..1, 0 at the border of the crop, where nothing may move
     eyes: Tensor  # [1, 1, 256, 256] 1 where the portrait shows an eyeball
@@ -401,6 +402,7 @@ class SourceView:
             follow=(self.follow, "256 256"),
             carry=(self.carry, "256 256"),
             matte=(self.matte, "256 256"),
+            hole=(self.hole, "256 256"),
             plate=(self.plate, "1 3 256 256"),
             border=(self.border, "256 256"),
             eyes=(self.eyes, "1 1 256 256"),

@@ -8,7 +8,14 @@ import torch
 
 from vividtalk_core.geometry import pixel_centres
 from vividtalk_core.head.drive import drive_mesh
-from vividtalk_core.mesh_to_video.backdrop import RIM_PX, background_plate, person_matte, uncover
+from vividtalk_core.mesh_to_video.backdrop import (
+    RIM_PX,
+    background_hole,
+    background_plate,
+    person_distance,
+    person_matte,
+    uncover,
+)
 from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
 from vividtalk_core.mesh_to_video.generator import move_portrait
 from vividtalk_core.mesh_to_video.ncc import render_ncc
@@ -20,8 +27,8 @@ from vividtalk_core.structures import Expression, HeadMotion
 def lined_face(synthetic_face):
     """A person in front of upright lines 16 px apart."""
     lines = ((pixel_centres(256, 256)[..., 0] / 16).floor() % 2).expand(1, 3, 256, 256)
-    distance = person_matte(synthetic_face)
-    return replace(synthetic_face, image=torch.where(distance > 0, synthetic_face.image, lines))
+    away = person_distance(synthetic_face) > 0
+    return replace(synthetic_face, image=torch.where(away, lines, synthetic_face.image))
 
 
 def tilted(face, degrees):
@@ -36,7 +43,7 @@ def test_the_background_does_not_bend_beside_a_head_that_tilts(lined_face):
     motion = estimate_motion(render_ncc(view, tilted(lined_face, 12)))
     image = move_portrait(lined_face, motion)
     assert torch.equal(image[0], lined_face.image[0])
-    seen = (motion.backdrop.uncovered[1, 0] == 1) & (view.matte == 0)
+    seen = (motion.backdrop.uncovered[1, 0] == 1) & (view.hole == 0)
     # most of it lies where the head moves, and where the background would have moved with it
     assert (seen & (view.follow > 0.05)).sum() > 500
     assert torch.equal(image[1][:, seen], lined_face.image[0][:, seen])
@@ -48,7 +55,7 @@ def test_a_still_head_covers_its_background(lined_face):
 
 
 def test_the_matte_holds_the_person_and_a_rim(synthetic_face):
-    matte = person_matte(synthetic_face)
+    matte = person_matte(person_distance(synthetic_face))
     person = synthetic_face.person_mask[0, 0] > 0.5
     assert (matte[person] == 1).all()
     assert person.sum() < (matte > 0.5).sum() < person.sum() + 4 * 256 * RIM_PX[1]
@@ -56,12 +63,12 @@ def test_the_matte_holds_the_person_and_a_rim(synthetic_face):
 
 def test_the_plate_is_the_background_without_the_person(synthetic_face):
     background = pixel_centres(256, 256)[..., 1].expand(1, 3, 256, 256) / 256
-    matte = person_matte(synthetic_face)
-    image = torch.where(matte > 0, 0.0, background)
-    plate = background_plate(replace(synthetic_face, image=image), matte)
-    outside = matte == 0
+    hole = background_hole(person_distance(synthetic_face))
+    image = torch.where(hole > 0, 0.0, background)
+    plate = background_plate(replace(synthetic_face, image=image), hole)
+    outside = hole == 0
     assert torch.equal(plate[0][:, outside], image[0][:, outside])
-    near = (matte > 0) & (matte < 1)
+    near = (hole > 0) & (hole < 1)
     assert (plate - background)[0][:, near].abs().mean() < 0.05, "the ramp goes on under the rim"
 
 

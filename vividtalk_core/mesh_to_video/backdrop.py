@@ -16,12 +16,15 @@ from ..structures import CROP, Backdrop, FaceFit, SourceView
 
 # Px of the crop outside the segmented person. Up to the first all is carried by the head: hair is finer than the
 # segmentation. From the second on nothing is.
-RIM_PX = (3.0, 11.0)
+RIM_PX = (2.0, 7.0)
+# Px outside the person. Up to the first the plate is shown, for hair is seen there; from the second on the portrait's
+# own background, which the plate is filled from.
+HOLE_PX = (2.5, 5.0)
 # The plate is filled at half the resolution: lines that are continued into the hole are guesses.
 PLATE_STEP = 2  # px of the crop
 INPAINT_PX = 3.0  # px of the plate, radius from which each of its pixels is filled
-# Motion below the first leaves the background as it is, above the second the backdrop is shown.
 FRAME_PX = 3.0  # px of the crop inside the portrait's edge that nothing is filled from
+# Motion below the first leaves the background as it is, above the second the backdrop is shown.
 MOVING_PX = (0.1, 1.0)  # px of the crop
 
 
@@ -34,21 +37,27 @@ def person_distance(face: FaceFit) -> Tensor:
     return torch.from_numpy(away).to(face.image.device)
 
 
-def person_matte(face: FaceFit) -> Tensor:
-    """[256, 256] 0..1, the person with a soft rim of background."""
+def person_matte(distance: Tensor) -> Tensor:
+    """[256, 256] 0..1, the person with a soft rim of background; see `person_distance`."""
     near, far = RIM_PX
-    return smoothstep(person_distance(face), far, near)
+    return smoothstep(distance, far, near)
 
 
-def background_plate(face: FaceFit, matte: Tensor) -> Tensor:
+def background_hole(distance: Tensor) -> Tensor:
+    """[256, 256] 0..1, where the portrait hides the background; see `person_distance`."""
+    near, far = HOLE_PX
+    return smoothstep(distance, far, near)
+
+
+def background_plate(face: FaceFit, hole: Tensor) -> Tensor:
     """The crop without the person.
 
     Args:
         face: the fitted portrait.
-        matte: [256, 256] of `person_matte`.
+        hole: [256, 256] of `background_hole`.
 
     Returns:
-        [1, 3, 256, 256] RGB in 0..1; where the matte is 0, the crop. The rest is filled from there (Telea 2004).
+        [1, 3, 256, 256] RGB in 0..1; where the hole is 0, the crop. The rest is filled from there (Telea 2004).
     """
     image, crop = face.image, face.crop
     # nor from beyond the portrait or its outermost pixels, which may be a frame: they would be drawn out into streaks
@@ -56,18 +65,18 @@ def background_plate(face: FaceFit, matte: Tensor) -> Tensor:
     corner = centres.new_tensor((crop.left, crop.top))
     size = centres.new_tensor((crop.width, crop.height))
     edge = torch.minimum(centres + corner, size - centres - corner).amin(-1) * (CROP / crop.size)
-    hole = ((matte > 0) | (edge < FRAME_PX)).cpu().numpy()
-    if hole.all():
+    unknown = (hole > 0) | (edge < FRAME_PX)
+    if unknown.all():
         return image
     # what is outside of the hole weighs in alone: the person must not bleed into the plate
-    known = torch.from_numpy(~hole).to(image)[None, None]
+    known = (~unknown).to(image)[None, None]
     weight = F.avg_pool2d(known, PLATE_STEP)
     small = F.avg_pool2d(image * known, PLATE_STEP) / weight.clamp(min=1e-6)
-    hole = (weight[0, 0] == 0).cpu().numpy()
+    empty = (weight[0, 0] == 0).cpu().numpy()
     pixels = (rearrange(small[0], "c h w -> h w c") * 255).round().byte().cpu().numpy()
-    filled = torch.from_numpy(cv2.inpaint(pixels, hole.astype(np.uint8), INPAINT_PX, cv2.INPAINT_TELEA))
+    filled = torch.from_numpy(cv2.inpaint(pixels, empty.astype(np.uint8), INPAINT_PX, cv2.INPAINT_TELEA))
     plate = upsample(rearrange(filled.to(image), "h w c -> 1 c h w") / 255, CROP)
-    return torch.where((matte > 0)[None, None], plate, image)
+    return torch.where((hole > 0)[None, None], plate, image)
 
 
 def uncover(view: SourceView, flow: Tensor) -> Tensor:

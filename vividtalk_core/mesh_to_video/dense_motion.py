@@ -1,10 +1,10 @@
 """Dense motion from the two z-buffered meshes, which give the source of each face pixel; a motion-VAE may refine it.
 
 The field has three layers. A flat card through the centre of the head moves what the mesh does not reach; its motion
-fades out over the neck, and the background stands still behind it. The difference between the motion of the whole head mesh and that of the
-card is spread smoothly, so that hair follows the scalp below it. On the face itself, wherever the portrait shows the
-surface, the correspondence of the two meshes is used as it is. The motion-VAE adds a residual to this closed form, or
-in the paper's own form replaces it.
+fades out over the neck, and the background stands still behind it. The difference between the motion of the whole
+head mesh and that of the card is spread smoothly, so that hair follows the scalp below it. On the face itself, wherever
+the portrait shows the surface, the correspondence of the two meshes is used as it is. The motion-VAE adds a residual to
+this closed form, or in the paper's own form replaces it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def estimate_motion(
         if progress:
             progress(frame + 1, total, None)
     view = render.view
-    backdrop = Backdrop(view.plate, (view.matte > 0)[None, None].to(view.plate), torch.stack(uncovered))
+    backdrop = Backdrop(view.plate, view.hole[None, None], torch.stack(uncovered))
     motion = DenseMotion(torch.stack(flows), torch.stack(occlusions), mirror_fill(render), backdrop)
     # without the model's pass at strength 0: the closed form keeps its bits
     if model is None or strength == 0:
@@ -130,7 +130,7 @@ def _frame_motion(render: NccRender) -> tuple[Tensor, Tensor, Tensor]:
     flow = flow * smoothstep(torch.hypot(flow[..., :1], flow[..., 1:]), *STILL_PX)
     uncovered = uncover(view, flow)
     # the background stays still: what is not seen of the motion is left out
-    flow = flow * ((uncovered < 1) | (view.matte > 0))[..., None]
+    flow = flow * (uncovered < 1)[..., None]
     # a pixel of the face that the portrait does not show cannot be sampled: it is occluded, and the generator fills it
     triangle = render.fragments.triangle_index[0]
     hidden = (triangle >= 0) & (confidence < 0.05)

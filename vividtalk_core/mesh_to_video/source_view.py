@@ -12,7 +12,7 @@ from ..head.drive import face_mesh
 from ..head.topology import FACE_OVAL
 from ..progress import Progress
 from ..structures import CROP, FaceFit, Fragments, MeshSequence, Regions, SourceView
-from .backdrop import background_plate, person_distance, person_matte
+from .backdrop import background_hole, background_plate, person_distance, person_matte
 from .light import portrait_light
 from .mirror import facing_cosine, view_mirror
 from .rasterizer import rasterize
@@ -37,7 +37,8 @@ def view_source(face: FaceFit) -> SourceView:
     eyes = (regions.eyes[triangle.clamp(min=0)] & (triangle >= 0)).float()
     facing = facing_cosine(mesh.vertices[0], mesh.triangles)
     visible = _visible(pixels[0], fragments.depth[0], regions)
-    matte = person_matte(face)
+    distance = person_distance(face)
+    hole = background_hole(distance)
     return SourceView(
         face=face,
         mesh=mesh,
@@ -45,10 +46,11 @@ def view_source(face: FaceFit) -> SourceView:
         fragments=fragments,
         confidence=ramp(facing, *FACING) * visible,
         mirror=view_mirror(face, pixels[0, :, :2], facing, visible, regions),
-        follow=_follow(face),
+        follow=_follow(face, distance),
         carry=_carry(face),
-        matte=matte,
-        plate=background_plate(face, matte),
+        matte=person_matte(distance),
+        hole=hole,
+        plate=background_plate(face, hole),
         border=_border(face.image.device),
         eyes=eyes[None, None],
         light=portrait_light(face, mesh, fragments, regions),
@@ -73,9 +75,9 @@ def _visible(pixels: Tensor, depth: Tensor, regions: Regions) -> Tensor:
     return pixels[:, 2] + regions.setback < nearest[y, x] + VISIBLE
 
 
-def _follow(face: FaceFit) -> Tensor:
-    """[256, 256] how far each pixel of the crop follows the head's rigid motion."""
-    beside = smoothstep(1 - person_distance(face) / FADE_PX)
+def _follow(face: FaceFit, distance: Tensor) -> Tensor:
+    """[256, 256] how far each pixel follows the head's rigid motion, at a distance [256, 256] px from the person."""
+    beside = smoothstep(1 - distance / FADE_PX)
     # softened: an edge in this map would be an edge in the motion, and so a tear in the image
     return blur(beside * _above_collar(face, 0.0), 3.0)
 
