@@ -12,6 +12,7 @@ from typing import Any
 from ..audio.phones import read_phones, spans_of
 from ..audio.waveform import read_audio
 from ..critics.face_embedder import FaceEmbedder
+from ..critics.perceptual import load_perceptual
 from ..errors import MediaError
 from ..eval.evaluators import Evaluators
 from ..eval.footage import read_footage
@@ -27,6 +28,7 @@ from ..hub import resolve_weights
 from ..pipeline import load_models
 from ..training.reports.expression import expression_metrics
 from ..training.reports.head_pose import head_pose_metrics
+from ..training.reports.mouths import mouth_metrics
 from ..video.reader import read_image
 from .progress import ProgressBar
 from .report import write_json
@@ -44,6 +46,7 @@ def run(args: argparse.Namespace) -> None:
         "style": _style,
         "expression": _expression,
         "head-pose": _head_pose,
+        "mouths": _mouths,
     }
     reports[args.report](args)
 
@@ -146,6 +149,11 @@ def _expression(args: argparse.Namespace) -> None:
 
 def _head_pose(args: argparse.Namespace) -> None:
     _print_json(head_pose_metrics(Path(args.data), Path(args.file)))
+
+
+def _mouths(args: argparse.Namespace) -> None:
+    models, backbone = load_models(args.weights).mesh_to_video, load_perceptual(args.backbone)
+    _print_json(mouth_metrics(Path(args.data), models, args.split, backbone))
 
 
 def _print_json(values: object) -> None:

@@ -37,18 +37,23 @@ def add_evaluate_arguments(parser: Parser) -> None:
     style.add_argument("speech", metavar="SPEECH", help="a sound file with speech")
     style.add_argument("portraits", nargs="+", metavar="PORTRAIT", help="images with a face")
     expression = reports.add_parser("expression", help="lips from speech", description=_EXPRESSION)
-    expression.add_argument("data", metavar="DATA", help="a folder that was prepared for training")
-    expression.add_argument(
-        "--split", default="validation", choices=("train", "validation", "test"), help="(default: validation)"
+    mouths = reports.add_parser("mouths", help="mouths beside real ones", description=_MOUTHS)
+    for report in (expression, mouths):
+        report.add_argument("data", metavar="DATA", help="a folder that was prepared for training")
+        report.add_argument(
+            "--split", default="validation", choices=("train", "validation", "test"), help="(default: validation)"
+        )
+    mouths.add_argument(
+        "--backbone", metavar="FILE", help="weights of VGG-19 for the distances (default: EfficientNet-lite0)"
     )
     head_pose = reports.add_parser("head-pose", help="head motion from speech", description=_HEAD_POSE)
     head_pose.add_argument("data", metavar="DATA", help="a folder that was prepared for training")
     head_pose.add_argument("file", metavar="FILE", help="weights of a pose sampler")
-    for report in (fit, style, expression):
+    for report in (fit, style, expression, mouths):
         add_weights(report, argparse.SUPPRESS)
 
 
-REPORTS = ("fit", "reenactment", "style", "expression", "head-pose")
+REPORTS = ("fit", "reenactment", "style", "expression", "head-pose", "mouths")
 _EMBEDDER = "a face embedder of your own, for CSIM"
 _FIT = "Distance in px of the 256 crop between the landmarks of the fitted 3DMM and the detected ones, as JSON lines."
 _REENACTMENT = (
@@ -57,6 +62,7 @@ _REENACTMENT = (
 )
 _STYLE = "Change of colours, lines and slopes in portraits that talk, as a Markdown table."
 _EXPRESSION = "Generated lips beside the real ones on a prepared folder, as JSON."
+_MOUTHS = "Rendered mouths beside the real ones on the pairs of a prepared folder (`train pairs`), as JSON."
 _HEAD_POSE = "Generated head motion beside the real one on the validation clips of a prepared folder, as JSON."
 
 

@@ -44,7 +44,8 @@ def test_before_training_the_closed_form_comes_out(data):
     output, flow, _ = predict(motion, frames)
     assert torch.equal(flow, frames["flow"])
     assert not output.flow.any()
-    generated, _, base = generate(GeneratorTask(data, GeneratorSettings(), motion).module, frames)
+    generator = GeneratorTask(data, GeneratorSettings(), motion).module.generator
+    generated, _, base = generate(generator, motion, frames)
     torch.testing.assert_close(generated, base)
 
 

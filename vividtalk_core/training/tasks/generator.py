@@ -79,7 +79,7 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
     def losses(self, module: GeneratorTraining, batch: Batch) -> dict[str, Tensor]:
         """The terms of generator and discriminator on frames [N, 3, 256, 256]; each term trains only one of them."""
         frames, settings = by_frame(batch), self.settings
-        predicted, alpha = generate(module, frames)[:2]
+        predicted, alpha = generate(module.generator, module.motion, frames)[:2]
         target = frames["target"]
         mouth, eyes = region_weights(frames["points"], predicted.shape[-1])
         corners = windows(frames, FACE_WINDOW)
@@ -113,12 +113,12 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
 
     def versions(self, module: GeneratorTraining, frames: Batch) -> dict[str, Tensor]:
         """The generated frames [N, 3, 256, 256], those before the refinement, and those of the closed form."""
-        predicted, _, base = generate(module, frames)
+        predicted, _, base = generate(module.generator, module.motion, frames)
         return {"": predicted, "base_": base, "closed_": compose_base(frames, frames["flow"])}
 
     def columns(self, module: GeneratorTraining, frames: Batch) -> tuple[Tensor, ...]:
         """Portrait, real frame, closed form, refined motion, generated and changes, [N, 3, 256, 256] each."""
-        predicted, alpha, base = generate(module, frames)
+        predicted, alpha, base = generate(module.generator, module.motion, frames)
         closed = compose_base(frames, frames["flow"])
         return frames["source"], frames["target"], closed, base, predicted, alpha.expand(-1, 3, -1, -1)
 
@@ -127,20 +127,20 @@ class GeneratorTask(ImageTask[GeneratorTraining]):
         save_module(path, module.generator, self.config, torch.float16)
 
 
-def generate(module: GeneratorTraining, frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
+def generate(generator: FrameGenerator, motion: MotionVae | None, frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
     """Frames [N, 3, 256, 256], the gated alpha [N, 1, 256, 256] and the frames before, of `by_frame`."""
     with torch.no_grad():
         flow, occlusion = frames["flow"], frames["occlusion"]
-        if module.motion is not None:
+        if motion is not None:
             # Without the noise that a VAE adds in training.
-            module.motion.eval()
-            _, flow, occlusion = predict(module.motion, frames)
+            motion.eval()
+            _, flow, occlusion = predict(motion, frames)
         base = compose_base(frames, flow)
         painted = frames["paint"][:, 3:]
         gate = change_gate(flow, frames["follow"], painted)
     # The frames of a run share their portrait: it is encoded once.
-    features = module.generator.encode_source(frames["source"][::RUN]).repeat_interleave(RUN, 0)
-    color, alpha = module.generator(features, base, painted, frames["ncc"], frames["mask"], flow, occlusion)
+    features = generator.encode_source(frames["source"][::RUN]).repeat_interleave(RUN, 0)
+    color, alpha = generator(features, base, painted, frames["ncc"], frames["mask"], flow, occlusion)
     alpha = alpha.float() * gate
     return base + alpha * (smooth_change(base, color.float()) - base), alpha, base
 
