@@ -72,7 +72,9 @@ def mouth_metrics(data: Path, models: MeshToVideoModels, split: str, network: Ba
             with torch.no_grad():
                 pictures = _pictures(models.motion, models.generator, frames)
                 for name, picture in pictures.items():
-                    _measure(rows[name], network, picture, frames, clip)
+                    _measure(rows[name], network, picture, frames)
+                    if name != REAL:
+                        _compare(rows[name], network, picture, frames, clip)
     real = torch.cat(rows[REAL].features)
     report: dict[str, object] = {"backbone": network.name, "clips": len(rows[CLOSED_FORM].psnr), "frames": len(real)}
     for name, row in rows.items():
@@ -89,20 +91,33 @@ def _pictures(motion: MotionVae | None, generator: FrameGenerator | None, frames
     """[R, 3, 256, 256] of each row."""
     pictures = {REAL: frames["target"], CLOSED_FORM: compose_base(frames, frames["flow"])}
     if generator is not None:
-        pictures[NETWORKS] = generate(generator, motion, frames)[0].clamp(0, 1)
-    return pictures
+        pictures[NETWORKS] = generate(generator, motion, frames)[0]
+    # whole numbers of 255 like the real ones: a backbone sees the rounding
+    return {name: (picture.clamp(0, 1) * 255).round() / 255 for name, picture in pictures.items()}
 
 
-def _measure(row: _Row, network: Backbone, picture: Tensor, frames: Batch, clip: str) -> None:
+def _measure(row: _Row, network: Backbone, picture: Tensor, frames: Batch) -> None:
     """Add the mouths of the pictures [R, 3, 256, 256] of one run to a row."""
-    corners = windows(frames, MOUTH_WINDOW, OUTER_LIPS)
-    mouth, real = (cut(image, corners, MOUTH_WINDOW) for image in (picture, frames["target"]))
+    mouth = _mouths(picture, frames)
     row.sharpness.append(_sharpness(mouth))
-    mouth, real = (F.interpolate(image, scale_factor=ENLARGED, mode="bilinear") for image in (mouth, real))
-    row.features.append(mean_features(network, mouth))
-    if picture is not frames["target"]:
-        row.perceptual[clip] += perceptual_distance(network, mouth, real).tolist()
-        row.psnr[clip].append(image_metrics(picture, frames)["mouth_psnr"])
+    row.features.append(mean_features(network, _enlarged(mouth)))
+
+
+def _compare(row: _Row, network: Backbone, picture: Tensor, frames: Batch, clip: str) -> None:
+    """Add the distances of the pictures [R, 3, 256, 256] of one run from their real frames to a row."""
+    mouth, real = (_enlarged(_mouths(image, frames)) for image in (picture, frames["target"]))
+    row.perceptual[clip] += perceptual_distance(network, mouth, real).tolist()
+    row.psnr[clip].append(image_metrics(picture, frames)["mouth_psnr"])
+
+
+def _mouths(picture: Tensor, frames: Batch) -> Tensor:
+    """[R, 3, 64, 64] windows around the real lips of pictures [R, 3, 256, 256]."""
+    return cut(picture, windows(frames, MOUTH_WINDOW, OUTER_LIPS), MOUTH_WINDOW)
+
+
+def _enlarged(mouth: Tensor) -> Tensor:
+    """Windows [R, 3, h, w] at the size that the backbone sees."""
+    return F.interpolate(mouth, scale_factor=ENLARGED, mode="bilinear")
 
 
 def _sharpness(mouth: Tensor) -> Tensor:
