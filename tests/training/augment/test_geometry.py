@@ -38,6 +38,7 @@ def make_sample():
         "mask": disc.expand(RUN, 1, -1, -1),
         "flow": flow,
         "occlusion": 1 - disc.expand(RUN, 1, -1, -1) / 2,
+        "scene": torch.rand(RUN, 4, SIZE, SIZE, generator=generator),
         "paint": torch.rand(RUN, 4, SIZE, SIZE, generator=generator),
         "follow": disc[None],
         "step": flow[0] * 0.3,
@@ -84,7 +85,7 @@ def test_mirrored_twice_is_the_sample():
 def test_mirror():
     sample = make_sample()
     mirrored = mirror(sample)
-    for name in ("source", "target", "mask", "occlusion", "paint", "follow", "step_mask"):
+    for name in ("source", "target", "mask", "occlusion", "scene", "paint", "follow", "step_mask"):
         assert torch.equal(mirrored[name], sample[name].flip(-1)), name
     left = mirrored["ncc"][0, :, 10, 20], sample["ncc"][0, :, 10, SIZE - 1 - 20]
     assert not left[0].any() and not left[1].any(), "the background stays 0"
@@ -144,7 +145,7 @@ def test_beyond_the_old_crop_nothing_moves_and_the_border_goes_on():
     sample = make_sample()
     ones = {name: torch.ones_like(value) for name, value in sample.items()}
     moved = move_crop(ones | {"source": sample["source"], "occlusion": ones["occlusion"] * 0}, 1.0, 0.0, (10.0, 0.0))
-    for name in ("ncc", "mask", "paint", "follow", "step_mask"):
+    for name in ("ncc", "mask", "scene", "paint", "follow", "step_mask"):
         assert not moved[name][..., :10].any() and (moved[name][..., 10:] == 1).all(), name
     for name in ("flow", "step"):
         assert not moved[name][..., :10, :].any() and (moved[name][..., 10:, :] == 1).all(), name

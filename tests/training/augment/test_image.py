@@ -27,6 +27,7 @@ def make_batch(size):
         "source": source,
         "target": target,
         "flow": torch.zeros(size, RUN, SIZE, SIZE, 2),
+        "scene": torch.cat((target, alpha), 2),
         "paint": torch.cat((target * alpha, alpha), 2),
         "mask": (alpha > 0).float(),
         "points": SIZE * torch.rand(size, RUN, 478, 2, generator=generator),
@@ -51,7 +52,7 @@ def test_shapes_ranges_and_the_batch_itself():
     for name, value in found.items():
         assert value.shape == batch[name].shape and value.dtype == torch.float32 and value.isfinite().all(), name
         assert torch.equal(before[name], batch[name]), name
-    for name in ("source", "target", "paint", "mask"):
+    for name in ("source", "target", "scene", "paint", "mask"):
         assert found[name].min() >= 0 and found[name].max() <= 1, name
     assert (found["source"][0] - found["source"][1]).abs().mean() > 0.02
 
@@ -93,6 +94,15 @@ def test_paint_keeps_its_style_and_gets_no_file_losses(kind):
     batch = make_batch(2)
     found = augment(replace(NEVER, **{kind: 1.0}, smooth=1.0, ink=1.0), batch)
     assert torch.equal(found["paint"], batch["paint"])
+
+
+@pytest.mark.parametrize("kind", ["tone", "curve", "style", "soften", "shrink", "jpeg"])
+def test_the_scene_looks_like_the_portrait_it_is_made_of(kind):
+    batch = make_batch(2)
+    found = augment(replace(NEVER, **{kind: 1.0}, smooth=1.0, ink=1.0), batch)
+    assert not torch.equal(found["source"], batch["source"])
+    torch.testing.assert_close(found["scene"][:, :, :3], found["target"])
+    assert torch.equal(found["scene"][:, :, 3:], batch["scene"][:, :, 3:])
 
 
 def test_mirror_is_that_of_the_view():

@@ -62,6 +62,13 @@ def test_paint_covers_the_warped_portrait(frames):
     torch.testing.assert_close(moved, warp(frames["source"], frames["flow"]))
 
 
+def test_the_scene_lies_between_the_warped_portrait_and_the_paint(frames):
+    red, half_green = ((1.0, 0.0, 0.0, 1.0), (0.0, 0.5, 0.0, 0.5))
+    scene, paint = (torch.tensor(layer)[:, None, None].expand(6, 4, 256, 256) for layer in (red, half_green))
+    picture = compose_base(frames | {"scene": scene, "paint": paint}, frames["flow"])
+    torch.testing.assert_close(picture, torch.tensor((0.5, 0.5, 0.0))[:, None, None].expand_as(picture))
+
+
 def test_mouth_and_eyes_weigh_more(frames):
     weight = pixel_weights(frames, 4.0, 3.0)[0, 0]
     points = frames["points"][0].long()

@@ -44,6 +44,7 @@ def make(name="a.00004", split="train", identity="Ada"):
         ncc=picture(RUNS, 2, 4, 256, 256),
         flow=motion(RUNS, 2, 256, 256, 2),
         occlusion=picture(RUNS, 2, 1, 256, 256),
+        scene=picture(RUNS, 2, 4, 256, 256),
         paint=picture(RUNS, 2, 4, 256, 256),
         points=256 * torch.rand(RUNS, 2, 478, 2, generator=generator),
         lips=256 * torch.rand(RUNS, 2, 20, 2, generator=generator),
@@ -97,7 +98,7 @@ def test_unknown_splits_are_refused(tmp_path, shard):
 def test_other_and_damaged_files_are_refused_with_their_name(file):
     tensors, header = load_tensors(file), read_header(file)
     save_tensors(file, tensors, header | {"format": "pairs-0"})
-    with pytest.raises(ValueError, match=r"a\.safetensors has the format 'pairs-0', not 'pairs-1': run `train pairs`"):
+    with pytest.raises(ValueError, match=r"a\.safetensors has the format 'pairs-0', not 'pairs-2': run `train pairs`"):
         read_pairs(file)
     save_tensors(file, {name: value for name, value in tensors.items() if name not in ("flow", "lips")}, header)
     with pytest.raises(ValueError, match=r"a\.safetensors is not a whole shard: flow, lips missing; run `train pairs`"):

@@ -15,11 +15,24 @@ from vividtalk_core.eval.image_metrics import psnr
 from vividtalk_core.face.fit import fit_face
 from vividtalk_core.face.models import load_face_models
 from vividtalk_core.geometry import warp
+from vividtalk_core.head.drive import drive_mesh
+from vividtalk_core.mesh_to_video.dense_motion import estimate_motion
+from vividtalk_core.mesh_to_video.generator import move_portrait
+from vividtalk_core.mesh_to_video.ncc import render_ncc
+from vividtalk_core.mesh_to_video.source_view import view_source
 from vividtalk_core.pipeline import drive, load_models
+from vividtalk_core.pixels import to_float
 from vividtalk_core.structures import ARKIT_NAMES, Expression, HeadMotion
+from vividtalk_core.training.dataset import image_shard
 from vividtalk_core.training.dataset.image_shard import PairShard, load_pairs, to_batch
 from vividtalk_core.training.prepare import image_pairs as module
-from vividtalk_core.training.prepare.image_pairs import PairSettings, choose_runs, render_pairs, render_source
+from vividtalk_core.training.prepare.image_pairs import (
+    PairSettings,
+    choose_runs,
+    render_pairs,
+    render_source,
+    scene_layer,
+)
 from vividtalk_core.training.prepare.tracks import ClipTrack
 from vividtalk_core.video.reader import read_image
 from vividtalk_core.video.writer import VideoWriter
@@ -140,9 +153,9 @@ def test_the_portrait_in_closed_form_is_nearly_the_real_frame(batch):
     """The clip was made by the same renderer: flow and paint of the shard must bring its frames back."""
     for run in range(len(RUNS)):
         for frame in range(2):
-            paint, real = batch["paint"][run, frame], batch["target"][run, frame]
+            paint, scene, real = (batch[name][run, frame] for name in ("paint", "scene", "target"))
             generated = warp(batch["source"][run][None], batch["flow"][run, frame][None])[0]
-            generated = generated * (1 - paint[3:]) + paint[:3]
+            generated = torch.lerp(generated, scene[:3], scene[3:]) * (1 - paint[3:]) + paint[:3]
             face = batch["mask"][run, frame, 0] > 0.5
             closed, still = (psnr(picture[None], real[None], face) for picture in (generated, batch["source"][run]))
             assert closed > still + 4, "dB"
@@ -168,7 +181,21 @@ def test_what_a_portrait_stands_for_is_taken_off_the_motion(clip):
     tensors = render_source(load_face_models(), frames, track, 6, [6])
     flow = tensors["flow"][0].float() * 128
     assert (flow[0] == 0).all() and flow[1].norm(dim=-1).amax() > 0.5
-    assert (tensors["paint"][0, 0] == 0).all()
+    assert (tensors["paint"][0, 0] == 0).all() and (tensors["scene"][0, 0, 3] == 0).all()
+
+
+def test_the_scene_is_what_the_renderer_lays_over_the_warped_portrait(clip):
+    frames, _ = clip
+    face = fit_face(load_face_models(), to_float(frames[0][None]))
+    turned = HeadMotion(torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.4, 0.0]]), torch.zeros(2, 3), 25.0)
+    lips = torch.zeros(2, len(face.model.lip_vertices), 3)
+    still = Expression(torch.zeros(2, 52), lips, 25.0, torch.zeros(52), lips[0])
+    motion = estimate_motion(render_ncc(view_source(face), drive_mesh(face, still, turned)))
+    scene = scene_layer(face, motion)
+    assert not scene[0, 3].any() and torch.equal(scene[0, :3], face.image[0])
+    assert scene[1, 3].mean() > 0.01, "a head that turns uncovers background"
+    shown = torch.lerp(warp(face.image, motion.flow), scene[:, :3], scene[:, 3:])
+    torch.testing.assert_close(shown, move_portrait(face, motion), atol=3 / 255, rtol=0)
 
 
 def test_a_frame_without_a_face_is_no_portrait(clip):
@@ -250,6 +277,18 @@ def test_an_interrupted_run_goes_on_with_what_is_missing(folder, prepared, rende
 
     monkeypatch.setattr(module, "read_video", refuse)
     assert render_pairs(folder, prepared, settings=FEW) == 2
+
+
+def test_pairs_of_an_older_format_and_damaged_ones_are_rendered_again(folder, prepared, rendered, monkeypatch):
+    add(folder, prepared, "ada/one.mp4")
+    with monkeypatch.context() as patch:
+        patch.setattr(image_shard, "FORMAT", "pairs-1")
+        render_pairs(folder, prepared, settings=FEW)
+    paths = sorted((prepared / "pairs").iterdir())
+    paths[1].write_bytes(paths[1].read_bytes()[:99])
+    assert not any(map(image_shard.is_current, paths))
+    render_pairs(folder, prepared, settings=FEW)
+    assert len(rendered) == 4 and all(map(image_shard.is_current, paths))
 
 
 def test_what_cannot_be_used_is_reported_and_the_rest_goes_on(folder, prepared, rendered, monkeypatch, caplog):

@@ -17,7 +17,7 @@ PICTURES = ("source", "target")
 CODES = ("source_ncc", "ncc")
 FIELDS = ("flow", "step")  # [..., H, W, 2] grid units
 VISIBILITIES = ("occlusion",)  # 1 = nothing to paint
-MAPS = (*CODES, *VISIBILITIES, "source_mask", "mask", "paint", "follow", "step_mask")
+MAPS = (*CODES, *VISIBILITIES, "source_mask", "mask", "scene", "paint", "follow", "step_mask")
 MESH_POINTS, LIP_POINTS = ("source_points", "points"), ("source_lips", "lips")
 
 # MediaPipe's landmarks on the plane of symmetry. Those of the subject's left begin with 248, in the order of the right.
@@ -82,8 +82,8 @@ def move_crop(
 ) -> dict[str, Tensor]:
     """Move a sample to another crop: everything is rotated and scaled about the middle, then shifted.
 
-    Beyond the old crop the pictures repeat their border, which the portrait shows and which does not move: flow, masks
-    and paint are 0 there and occlusion is 1.
+    Beyond the old crop the pictures repeat their border, which the portrait shows and which does not move: flow, masks,
+    scene and paint are 0 there and occlusion is 1.
 
     Args:
         sample: pictures [..., 3, H, W] and their maps, fields and points.

@@ -68,7 +68,8 @@ def augment_pictures(
 
     Args:
         batch: "source" [B, 3, H, H] and "target" [B, R, 3, H, H], RGB in 0..1, and any of source_ncc, ncc, source_mask,
-            mask, occlusion, paint (premultiplied RGB and alpha), follow, step_mask [B, (R,) C, H, H], flow, step
+            mask, occlusion, scene (RGB and alpha), paint (premultiplied RGB and alpha), follow, step_mask
+            [B, (R,) C, H, H], flow, step
             [B, (R,) H, H, 2] in grid units, source_points, points [B, (R,) 478, 2] and source_lips, lips
             [B, (R,) 20, 2] in px of the crop. Nothing is edited in place.
         generator: on the CPU; every random number comes from it.
@@ -100,13 +101,19 @@ def _augment(sample: dict[str, Tensor], generator: torch.Generator, settings: Pi
     # Portrait and frames together, so that they cannot differ in light or style: the network would learn to change
     # it.
     pictures = torch.cat((sample["source"][None], sample["target"]))  # [1 + R, 3, H, W]
+    frames = len(sample["target"])
+    if "scene" in sample:
+        # made of the portrait, whose style and file it therefore shows
+        pictures = torch.cat((pictures, sample["scene"][:, :3]))  # [1 + 2 · R, 3, H, W]
     if happens(settings.style, generator):
         pictures = _draw(pictures, generator, settings)
     change = _color_change(float(pictures[0].mean()), generator, settings)
     if change:
         pictures = change(pictures)
     pictures = _degrade(pictures, generator, settings).clamp(0, 1)
-    changed = {"source": pictures[0], "target": pictures[1:]}
+    changed = {"source": pictures[0], "target": pictures[1 : 1 + frames]}
+    if "scene" in sample:
+        changed["scene"] = torch.cat((pictures[1 + frames :], sample["scene"][:, 3:]), 1)
     if change and "paint" in sample:
         changed["paint"] = change.on_paint(sample["paint"])
     return sample | changed

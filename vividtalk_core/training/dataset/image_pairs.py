@@ -61,7 +61,7 @@ def by_frame(batch: Batch) -> Batch:
     """[B, R, ...] to [B·R, ...]; what the frames of a run share [B, ...] is repeated for each; steps are left out."""
     shared = [name for name in batch if name.startswith("source") or name == "follow"]
     frames = {name: batch[name].repeat_interleave(RUN, 0) for name in shared}
-    driven = ("target", "ncc", "mask", "flow", "occlusion", "paint", "points", "lips")
+    driven = ("target", "ncc", "mask", "flow", "occlusion", "scene", "paint", "points", "lips")
     return frames | {name: batch[name].flatten(0, 1) for name in driven}
 
 
@@ -74,10 +74,11 @@ def textures(frames: Batch) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def compose_base(frames: Batch, flow: Tensor) -> Tensor:
-    """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], under the closed-form paint."""
-    paint = frames["paint"]
+    """[N, 3, 256, 256] the portrait warped by flow [N, 256, 256, 2], under cheek and backdrop, and under the paint."""
+    scene, paint = frames["scene"], frames["paint"]
+    moved = torch.lerp(warp(frames["source"], flow), scene[:, :3], scene[:, 3:])
     # The colours of the paint are premultiplied with its alpha: its soft border does not get dark.
-    return warp(frames["source"], flow) * (1 - paint[:, 3:]) + paint[:, :3]
+    return moved * (1 - paint[:, 3:]) + paint[:, :3]
 
 
 def pixel_weights(frames: Batch, mouth: float, eyes: float) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ...errors import DatasetError, SettingsError
+from ...errors import DatasetError, MissingFileError, SettingsError, WeightsError
 from ...filters import upsample
 from ...hub import load_tensors, read_header, save_tensors
 from ...pixels import to_float
@@ -17,7 +17,7 @@ from ...structures import CROP, check_shapes
 from .layout import PAIRS, shard_paths
 from .motion_shard import SPLITS
 
-FORMAT = "pairs-1"
+FORMAT = "pairs-2"
 # Consecutive frames per run: one loss compares the change between them.
 RUN = 2
 # px; motion between neighbouring frames is smooth, so a quarter of the pixels is enough.
@@ -40,6 +40,7 @@ class PairShard:
     ncc: Tensor  # [N, R, 4, H, W] uint8, driven NCC and inner-face mask
     flow: Tensor  # [N, R, H, W, 2] float16 grid units, closed form
     occlusion: Tensor  # [N, R, 1, H, W] uint8
+    scene: Tensor  # [N, R, 4, H, W] uint8, mirrored cheek and backdrop over the warped portrait: RGB, and alpha
     paint: Tensor  # [N, R, 4, H, W] uint8, mouth interior and lash lines: RGB times alpha, and alpha
     points: Tensor  # [N, R, 478, 2] float32 px, tracked landmarks of the real frames
     lips: Tensor  # [N, R, 20, 2] float32 px, lip landmarks of the driven mesh
@@ -57,6 +58,7 @@ class PairShard:
             ncc=(self.ncc, f"N {RUN} 4 {CROP} {CROP}"),
             flow=(self.flow, f"N {RUN} {CROP} {CROP} 2"),
             occlusion=(self.occlusion, f"N {RUN} 1 {CROP} {CROP}"),
+            scene=(self.scene, f"N {RUN} 4 {CROP} {CROP}"),
             paint=(self.paint, f"N {RUN} 4 {CROP} {CROP}"),
             points=(self.points, f"N {RUN} 478 2"),
             lips=(self.lips, f"N {RUN} K 2"),
@@ -80,6 +82,14 @@ def write_pairs(path: Path, shard: PairShard) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"format": FORMAT, "name": shard.name, "identity": shard.identity, "split": shard.split}
     save_tensors(path, {name: getattr(shard, name) for name in TENSORS}, header)
+
+
+def is_current(path: Path) -> bool:
+    """Whether a file is a pair shard of this format; an older or a damaged one must be rendered again."""
+    try:
+        return read_header(path).get("format") == FORMAT
+    except (MissingFileError, WeightsError):
+        return False
 
 
 def read_pairs(path: str | Path) -> PairShard:
@@ -114,6 +124,7 @@ def make_pair_shard(name: str, identity: str, split: str, tensors: Mapping[str, 
         ncc=tensors["ncc"],
         flow=tensors["flow"],
         occlusion=tensors["occlusion"],
+        scene=tensors["scene"],
         paint=tensors["paint"],
         points=tensors["points"],
         lips=tensors["lips"],

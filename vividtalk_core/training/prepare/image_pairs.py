@@ -19,7 +19,7 @@ from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError, S
 from ...face.align import cut_crop, to_crop
 from ...face.fit import fit_face
 from ...face.models import FaceModels, load_face_models
-from ...geometry import pixel_centres, project
+from ...geometry import pixel_centres, project, warp
 from ...head.drive import drive_mesh
 from ...head.mouth_shape import aperture_of_landmarks
 from ...mesh_to_video.dense_motion import estimate_motion
@@ -32,9 +32,9 @@ from ...mesh_to_video.source_view import view_source
 from ...motion.head_pose import relative_to_frame
 from ...pixels import to_float
 from ...progress import Progress
-from ...structures import CROP, Expression, HeadMotion, HeadPose, NccRender, SourceView
+from ...structures import CROP, DenseMotion, Expression, FaceFit, HeadMotion, HeadPose, NccRender, SourceView
 from ...video.reader import read_video
-from ..dataset.image_shard import RUN, STEP_SIZE, make_pair_shard, write_pairs
+from ..dataset.image_shard import RUN, STEP_SIZE, is_current, make_pair_shard, write_pairs
 from ..dataset.layout import PAIRS, pairs_path, shard_paths, track_path
 from .clips import Clip, find_clips
 from .frame_filter import FrameSettings, bad_frames
@@ -66,7 +66,7 @@ def render_pairs(
     progress: Progress | None = None,
     settings: PairSettings = PairSettings(),
 ) -> int:
-    """Render the pairs of all tracked clips; those of an earlier run are kept.
+    """Render the pairs of all tracked clips; those of an earlier run are kept, of an older format replaced.
 
     Args:
         folder: of the videos, as given to `prepare`.
@@ -116,7 +116,7 @@ def _render_clip(job: Job, cancelled: Cancelled) -> str:
         track = read_track(track_path(prepared, clip.name))
         chosen = choose_runs(track, settings, clip.name)
         names = {source: f"{clip.name}.{source:05d}" for source in chosen}
-        missing = [source for source in chosen if not pairs_path(prepared, names[source]).is_file()]
+        missing = [source for source in chosen if not is_current(pairs_path(prepared, names[source]))]
         frames = list(read_video(clip.path, with_audio=False).frames) if missing else []
     except (DatasetError, MediaError, MissingFileError) as error:
         return str(error)
@@ -208,6 +208,7 @@ def render_source(
         "ncc": _in_runs(torch.cat((render.ncc, render.face_mask), 1)),
         "flow": _in_runs(motion.flow),
         "occlusion": _in_runs(motion.occlusion),
+        "scene": _in_runs(scene_layer(face, motion)),
         "paint": _in_runs(layer),
         "points": _in_runs(to_crop(F.pad(track.landmarks[driven], (0, 1)), face.crop)[..., :2]),
         "lips": _in_runs(lip_points(face.model, mesh.vertices)),
@@ -215,6 +216,27 @@ def render_source(
         "step_mask": step_mask,
     }
     return {name: _compact(name, value) for name, value in tensors.items()}
+
+
+def scene_layer(face: FaceFit, motion: DenseMotion) -> Tensor:
+    """What lies over the warped portrait of T frames before anything is painted: mirrored cheek and backdrop.
+
+    Returns:
+        [T, 4, 256, 256] RGB in 0..1, not premultiplied, and alpha; the portrait's own colours where alpha is 0, so that
+        augmentations of pictures can be applied to them.
+    """
+    layer = face.image.new_zeros(len(motion.flow), 4, CROP, CROP)  # premultiplied
+    parts = []
+    if motion.fill is not None:
+        parts.append(((warp(face.image, motion.fill.flow) * motion.fill.gain).clamp(0, 1), motion.fill.alpha))
+    if motion.backdrop is not None:
+        backdrop = motion.backdrop
+        parts.append((torch.lerp(face.image, backdrop.plate, backdrop.hole), backdrop.uncovered))
+    for color, alpha in parts:
+        layer = layer * (1 - alpha) + torch.cat((color * alpha, alpha), 1)
+    color, alpha = layer[:, :3], layer[:, 3:]
+    # an alpha that 8 bits round to 0 has no colour
+    return torch.cat((torch.where(alpha > 0.5 / 255, color / alpha.clamp(min=0.5 / 255), face.image), alpha), 1)
 
 
 def _compact(name: str, value: Tensor) -> Tensor:
