@@ -142,7 +142,7 @@ def test_reenactment_of_no_usable_clip_fails(reenacted, capsys):
         (["style", "no.wav", "no.png"], "there is no audio file 'no.wav'"),
         (["expression", "nothing"], "nothing has no folder 'clips'"),
         (["head-pose", "nothing", "none.safetensors"], "none.safetensors"),
-        (["mouths", "data", "--backbone", "none.pth"], "none.pth"),
+        (["mouths", "data", "--perceptual-weights", "none.pth"], "none.pth"),
     ],
 )
 def test_errors_are_one_sentence(words, message, capsys):
@@ -176,7 +176,10 @@ def test_mouths_are_printed_as_json(monkeypatch, capsys):
     monkeypatch.setattr(command, "load_models", lambda weights: SimpleNamespace(mesh_to_video=weights))
     monkeypatch.setattr(command, "load_perceptual", lambda path: f"network of {path}")
     monkeypatch.setattr(command, "mouth_metrics", lambda *args: calls.append(args) or {"clips": 3})
-    assert main(["evaluate", "mouths", "data", "--split", "test", "--weights", "w", "--backbone", "vgg.pth"]) == 0
+    assert (
+        main(["evaluate", "mouths", "data", "--split", "test", "--weights", "w", "--perceptual-weights", "vgg.pth"])
+        == 0
+    )
     assert json.loads(capsys.readouterr().out) == {"clips": 3}
     assert calls == [(Path("data"), "w", "test", "network of vgg.pth")]
 

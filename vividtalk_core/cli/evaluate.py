@@ -152,8 +152,8 @@ def _head_pose(args: argparse.Namespace) -> None:
 
 
 def _mouths(args: argparse.Namespace) -> None:
-    models, backbone = load_models(args.weights).mesh_to_video, load_perceptual(args.backbone)
-    _print_json(mouth_metrics(Path(args.data), models, args.split, backbone))
+    models, network = load_models(args.weights).mesh_to_video, load_perceptual(args.perceptual_weights)
+    _print_json(mouth_metrics(Path(args.data), models, args.split, network))
 
 
 def _print_json(values: object) -> None:

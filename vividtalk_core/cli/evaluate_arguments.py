@@ -44,7 +44,7 @@ def add_evaluate_arguments(parser: Parser) -> None:
             "--split", default="validation", choices=("train", "validation", "test"), help="(default: validation)"
         )
     mouths.add_argument(
-        "--backbone", metavar="FILE", help="weights of VGG-19 for the distances (default: EfficientNet-lite0)"
+        "--perceptual-weights", metavar="FILE", help="VGG-19 for the distances (default: EfficientNet-lite0)"
     )
     head_pose = reports.add_parser("head-pose", help="head motion from speech", description=_HEAD_POSE)
     head_pose.add_argument("data", metavar="DATA", help="a folder that was prepared for training")

@@ -8,7 +8,7 @@ from torch import Tensor
 from ..critics.perceptual import Backbone
 from ..errors import MismatchError
 
-# Features that hardly differ between the real pictures would otherwise count most.
+# Instead of 0, where a feature is the same in all real pictures.
 LEAST_SPREAD = 1e-6
 
 

@@ -96,5 +96,9 @@ def uncover(view: SourceView, flow: Tensor) -> Tensor:
 
 def show_backdrop(image: Tensor, portrait: Tensor, backdrop: Backdrop) -> Tensor:
     """Frames [T, 3, 256, 256] with the backdrop where it is uncovered; portrait is the crop [1, 3, 256, 256]."""
-    behind = torch.lerp(portrait, backdrop.plate, backdrop.hole)
-    return torch.lerp(image, behind.expand_as(image), backdrop.uncovered)
+    return torch.lerp(image, behind_person(portrait, backdrop).expand_as(image), backdrop.uncovered)
+
+
+def behind_person(portrait: Tensor, backdrop: Backdrop) -> Tensor:
+    """[1, 3, 256, 256] the crop with the plate where the person stands."""
+    return torch.lerp(portrait, backdrop.plate, backdrop.hole)

@@ -19,6 +19,7 @@ from .backdrop import show_backdrop
 from .eyes import render_lash_lines
 from .gate import change_gate
 from .generator_network import FrameGenerator
+from .mirror import other_half
 from .mouth import render_lip_seam, render_mouth
 from .paint import paint_layer, paint_over
 
@@ -129,8 +130,7 @@ def move_portrait(face: FaceFit, motion: DenseMotion) -> Tensor:
     """The crop [T, 3, 256, 256] in 0..1 as T frames of motion change it, before anything is painted."""
     image = warp(face.image, motion.flow)
     if motion.fill is not None:
-        other = warp(face.image, motion.fill.flow) * motion.fill.gain
-        image = torch.lerp(image, other, motion.fill.alpha).clamp(0, 1)
+        image = torch.lerp(image, other_half(face.image, motion.fill), motion.fill.alpha).clamp(0, 1)
     return image if motion.backdrop is None else show_backdrop(image, face.image, motion.backdrop)
 
 

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..filters import blur, gaussian, ramp, smoothstep
-from ..geometry import CAMERA_DISTANCE, pixel_centres, vertex_normals
+from ..geometry import CAMERA_DISTANCE, pixel_centres, vertex_normals, warp
 from ..structures import CROP, FaceFit, Fragments, MirrorFill, MirrorView, NccRender, Regions, SourceView
 
 # Colours are compared without the detail of skin, which is not symmetric.
@@ -80,6 +80,11 @@ def mirror_fill(render: NccRender) -> MirrorFill | None:
     ]
     flow, alpha, gain = (torch.stack(values) for values in zip(*parts, strict=True))
     return MirrorFill(flow, alpha, gain)
+
+
+def other_half(portrait: Tensor, fill: MirrorFill) -> Tensor:
+    """[T, 3, 256, 256] the crop [1, 3, 256, 256] where the other half shows each pixel, in the light of its side."""
+    return warp(portrait, fill.flow) * fill.gain
 
 
 def _each(render: NccRender) -> list[Fragments]:

@@ -34,7 +34,7 @@ def test_an_untrained_generator_has_the_mouths_of_the_closed_form(pair_folder):
 
 def test_without_networks_there_is_the_closed_form_alone(pair_folder):
     report = mouth_metrics(pair_folder, models(None), "train", Blurred())
-    assert "networks" not in report and "better_clips" not in report and "closed form" in report
+    assert "networks" not in report and "networks_better" not in report and "closed form" in report
 
 
 def test_a_split_without_pairs_is_refused(pair_folder):

@@ -19,12 +19,14 @@ from ...errors import DatasetError, MediaError, MissingFileError, NoFaceError, S
 from ...face.align import cut_crop, to_crop
 from ...face.fit import fit_face
 from ...face.models import FaceModels, load_face_models
-from ...geometry import pixel_centres, project, warp
+from ...geometry import pixel_centres, project
 from ...head.drive import drive_mesh
 from ...head.mouth_shape import aperture_of_landmarks
+from ...mesh_to_video.backdrop import behind_person
 from ...mesh_to_video.dense_motion import estimate_motion
 from ...mesh_to_video.generator import paint_interior
 from ...mesh_to_video.lip_maps import lip_points
+from ...mesh_to_video.mirror import other_half
 from ...mesh_to_video.ncc import render_ncc
 from ...mesh_to_video.paint import paint_layer
 from ...mesh_to_video.rasterizer import interpolate
@@ -228,10 +230,9 @@ def scene_layer(face: FaceFit, motion: DenseMotion) -> Tensor:
     layer = face.image.new_zeros(len(motion.flow), 4, CROP, CROP)  # premultiplied
     parts = []
     if motion.fill is not None:
-        parts.append(((warp(face.image, motion.fill.flow) * motion.fill.gain).clamp(0, 1), motion.fill.alpha))
+        parts.append((other_half(face.image, motion.fill).clamp(0, 1), motion.fill.alpha))
     if motion.backdrop is not None:
-        backdrop = motion.backdrop
-        parts.append((torch.lerp(face.image, backdrop.plate, backdrop.hole), backdrop.uncovered))
+        parts.append((behind_person(face.image, motion.backdrop), motion.backdrop.uncovered))
     for color, alpha in parts:
         layer = layer * (1 - alpha) + torch.cat((color * alpha, alpha), 1)
     color, alpha = layer[:, :3], layer[:, 3:]
